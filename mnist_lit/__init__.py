@@ -1,0 +1,3 @@
+"""Handwritten digits with PyTorch Lightning."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,67 @@
+"""One table: command -> what runs it. Only what a command needs is imported."""
+
+import difflib
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple
+
+from mnist_lit import __version__
+from mnist_lit.errors import UserError
+
+
+class Command(NamedTuple):
+    """Where a command is, and what a person gets from it."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "fit": Command("mnist_lit.cli", "train a network, test it and draw what it learned"),
+    "validate": Command("mnist_lit.cli", "loss and accuracy of a checkpoint on the validation images"),
+    "test": Command("mnist_lit.cli", "loss and accuracy of a checkpoint on the test images"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0, or 2 for what the user can mend."""
+    command, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if command in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if command == "--version":
+        print(f"mnist-lit {__version__}")
+        return 0
+    try:
+        if command not in COMMANDS:
+            raise UserError(_unknown(command))
+        exit_code: int = import_module(COMMANDS[command].module).main([command, *rest])
+    except UserError as error:
+        print(f"mnist-lit: error: {error}", file=sys.stderr)
+        return 2
+    return exit_code
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: mnist-lit COMMAND [options]",
+            "",
+            *lines,
+            "",
+            "mnist-lit COMMAND --help lists a command's options.",
+        ]
+    )
+
+
+def _unknown(command: str) -> str:
+    near = difflib.get_close_matches(command, COMMANDS, n=1)
+    hint = f"did you mean {near[0]}?" if near else "mnist-lit --help lists the commands"
+    return f"no command {command!r}: {hint}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

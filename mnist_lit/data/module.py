@@ -1,0 +1,225 @@
+"""`MNISTDataModule`: split, loaders, and batches as floats in [0, 1]."""
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
+
+from mnist_lit.data.sources import SOURCES, DatasetName, default_data_dir, load
+from mnist_lit.errors import UserError
+
+Batch = tuple[Tensor, Tensor]
+"""Images ``(B, 1, 28, 28)`` and labels ``(B,)``."""
+
+EVAL_BATCH_SIZE = 500
+"""Images a batch where nothing is learned: large enough for speed, small enough for memory."""
+
+
+class ImageSet(Dataset[Batch]):
+    """Images in memory, taken by whole batches.
+
+    Args:
+        images: ``(N, 1, 28, 28)`` uint8.
+        labels: ``(N,)`` int64.
+        indices: which of them belong to the set, ``(M,)`` int64.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, indices: Tensor) -> None:
+        self.images, self.labels, self.indices = images, labels, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitems__(self, positions: Sequence[int]) -> Batch:
+        chosen = self.indices[torch.as_tensor(positions)]
+        return self.images[chosen], self.labels[chosen]
+
+
+class EpochShuffle(Sampler[int]):
+    """A new order every epoch, which depends on the seed and the epoch's number alone.
+
+    Args:
+        size: how many images.
+        seed: two samplers of one seed give the same orders.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size, self.seed = size, seed
+        self.epoch = 0
+        self.start = 0  # how many images of the epoch are done already
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        # Seeded by both, not by their sum: epoch 1 of seed 1 is not epoch 0 of seed 2.
+        mixed = random.Random(f"{self.seed} {self.epoch}").getrandbits(63)
+        order = torch.randperm(self.size, generator=torch.Generator().manual_seed(mixed))
+        start, self.start = self.start, 0
+        yield from order[start:].tolist()
+
+
+class ResumableLoader(DataLoader[Batch]):
+    """A loader of training batches that can go on in the middle of an epoch.
+
+    Lightning puts `state_dict` into every checkpoint and gives it back on resuming.
+    """
+
+    def __init__(self, dataset: ImageSet, sampler: EpochShuffle, **kwargs: Any) -> None:
+        super().__init__(dataset, sampler=sampler, **kwargs)
+        self._batches_done = 0
+        self._batches_to_skip = 0
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        assert isinstance(self.sampler, EpochShuffle) and self.batch_size is not None
+        self._batches_done, self._batches_to_skip = self._batches_to_skip, 0
+        self.sampler.start = self._batches_done * self.batch_size
+        for batch in super().__iter__():
+            self._batches_done += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        assert isinstance(self.sampler, EpochShuffle)
+        finished = self._batches_done >= len(self)
+        return {
+            "seed": self.sampler.seed,
+            "epoch": self.sampler.epoch + finished,
+            "batches_done": 0 if finished else self._batches_done,
+        }
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        assert isinstance(self.sampler, EpochShuffle)
+        self.sampler.seed = state["seed"]
+        self.sampler.epoch = state["epoch"]
+        self._batches_to_skip = state["batches_done"]
+
+
+class MNISTDataModule(LightningDataModule):
+    """MNIST or a data set of its form: 60,000 images to train and validate on, 10,000 to test.
+
+    Args:
+        dataset: MNIST comes with the package; Fashion-MNIST is taken from Debian's package or
+            downloaded.
+        data_dir: folder for the extracted files, 55 MB; null: torch's cache folder.
+        batch_size: images in a training batch.
+        val_size: how many of the 60,000 training images are held out for validation.
+        split_seed: which ones; the same on every machine, whatever else is seeded.
+        num_workers: processes that load batches; with everything in memory, 0 is fastest.
+    """
+
+    def __init__(
+        self,
+        dataset: DatasetName = "mnist",
+        data_dir: str | None = None,
+        batch_size: PositiveInt = 100,  # type: ignore[valid-type]
+        val_size: PositiveInt = 5000,  # type: ignore[valid-type]
+        split_seed: NonNegativeInt = 0,  # type: ignore[valid-type]
+        num_workers: NonNegativeInt = 0,  # type: ignore[valid-type]
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.dataset: DatasetName = dataset
+        self.data_dir = Path(data_dir).expanduser() if data_dir else default_data_dir()
+        self.batch_size = int(batch_size)
+        self.val_size = int(val_size)
+        self.split_seed = int(split_seed)
+        self.num_workers = int(num_workers)
+        self._sets: dict[str, ImageSet] = {}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the labels 0 to 9 mean."""
+        return SOURCES[self.dataset].classes
+
+    def prepare_data(self) -> None:
+        self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and split the data; `mean` and `std` are those of the training images' pixels."""
+        if self._sets:
+            return
+        images, labels = load(self.dataset, self.data_dir, train=True)
+        if self.val_size >= len(images):
+            raise UserError(
+                f"data.val_size is {self.val_size}, but there are {len(images)} images"
+                " to share between training and validation: take fewer"
+            )
+        generator = torch.Generator().manual_seed(self.split_seed)
+        order = torch.randperm(len(images), generator=generator)
+        test_images, test_labels = load(self.dataset, self.data_dir, train=False)
+        self._sets = {
+            "train": ImageSet(images, labels, order[self.val_size :].sort().values),
+            "val": ImageSet(images, labels, order[: self.val_size].sort().values),
+            "test": ImageSet(test_images, test_labels, torch.arange(len(test_images))),
+        }
+        self.mean, self.std = _pixel_statistics(self._sets["train"])
+
+    def train_dataloader(self) -> ResumableLoader:
+        images = self._sets["train"]
+        sampler = EpochShuffle(len(images), seed=torch.initial_seed())
+        return ResumableLoader(
+            images, sampler, batch_size=self.batch_size, **self._loader_options()
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._eval_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._eval_loader("test")
+
+    def predict_dataloader(self) -> list[DataLoader[Batch]]:
+        """All images of training, validation and test, each set in its own order."""
+        return [self._eval_loader(name) for name in ("train", "val", "test")]
+
+    def images(self, name: str) -> ImageSet:
+        """The images of ``"train"``, ``"val"`` or ``"test"``, as they were before any batching."""
+        return self._sets[name]
+
+    def _eval_loader(self, name: str) -> DataLoader[Batch]:
+        images = self._sets[name]
+        return DataLoader(
+            images,
+            sampler=SequentialSampler(images),
+            batch_size=EVAL_BATCH_SIZE,
+            **self._loader_options(),
+        )
+
+    def _loader_options(self) -> dict[str, Any]:
+        return {
+            "collate_fn": _as_it_is,
+            "num_workers": self.num_workers,
+            # A generator of its own: without one, each iteration draws from torch's global random
+            # numbers, and a resumed run would no longer meet the same ones.
+            "generator": torch.Generator(),
+        }
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """On the device: pixels from uint8 to float in [0, 1]."""
+        images, labels = batch
+        return images.float() / 255, labels
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _pixel_statistics(images: ImageSet) -> tuple[float, float]:
+    """Mean and standard deviation of all pixels in [0, 1], by counting the 256 values."""
+    counts = torch.zeros(256, dtype=torch.int64)
+    for chosen in images.indices.split(10_000):
+        counts += torch.bincount(images.images[chosen].flatten(), minlength=256)
+    values = torch.linspace(0, 1, 256, dtype=torch.float64)
+    weights = counts.double() / counts.sum()
+    mean = (weights * values).sum()
+    variance = (weights * (values - mean) ** 2).sum()
+    return mean.item(), variance.sqrt().item()

@@ -1,0 +1,165 @@
+"""Where the four IDX files of a data set come from, and that they are the right ones."""
+
+import gzip
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Literal
+from urllib.error import URLError
+
+import torch
+from torch import Tensor
+from torchvision.datasets import MNIST, FashionMNIST
+
+from mnist_lit.errors import UserError
+
+DatasetName = Literal["mnist", "fashion_mnist"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set in MNIST's form.
+
+    Attributes:
+        dataset: the torchvision class that downloads, checks and reads it.
+        local: a folder that may hold its four ``.gz`` files; asked before any mirror.
+        sha256: of the four extracted files, by name.
+        classes: what the labels 0 to 9 mean.
+        how_to_get: for somebody without network, what to do.
+    """
+
+    dataset: type[MNIST]
+    local: Path
+    sha256: Mapping[str, str]
+    classes: tuple[str, ...]
+    how_to_get: str
+
+
+SOURCES: Mapping[DatasetName, Source] = {
+    "mnist": Source(
+        dataset=MNIST,
+        local=Path(__file__).parent / "mnist",
+        sha256={
+            "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738"
+            "ad16aec93bde7f9b65e87a2fc25776db",
+            "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5"
+            "333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77"
+            "db3f2f8254e26661ceb7762c4d494ce7",
+            "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351"
+            "222c34898ecbeaf847f06e48f7ec33f2",
+        },
+        classes=tuple("0123456789"),
+        how_to_get="install mnist-lit again: the files come with it",
+    ),
+    "fashion_mnist": Source(
+        dataset=FashionMNIST,
+        local=Path("/usr/share/datasets/fashion-mnist"),
+        sha256={
+            "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f8388776"
+            "8d799fd8a3f3276145d20f83aa44d888",
+            "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec29"
+            "4ff4f6a2e1246121d8633921760443d9",
+            "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe0"
+            "87ea10ca49f1dbef5c9a5cd8815ce37b",
+            "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494"
+            "c5af83dab82d92729df917d7dec38c34",
+        },
+        classes=tuple(FashionMNIST.classes),
+        how_to_get="`apt-get install dataset-fashion-mnist` (Debian, Ubuntu),"
+        " or go online and start again",
+    ),
+}
+
+
+def default_data_dir() -> Path:
+    """Where data sets are kept unless told otherwise: in torch's own cache folder."""
+    return Path(torch.hub.get_dir()).parent / "mnist_lit"
+
+
+def load(name: DatasetName, data_dir: Path, *, train: bool) -> tuple[Tensor, Tensor]:
+    """Read a data set's training or test images, fetching them first where they are missing.
+
+    Args:
+        name: which data set.
+        data_dir: where the extracted files are, or will be.
+        train: the 60,000 training images; otherwise the 10,000 test images.
+
+    Returns:
+        Images ``(N, 1, 28, 28)`` uint8, ink 255, and labels ``(N,)`` int64.
+
+    Raises:
+        UserError: the files can be had nowhere, or ``data_dir`` cannot be written.
+    """
+    source = SOURCES[name]
+    if not _complete(source, _raw_folder(source, data_dir)):
+        try:
+            _fetch(source, data_dir)
+        except OSError as error:
+            raise UserError(
+                f"cannot write the data set to {data_dir} ({error.strerror or error});"
+                " choose another folder with --data.data_dir"
+            ) from error
+    dataset = source.dataset(data_dir, train=train)
+    return dataset.data.unsqueeze(1), dataset.targets
+
+
+def _raw_folder(source: Source, data_dir: Path) -> Path:
+    return data_dir / source.dataset.__name__ / "raw"  # where torchvision looks for them
+
+
+def _complete(source: Source, folder: Path) -> bool:
+    """Whether all four files are there and are what they should be, byte for byte."""
+    for name, expected in source.sha256.items():
+        try:
+            with (folder / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                    return False
+        except FileNotFoundError:
+            return False
+    return True
+
+
+def _fetch(source: Source, data_dir: Path, num_downloads: int = 3) -> None:
+    """Fetch and extract into a folder of its own, then move each whole file into place.
+
+    So a fetch that breaks off leaves nothing, and of two at once each leaves the same files.
+    """
+    folder = _raw_folder(source, data_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    for fetch in (_extract_local, *[_download] * num_downloads):
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            fetched = _raw_folder(source, Path(temporary))
+            fetch(source, Path(temporary))
+            if _complete(source, fetched):
+                for name in source.sha256:
+                    os.replace(fetched / name, folder / name)
+                return
+    raise UserError(f"{source.dataset.__name__} cannot be had: {source.how_to_get}")
+
+
+def _extract_local(source: Source, root: Path) -> None:
+    folder = _raw_folder(source, root)
+    folder.mkdir(parents=True)
+    for name in source.sha256:
+        compressed = source.local / f"{name}.gz"
+        if compressed.is_file():
+            # What is damaged comes out wrong or not at all; the caller compares the contents.
+            with suppress(EOFError, gzip.BadGzipFile, zlib.error):
+                with gzip.open(compressed) as packed, (folder / name).open("wb") as extracted:
+                    shutil.copyfileobj(packed, extracted)
+
+
+def _download(source: Source, root: Path) -> None:
+    try:
+        source.dataset(root, download=True)  # from any of torchvision's mirrors
+    except (RuntimeError, URLError, EOFError, HTTPException, ConnectionError, TimeoutError):
+        time.sleep(1)  # before the next attempt

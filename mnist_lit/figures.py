@@ -1,0 +1,189 @@
+"""Arrays in, matplotlib figures out; no files and no loggers."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+RIGHT, WRONG = "#1a7f37", "#cf222e"
+
+
+def predictions(
+    images: Tensor, labels: Tensor, probs: Tensor, classes: Sequence[str], num_shown: int = 25
+) -> Figure:
+    """The first images with the answer and its probability: green if right, red if wrong.
+
+    Args:
+        images: ``(N, 1, 28, 28)``, ink is the larger value.
+        labels: ``(N,)`` the true classes.
+        probs: ``(N, K)`` in [0, 1].
+        classes: K names.
+        num_shown: how many images to show, at most.
+    """
+    shown = torch.arange(min(num_shown, len(images)))
+    num_right = int((probs.argmax(1) == labels).sum())
+    title = f"Test images: {num_right:,} of {len(labels):,} right"
+    return _image_grid(title, images[shown], labels[shown], probs[shown], classes)
+
+
+def mistakes(
+    images: Tensor, labels: Tensor, probs: Tensor, classes: Sequence[str], num_shown: int = 25
+) -> Figure:
+    """The wrong answers that the network was surest of; arguments as for `predictions`."""
+    confidence, answers = probs.max(1)
+    wrong = (answers != labels).nonzero().flatten()
+    shown = wrong[confidence[wrong].argsort(descending=True)][:num_shown]
+    title = f"The surest of {len(wrong):,} mistakes" if len(wrong) else "No mistakes"
+    return _image_grid(title, images[shown], labels[shown], probs[shown], classes)
+
+
+def _image_grid(
+    title: str, images: Tensor, labels: Tensor, probs: Tensor, classes: Sequence[str]
+) -> Figure:
+    columns = 5
+    rows = max(1, math.ceil(len(images) / columns))
+    figure = Figure(figsize=(2.0 * columns, 2.1 * rows + 0.6), layout="constrained")
+    figure.suptitle(title, fontsize=15)
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axis in axes:
+        axis.axis("off")
+    confidences, answers = probs.max(1)
+    for axis, image, label, answer, confidence in zip(
+        axes, images, labels.tolist(), answers.tolist(), confidences.tolist(), strict=False
+    ):
+        right = answer == label
+        text = f"{classes[answer]}   {_percent(confidence)}"
+        if not right:
+            text += f"\nis {classes[label]}"
+        axis.imshow(image[0], cmap="gray_r")
+        axis.set_title(text, color=RIGHT if right else WRONG, fontsize=12)
+        axis.axis("on")
+        axis.set(xticks=[], yticks=[])
+        for spine in axis.spines.values():
+            spine.set(color=RIGHT if right else WRONG, linewidth=1 if right else 3)
+    return figure
+
+
+def _percent(share: float) -> str:
+    """Never 100 % for what is not quite sure."""
+    return f"{math.floor(share * 1000) / 10:.1f} %"
+
+
+def confusion(labels: Tensor, answers: Tensor, classes: Sequence[str]) -> Figure:
+    """How often each class was answered for each: a table of counts, mistakes coloured.
+
+    Args:
+        labels: ``(N,)`` the true classes.
+        answers: ``(N,)`` the network's.
+        classes: K names.
+    """
+    num_classes = len(classes)
+    counts = torch.bincount(labels * num_classes + answers, minlength=num_classes**2)
+    counts = counts.reshape(num_classes, num_classes)
+    off_diagonal = counts.clone().fill_diagonal_(0)
+    figure = Figure(figsize=(9, 8.6), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(off_diagonal, cmap="Reds", vmin=0, vmax=max(1, 1.5 * int(off_diagonal.max())))
+    for row in range(num_classes):
+        for column in range(num_classes):
+            count = int(counts[row, column])
+            if count:
+                axis.text(
+                    column,
+                    row,
+                    f"{count:,}",
+                    ha="center",
+                    va="center",
+                    fontsize=12,
+                    color=RIGHT if row == column else "black",
+                    fontweight="bold" if row == column else "normal",
+                )
+    num_right = int(counts.diagonal().sum())
+    axis.set_title(f"{num_right:,} right (green), {len(labels) - num_right:,} wrong", fontsize=15)
+    axis.set_xlabel("answered", fontsize=13)
+    axis.set_ylabel("true", fontsize=13)
+    rotation = 45 if max(map(len, classes)) > 2 else 0
+    axis.set_xticks(range(num_classes), classes, rotation=rotation, fontsize=12)
+    axis.set_yticks(range(num_classes), classes, fontsize=12)
+    return figure
+
+
+def filters(weights: Sequence[Tensor]) -> Figure:
+    """The kernels of convolutions, a panel each: a row for an input map, a column for an output.
+
+    Args:
+        weights: of each convolution, ``(C_out, C_in, H, W)``.
+    """
+    heights = [max(1.0, 6.0 * len(weight[0]) / len(weight)) for weight in weights]
+    figure = Figure(figsize=(11, 1.3 * len(weights) + sum(heights)), layout="constrained")
+    panels = figure.subplots(len(weights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for number, (axis, weight) in enumerate(zip(panels, weights, strict=True), start=1):
+        limit = float(weight.abs().max())
+        picture = axis.imshow(_tiles(weight), cmap="RdBu_r", vmin=-limit, vmax=limit)
+        num_out, num_in, height, width = weight.shape
+        axis.set_title(
+            f"convolution {number}: {num_out} filters {height}x{width}"
+            f" over {num_in} map{'s' if num_in > 1 else ''}",
+            fontsize=14,
+        )
+        axis.set(xticks=[], yticks=[], xlabel="one column a filter")
+        axis.set_ylabel("one row an input map" if num_in > 1 else "")
+        axis.spines[:].set_visible(False)
+        figure.colorbar(picture, ax=axis, shrink=0.8, label="weight")
+    return figure
+
+
+def _tiles(weight: Tensor) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Lay ``(C_out, C_in, H, W)`` out as one picture, with gaps between the kernels."""
+    num_out, num_in, height, width = weight.shape
+    tiles = np.full((num_in * (height + 1) - 1, num_out * (width + 1) - 1), np.nan, np.float32)
+    for column in range(num_out):
+        for row in range(num_in):
+            top, left = row * (height + 1), column * (width + 1)
+            tiles[top : top + height, left : left + width] = weight[column, row]
+    return tiles
+
+
+def curves(history: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
+    """Loss and accuracy over the training, and how fast it went.
+
+    Args:
+        history: metric name -> (step, value) pairs in the order of the steps.
+    """
+    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    panels = figure.subplots(2, 2)
+    loss, acc, lr, speed = panels.flatten()
+    _plot(loss, history, {"train/loss": "training", "val/loss": "validation"}, "loss")
+    _plot(acc, history, {"train/acc": "training", "val/acc": "validation"}, "accuracy")
+    validated = [value for _, value in history.get("val/acc", [])]
+    acc.set_ylim(bottom=min([0.9, *(value - 0.02 for value in validated)]), top=1.001)
+    _plot(lr, history, {"lr": "learning rate"}, "learning rate")
+    _plot(speed, history, {"images_per_s": "training images a second"}, "images a second")
+    for axis in (lr, speed):
+        axis.set_ylim(bottom=0)
+    figure.suptitle("Training values are those during training, with dropout", fontsize=12)
+    return figure
+
+
+def _plot(
+    axis: Axes,
+    history: Mapping[str, Sequence[tuple[int, float]]],
+    labels: Mapping[str, str],
+    title: str,
+) -> None:
+    for name, label in labels.items():
+        points = history.get(name, [])
+        if points:
+            steps, values = zip(*points, strict=True)
+            axis.plot(steps, values, marker="o" if name.startswith("val/") else None, label=label)
+    axis.set_title(title, fontsize=13)
+    axis.set_xlabel("step")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axis.grid(alpha=0.3)
+    if len(labels) > 1:
+        axis.legend()

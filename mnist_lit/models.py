@@ -1,0 +1,66 @@
+"""The networks, as plain modules that know nothing of training."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NetworkName = Literal["cnn"]
+
+
+class Network(nn.Module):
+    """What all networks share: images in [0, 1] go in, logits come out.
+
+    The pixels' mean and standard deviation are buffers, so whoever has the weights has them too.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(0.0))
+        self.register_buffer("std", torch.tensor(1.0))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
+
+
+class CNN(Network):
+    """The original network: two 5x5 convolutions and two linear layers, 21,840 parameters.
+
+    Args:
+        dropout: share of the second convolution's maps, and of the 50 hidden units, that each
+            training step leaves out.
+    """
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 10, 5)
+        self.conv2 = nn.Conv2d(10, 20, 5)
+        self.dropout2d = nn.Dropout2d(dropout)
+        self.fc1 = nn.Linear(320, 50)
+        self.dropout = nn.Dropout(dropout)
+        self.fc2 = nn.Linear(50, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify.
+
+        Args:
+            images: ``(B, 1, 28, 28)`` float in [0, 1], ink 1, paper 0.
+
+        Returns:
+            Logits, ``(B, 10)``; their softmax is the answer.
+        """
+        x = self.normalise(images)  # (B, 1, 28, 28)
+        x = F.relu(F.max_pool2d(self.conv1(x), 2))  # (B, 10, 12, 12)
+        x = F.relu(F.max_pool2d(self.dropout2d(self.conv2(x)), 2))  # (B, 20, 4, 4)
+        x = F.relu(self.fc1(x.flatten(1)))  # (B, 50)
+        x = self.fc2(self.dropout(x))  # (B, 10)
+        return x
+
+
+def build(name: NetworkName, dropout: float) -> Network:
+    """A network by its name, with fresh weights."""
+    return {"cnn": CNN}[name](dropout)

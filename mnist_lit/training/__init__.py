@@ -1,0 +1,1 @@
+"""How a network learns: steps, callbacks, run folders."""

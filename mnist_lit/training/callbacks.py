@@ -1,0 +1,231 @@
+"""What happens around the training steps: checkpoints, stopping, progress, random state."""
+
+import random
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jsonargparse.typing import NonNegativeFloat, PositiveInt
+from pytorch_lightning import LightningModule, Trainer, callbacks
+from pytorch_lightning.callbacks import Callback, Checkpoint, ModelCheckpoint, RichProgressBar
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the checkpoint of the epoch with the best validation score as ``best.ckpt``.
+
+    Args:
+        monitor: the metric that decides.
+        mode: whether less of it is better (min) or more (max).
+    """
+
+    def __init__(self, monitor: str = "val/loss", mode: Literal["min", "max"] = "min") -> None:
+        super().__init__(
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # Lightning forgets the best score when the folder is not where it was; the run may have
+        # been moved, and its best checkpoint with it.
+        super().load_state_dict(
+            {**state_dict, "dirpath": self.dirpath, "best_model_path": f"{self.dirpath}/best.ckpt"}
+        )
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps ``last.ckpt``, from which an interrupted run goes on.
+
+    Args:
+        every_s: seconds of training after which it is saved, at the latest; it also is after
+            every epoch.
+    """
+
+    def __init__(self, every_s: NonNegativeFloat = 30.0) -> None:  # type: ignore[valid-type]
+        super().__init__()
+        self.every_s = float(every_s)
+        self.path: Path | None = None  # known when the run folder is
+        self._saved_at = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._saved_at = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # Not after an epoch's last batch: from there Lightning would go on without validating.
+        if time.monotonic() - self._saved_at >= self.every_s and not trainer.is_last_batch:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if self.path:
+            trainer.save_checkpoint(self.path)
+        self._saved_at = time.monotonic()
+
+
+class EarlyStopping(callbacks.EarlyStopping):
+    """Ends the training when validation has stopped getting better.
+
+    Args:
+        monitor: the metric that decides.
+        mode: whether less of it is better (min) or more (max).
+        patience: epochs without a new best one before it ends.
+        min_delta: by how much a new best one must be better.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val/loss",
+        mode: Literal["min", "max"] = "min",
+        patience: PositiveInt = 3,  # type: ignore[valid-type]
+        min_delta: NonNegativeFloat = 0.0,  # type: ignore[valid-type]
+    ) -> None:
+        super().__init__(monitor, float(min_delta), int(patience), mode=mode)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+    @property
+    def stopped(self) -> bool:
+        return bool(self.wait_count >= self.patience)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop = self.stopped
+
+
+class RandomState(Callback):
+    """Puts all random number generators into the checkpoint, and back on resuming."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+        version, internal, gauss_next = random.getstate()
+        return {  # lists, numbers and tensors alone: they load with weights_only=True
+            "python": [version, list(internal), gauss_next],
+            "numpy": [name, keys.tolist(), position, has_gauss, gauss],
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._loaded = state_dict
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._loaded:
+            return
+        version, internal, gauss_next = self._loaded["python"]
+        random.setstate((version, tuple(internal), gauss_next))
+        np.random.set_state(tuple(self._loaded["numpy"]))  # noqa: NPY002
+        torch.set_rng_state(self._loaded["torch"])
+        torch.cuda.set_rng_state_all(self._loaded["cuda"])
+        self._loaded = {}
+
+
+class Speed(Callback):
+    """Measures the training, with everything that goes on around its steps.
+
+    Attributes:
+        fit_seconds: time spent in training and validation, over all sittings of a run.
+        images_per_s: training images a second in the fastest whole epoch, validation left out.
+    """
+
+    def __init__(self) -> None:
+        self.fit_seconds = 0.0
+        self.images_per_s = 0.0
+        self._epoch_is_whole = False
+        self._images = 0  # of this epoch so far
+        self._seconds = 0.0  # of this epoch's training so far, without what runs since _since
+        self._since = 0.0
+        self._fit_since = 0.0
+
+    def state_dict(self) -> dict[str, float]:
+        return {
+            "fit_seconds": self.fit_seconds + time.monotonic() - self._fit_since,
+            "images_per_s": self.images_per_s,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self.fit_seconds = state_dict["fit_seconds"]
+        self.images_per_s = state_dict["images_per_s"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._fit_since = self._since = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._epoch_is_whole, self._images, self._seconds = True, 0, 0.0
+        self._since = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._images += len(batch[1])
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            seconds = self._seconds + time.monotonic() - self._since
+            pl_module.log("images_per_s", self._images / seconds, prog_bar=True)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._seconds += time.monotonic() - self._since
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._epoch_is_whole:
+            self._seconds += time.monotonic() - self._since
+            self.images_per_s = max(self.images_per_s, self._images / self._seconds)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.fit_seconds += time.monotonic() - self._fit_since
+
+
+class Progress(RichProgressBar):
+    """Lightning's bar, redrawn by time and not by steps, and a line that stays for every epoch."""
+
+    def __init__(self, redraws_per_s: int = 4) -> None:
+        super().__init__(refresh_rate=redraws_per_s)
+        self._redraw_at = 0.0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.monotonic()
+        if now >= self._redraw_at or trainer.is_last_batch:
+            self._redraw_at = now + 1 / self.refresh_rate
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        values = trainer.callback_metrics
+        text = self._get_train_description(trainer.current_epoch)
+        for name, label in (("train", "train"), ("val", "validation")):
+            if f"{name}/loss" in values and f"{name}/acc" in values:
+                text += f"  {label} {values[f'{name}/loss']:.4f} {values[f'{name}/acc']:7.2%}"
+        assert self.progress is not None
+        self.progress.console.print(text, highlight=False)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        values = trainer.progress_bar_metrics
+        return {
+            label: f"{values[name]:{form}}"
+            for name, label, form in (
+                ("train/loss", "loss", ".4f"),
+                ("train/acc", "accuracy", ".2%"),
+                ("images_per_s", "images/s", ",.0f"),
+            )
+            if name in values
+        }
+
+    def configure_columns(self, trainer: Trainer) -> list[Any]:
+        return super().configure_columns(trainer)[:-1]  # without the batches a second
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"

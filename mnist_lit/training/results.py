@@ -1,0 +1,110 @@
+"""What a finished run leaves beside its checkpoints: numbers, figures and a table."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from pytorch_lightning import Trainer, loggers
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from mnist_lit import figures
+from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.training.module import LitClassifier
+from mnist_lit.training.runs import Run, whole_file
+
+SETS = ("train", "val", "test")  # in the order of MNISTDataModule.predict_dataloader
+
+
+def finish(
+    run: Run, trainer: Trainer, model: LitClassifier, data: MNISTDataModule, facts: dict[str, Any]
+) -> None:
+    """Evaluate a trained network; write figures and ``results.json``, and print what there is.
+
+    Args:
+        run: where they go.
+        trainer: the one that has trained.
+        model: with the weights to evaluate.
+        data: what it was trained on.
+        facts: goes into ``results.json`` as it is, in front of the measured values.
+    """
+    outputs = trainer.predict(model, datamodule=data)
+    log_probs = dict(zip(SETS, map(torch.cat, outputs or []), strict=True))
+    measured = {
+        f"{name}/{metric}": value
+        for name in SETS
+        for metric, value in _measure(log_probs[name], _labels(data, name)).items()
+    }
+    results = {**facts, **measured, "num_test_images": len(log_probs["test"])}
+    test_metrics = {name: value for name, value in measured.items() if name.startswith("test/")}
+    for logger in trainer.loggers:
+        logger.log_metrics({**test_metrics, "epoch": trainer.current_epoch}, trainer.global_step)
+        logger.save()
+    for name, figure in _draw(run, model, data, log_probs["test"].exp()):
+        with whole_file(run.figures / f"{name}.png") as path:
+            figure.savefig(path, dpi=100)
+        for logger in trainer.loggers:
+            if isinstance(logger, loggers.TensorBoardLogger):
+                logger.experiment.add_figure(name, figure, trainer.global_step)
+    for logger in trainer.loggers:
+        logger.finalize("success")
+    with whole_file(run.results) as path:  # the last file: where it is, the run is complete
+        path.write_text(json.dumps(results, indent=2) + "\n")
+    _print(run, results)
+
+
+def _labels(data: MNISTDataModule, name: str) -> Tensor:
+    images = data.images(name)
+    return images.labels[images.indices]
+
+
+def _measure(log_probs: Tensor, labels: Tensor) -> dict[str, float]:
+    return {
+        "acc": (log_probs.argmax(1) == labels).double().mean().item(),
+        "loss": F.nll_loss(log_probs.double(), labels).item(),
+    }
+
+
+def _draw(
+    run: Run, model: LitClassifier, data: MNISTDataModule, probs: Tensor
+) -> Iterator[tuple[str, Figure]]:
+    images, labels = data.images("test").images, _labels(data, "test")
+    convolutions = [layer for layer in model.network.modules() if isinstance(layer, nn.Conv2d)]
+    yield "predictions", figures.predictions(images, labels, probs, data.classes)
+    yield "confusion", figures.confusion(labels, probs.argmax(1), data.classes)
+    yield "filters", figures.filters([layer.weight.detach().cpu() for layer in convolutions[:2]])
+    yield "mistakes", figures.mistakes(images, labels, probs, data.classes)
+    yield "curves", figures.curves(_history(run))
+
+
+def _history(run: Run) -> dict[str, list[tuple[int, float]]]:
+    """What ``metrics.csv`` holds: metric -> (step, value) pairs."""
+    history: dict[str, list[tuple[int, float]]] = {}
+    if run.metrics.is_file():
+        with run.metrics.open(newline="") as file:
+            for row in csv.DictReader(file):
+                for name, value in row.items():
+                    if value:
+                        history.setdefault(name, []).append((int(row["step"]), float(value)))
+    return history
+
+
+def _print(run: Run, results: Mapping[str, Any]) -> None:
+    table = Table("", "accuracy", "loss", title="best checkpoint")
+    for name, label in zip(SETS, ("training", "validation", "test"), strict=True):
+        table.add_row(label, f"{results[f'{name}/acc']:.2%}", f"{results[f'{name}/loss']:.4f}")
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    console.print(
+        f"{results['params']:,} parameters, {results['epochs']} epochs"
+        f" in {results['fit_seconds']:.0f} s, {results['images_per_s']:,.0f} images a second\n"
+        f"checkpoint  {run.best}\n"
+        f"figures     {run.figures}\n"
+        f"results     {run.results}\n"
+        f"curves      tensorboard --logdir {run.folder.parent}"
+    )

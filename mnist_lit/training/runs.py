@@ -1,0 +1,196 @@
+"""Run folders: making one, finding the newest, and going on in one."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+
+from mnist_lit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Run:
+    """One folder ``lightning_logs/version_N`` and what lies in it."""
+
+    folder: Path
+
+    @property
+    def version(self) -> int:
+        return int(self.folder.name.removeprefix("version_"))
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def figures(self) -> Path:
+        return self.folder / "figures"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.csv"
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results.json"
+
+
+def run_of(checkpoint_path: Path) -> Run | None:
+    """The run that a checkpoint lies in; None if it lies somewhere else."""
+    run = Run(checkpoint_path.parent.parent)
+    return run if checkpoint_path.parent == run.checkpoints and run.config.is_file() else None
+
+
+def runs_folder(root: Path) -> Path:
+    return root / "lightning_logs"
+
+
+def all_runs(root: Path) -> list[Run]:
+    """The runs below ``root``, oldest first."""
+    folders = runs_folder(root).glob("version_*")
+    found = [Run(folder) for folder in folders if folder.name[len("version_") :].isdigit()]
+    return sorted(found, key=lambda run: run.version)
+
+
+def claim(root: Path) -> Run:
+    """A new run folder; of two claims at the same moment each gets its own."""
+    while True:
+        existing = all_runs(root)
+        version = existing[-1].version + 1 if existing else 0
+        run = Run(runs_folder(root) / f"version_{version}")
+        try:
+            run.folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(
+                f"cannot make the run folder {run.folder} ({error.strerror});"
+                " choose another place with --trainer.default_root_dir"
+            ) from error
+        return run
+
+
+def newest(root: Path) -> Run:
+    """The run with the highest number.
+
+    Raises:
+        UserError: there is none.
+    """
+    existing = all_runs(root)
+    if not existing:
+        raise UserError(f"no run in {runs_folder(root)}: train one with `mnist-lit fit`")
+    return existing[-1]
+
+
+def find_checkpoint(which: str, root: Path) -> Path:
+    """A checkpoint by what was typed: ``best`` or ``last`` of the newest run, or a path.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if which in ("best", "last"):
+        run = newest(root)
+        path = run.best if which == "best" else run.last
+        if not path.is_file():
+            raise UserError(
+                f"{run.folder} has no checkpoint {path.name} (yet); name another with --ckpt_path"
+            )
+        return path.resolve()
+    path = Path(which).expanduser()
+    if not path.is_file():
+        raise UserError(f"no checkpoint at {which}; --ckpt_path takes best, last or a file")
+    return path.resolve()
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, without ever running code from it.
+
+    Raises:
+        UserError: the file is damaged, or is not a checkpoint of this project.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        if {"state_dict", "hyper_parameters", "loops"} <= checkpoint.keys():
+            return dict(checkpoint)
+    except Exception as error:  # whatever bytes a file holds, torch.load meets them its own way
+        raise UserError(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}): it is damaged or foreign"
+        ) from error
+    raise UserError(f"{path} is no checkpoint made by `mnist-lit fit`")
+
+
+def load_weights(model: LightningModule, path: Path) -> None:
+    """Give a model a checkpoint's weights.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or is of another network.
+    """
+    try:
+        model.load_state_dict(load_checkpoint(path)["state_dict"])
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} holds another network than the options describe;"
+            " give the --config of its run, or its --model options"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a training begins: in which folder, and from which checkpoint, if from any."""
+
+    run: Run
+    checkpoint_path: Path | None = None
+    checkpoint: dict[str, Any] | None = None
+
+
+def start(ckpt_path: str | None, root: Path) -> Start:
+    """Find out where a training begins.
+
+    Args:
+        ckpt_path: the checkpoint to go on from, as for `find_checkpoint`; None: a new run.
+        root: below which runs are.
+
+    Raises:
+        UserError: there is no such checkpoint.
+    """
+    if ckpt_path is None:
+        return Start(claim(root))
+    if ckpt_path == "last":
+        run = newest(root)
+        if run.config.is_file() and not run.last.is_file():
+            return Start(run)  # interrupted before its first checkpoint: at the beginning
+    path = find_checkpoint(ckpt_path, root)
+    checkpoint = load_checkpoint(path)
+    return Start(run_of(path) or claim(root), path, checkpoint)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write to; what was written is moved to ``path`` once it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
