@@ -19,7 +19,9 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "fit": Command("mnist_lit.cli", "train a network, test it and draw what it learned"),
-    "validate": Command("mnist_lit.cli", "loss and accuracy of a checkpoint on the validation images"),
+    "validate": Command(
+        "mnist_lit.cli", "loss and accuracy of a checkpoint on the validation images"
+    ),
     "test": Command("mnist_lit.cli", "loss and accuracy of a checkpoint on the test images"),
 }
 

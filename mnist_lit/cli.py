@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
@@ -31,17 +31,22 @@ from mnist_lit.training.loggers import LogPositions, rewind, run_loggers
 from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.results import finish
 
+EXPECTED_WARNINGS = (
+    # With tensors in memory, a worker process would only copy them.
+    ".*does not have many workers",
+    # A run that goes on saves its checkpoints beside the ones it has.
+    "Checkpoint directory .* exists and is not empty",
+    # The arguments given to LightningCLI are the same as those in sys.argv.
+    "LightningCLI's args parameter is intended",
+    # LightningCLI 2.6 calls jsonargparse 4.53 by names that its version 5 will not have.
+    r"\s*(``[\w.]+`` was deprecated in v4|By default only one Jsonargparse)",
+    # Lightning 2.6 asks torch 2.15 in a way that is going to change.
+    ".*isinstance.treespec, LeafSpec.* is deprecated",
+)
+
 
 def main(args: Sequence[str]) -> int:
     """Run ``fit``, ``validate`` or ``test``; the first of `args` says which."""
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # Tensors in memory: a worker process would only copy them.
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    # Lightning 2.6 asks torch 2.15 in a way that is going to change; nothing here can.
-    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.* is deprecated")
-    # About arguments being there twice, here and in sys.argv: they are the same ones.
-    warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended")
     CLI(_with_config_of_run(list(args)))
     return 0
 
@@ -72,12 +77,17 @@ class CLI(LightningCLI):
     """LightningCLI, with this project's run folders and without its silent surprises."""
 
     def __init__(self, args: list[str]) -> None:
+        for name in ("pytorch_lightning", "lightning_fabric"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message)
         super().__init__(
             LitClassifier,
             MNISTDataModule,
             save_config_callback=None,
             trainer_defaults={
                 "max_epochs": 10,
+                "devices": 1,
                 "log_every_n_steps": 50,
                 "num_sanity_val_steps": 0,
                 "enable_model_summary": False,
@@ -86,6 +96,7 @@ class CLI(LightningCLI):
             parser_class=Parser,
             args=args,
             auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # so that checkpoints hold nothing of jsonargparse
         )
 
     @staticmethod
@@ -110,18 +121,22 @@ class CLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         options = self._get(self.config_init, "trainer")
-        callbacks: list[Callback] = [RandomState(), Speed(), LogPositions()]
+        self.speed = Speed()
+        callbacks: list[Callback] = [RandomState(), self.speed, LogPositions()]
         if options.enable_progress_bar is not False:
             callbacks.append(Progress())
         self.trainer_defaults["callbacks"] = callbacks
         if options.logger in (None, True):
             kwargs["logger"] = False  # until the run folder is known
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if trainer.world_size > 1:
+            raise UserError("a network this small trains on one device: --trainer.devices 1")
+        return trainer
 
     def fit(self, model: LitClassifier, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
         """Train, or go on training, in a run folder; then evaluate the best checkpoint."""
         datamodule.setup()  # now, so that data which cannot be had leaves no run folder behind
-        if self.trainer.fast_dev_run:
+        if self._get_config().trainer.fast_dev_run:
             self.trainer.fit(model, datamodule=datamodule)
             return
         start = runs.start(ckpt_path, Path(self.trainer.default_root_dir))
@@ -144,7 +159,7 @@ class CLI(LightningCLI):
         """Whether there is nothing left to train from this checkpoint on."""
         epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         stopper = self._get(self.config_init, "early_stopping")
-        return (
+        return bool(
             epochs >= (self.trainer.max_epochs or 0)
             or checkpoint["global_step"] >= self.trainer.max_steps != -1
             or checkpoint["callbacks"][stopper.state_key]["wait_count"] >= stopper.patience
@@ -161,7 +176,7 @@ class CLI(LightningCLI):
         self._get(self.config_init, "last_checkpoint").path = run.last
         config = self._get_config().clone()
         config.ckpt_path = None
-        text = self._parser("fit").dump(config, skip_none=False)
+        text = self._parser("fit").dump(config, skip_unset=False)
         with runs.whole_file(run.config) as path:
             path.write_text("".join(f"# {line}\n" for line in _versions()) + text)
 
@@ -169,13 +184,12 @@ class CLI(LightningCLI):
         return self.config[self.subcommand]
 
     def _facts(self) -> dict[str, Any]:
-        speed = next(cb for cb in self.trainer.callbacks if isinstance(cb, Speed))
         return {
             "seed": self._get_config().seed_everything,
             "epochs": self.trainer.current_epoch,
             "params": sum(weight.numel() for weight in self.model.parameters()),
-            "fit_seconds": speed.fit_seconds,
-            "images_per_s": speed.images_per_s,
+            "fit_seconds": self.speed.fit_seconds,
+            "images_per_s": self.speed.images_per_s,
             "device": str(self.trainer.strategy.root_device),
             "num_threads": torch.get_num_threads(),
         }

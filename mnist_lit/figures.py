@@ -60,7 +60,7 @@ def _image_grid(
         text = f"{classes[answer]}   {_percent(confidence)}"
         if not right:
             text += f"\nis {classes[label]}"
-        axis.imshow(image[0], cmap="gray_r")
+        axis.imshow(image[0].numpy(), cmap="gray_r")
         axis.set_title(text, color=RIGHT if right else WRONG, fontsize=12)
         axis.axis("on")
         axis.set(xticks=[], yticks=[])
@@ -71,7 +71,7 @@ def _image_grid(
 
 def _percent(share: float) -> str:
     """Never 100 % for what is not quite sure."""
-    return f"{math.floor(share * 1000) / 10:.1f} %"
+    return f"{share if share == 1 else min(share, 0.999):.1%}"
 
 
 def confusion(labels: Tensor, answers: Tensor, classes: Sequence[str]) -> Figure:
@@ -88,7 +88,9 @@ def confusion(labels: Tensor, answers: Tensor, classes: Sequence[str]) -> Figure
     off_diagonal = counts.clone().fill_diagonal_(0)
     figure = Figure(figsize=(9, 8.6), layout="constrained")
     axis = figure.subplots()
-    axis.imshow(off_diagonal, cmap="Reds", vmin=0, vmax=max(1, 1.5 * int(off_diagonal.max())))
+    axis.imshow(
+        off_diagonal.numpy(), cmap="Reds", vmin=0, vmax=max(1, 1.5 * int(off_diagonal.max()))
+    )
     for row in range(num_classes):
         for column in range(num_classes):
             count = int(counts[row, column])
@@ -145,7 +147,7 @@ def _tiles(weight: Tensor) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     for column in range(num_out):
         for row in range(num_in):
             top, left = row * (height + 1), column * (width + 1)
-            tiles[top : top + height, left : left + width] = weight[column, row]
+            tiles[top : top + height, left : left + width] = weight[column, row].numpy()
     return tiles
 
 
@@ -185,5 +187,5 @@ def _plot(
     axis.set_xlabel("step")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axis.grid(alpha=0.3)
-    if len(labels) > 1:
+    if len(axis.lines) > 1:
         axis.legend()

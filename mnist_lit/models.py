@@ -57,8 +57,8 @@ class CNN(Network):
         x = F.relu(F.max_pool2d(self.conv1(x), 2))  # (B, 10, 12, 12)
         x = F.relu(F.max_pool2d(self.dropout2d(self.conv2(x)), 2))  # (B, 20, 4, 4)
         x = F.relu(self.fc1(x.flatten(1)))  # (B, 50)
-        x = self.fc2(self.dropout(x))  # (B, 10)
-        return x
+        logits: Tensor = self.fc2(self.dropout(x))  # (B, 10)
+        return logits
 
 
 def build(name: NetworkName, dropout: float) -> Network:

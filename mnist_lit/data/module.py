@@ -75,32 +75,33 @@ class ResumableLoader(DataLoader[Batch]):
     Lightning puts `state_dict` into every checkpoint and gives it back on resuming.
     """
 
-    def __init__(self, dataset: ImageSet, sampler: EpochShuffle, **kwargs: Any) -> None:
-        super().__init__(dataset, sampler=sampler, **kwargs)
+    def __init__(
+        self, dataset: ImageSet, sampler: EpochShuffle, batch_size: int, **kwargs: Any
+    ) -> None:
+        super().__init__(dataset, sampler=sampler, batch_size=batch_size, **kwargs)
+        self._shuffle = sampler
+        self._images_per_batch = batch_size
         self._batches_done = 0
         self._batches_to_skip = 0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        assert isinstance(self.sampler, EpochShuffle) and self.batch_size is not None
         self._batches_done, self._batches_to_skip = self._batches_to_skip, 0
-        self.sampler.start = self._batches_done * self.batch_size
+        self._shuffle.start = self._batches_done * self._images_per_batch
         for batch in super().__iter__():
             self._batches_done += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        assert isinstance(self.sampler, EpochShuffle)
         finished = self._batches_done >= len(self)
         return {
-            "seed": self.sampler.seed,
-            "epoch": self.sampler.epoch + finished,
+            "seed": self._shuffle.seed,
+            "epoch": self._shuffle.epoch + finished,
             "batches_done": 0 if finished else self._batches_done,
         }
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        assert isinstance(self.sampler, EpochShuffle)
-        self.sampler.seed = state["seed"]
-        self.sampler.epoch = state["epoch"]
+        self._shuffle.seed = state["seed"]
+        self._shuffle.epoch = state["epoch"]
         self._batches_to_skip = state["batches_done"]
 
 
@@ -121,19 +122,19 @@ class MNISTDataModule(LightningDataModule):
         self,
         dataset: DatasetName = "mnist",
         data_dir: str | None = None,
-        batch_size: PositiveInt = 100,  # type: ignore[valid-type]
-        val_size: PositiveInt = 5000,  # type: ignore[valid-type]
-        split_seed: NonNegativeInt = 0,  # type: ignore[valid-type]
-        num_workers: NonNegativeInt = 0,  # type: ignore[valid-type]
+        batch_size: PositiveInt = 100,
+        val_size: PositiveInt = 5000,
+        split_seed: NonNegativeInt = 0,
+        num_workers: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
+        batch_size, val_size = int(batch_size), int(val_size)  # a checkpoint takes no other classes
+        split_seed, num_workers = int(split_seed), int(num_workers)
         self.save_hyperparameters(logger=False)
         self.dataset: DatasetName = dataset
         self.data_dir = Path(data_dir).expanduser() if data_dir else default_data_dir()
-        self.batch_size = int(batch_size)
-        self.val_size = int(val_size)
-        self.split_seed = int(split_seed)
-        self.num_workers = int(num_workers)
+        self.batch_size, self.val_size = batch_size, val_size
+        self.split_seed, self.num_workers = split_seed, num_workers
         self._sets: dict[str, ImageSet] = {}
 
     @property
@@ -216,7 +217,7 @@ def _as_it_is(batch: Batch) -> Batch:
 def _pixel_statistics(images: ImageSet) -> tuple[float, float]:
     """Mean and standard deviation of all pixels in [0, 1], by counting the 256 values."""
     counts = torch.zeros(256, dtype=torch.int64)
-    for chosen in images.indices.split(10_000):
+    for chosen in torch.split(images.indices, 10_000):
         counts += torch.bincount(images.images[chosen].flatten(), minlength=256)
     values = torch.linspace(0, 1, 256, dtype=torch.float64)
     weights = counts.double() / counts.sum()

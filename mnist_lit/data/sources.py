@@ -100,14 +100,14 @@ def load(name: DatasetName, data_dir: Path, *, train: bool) -> tuple[Tensor, Ten
         UserError: the files can be had nowhere, or ``data_dir`` cannot be written.
     """
     source = SOURCES[name]
-    if not _complete(source, _raw_folder(source, data_dir)):
-        try:
+    try:
+        if not _complete(source, _raw_folder(source, data_dir)):
             _fetch(source, data_dir)
-        except OSError as error:
-            raise UserError(
-                f"cannot write the data set to {data_dir} ({error.strerror or error});"
-                " choose another folder with --data.data_dir"
-            ) from error
+    except OSError as error:
+        raise UserError(
+            f"cannot keep the data set in {data_dir} ({error.strerror or error});"
+            " choose another folder with --data.data_dir"
+        ) from error
     dataset = source.dataset(data_dir, train=train)
     return dataset.data.unsqueeze(1), dataset.targets
 
@@ -153,9 +153,12 @@ def _extract_local(source: Source, root: Path) -> None:
         compressed = source.local / f"{name}.gz"
         if compressed.is_file():
             # What is damaged comes out wrong or not at all; the caller compares the contents.
-            with suppress(EOFError, gzip.BadGzipFile, zlib.error):
-                with gzip.open(compressed) as packed, (folder / name).open("wb") as extracted:
-                    shutil.copyfileobj(packed, extracted)
+            with (
+                suppress(EOFError, gzip.BadGzipFile, zlib.error),
+                gzip.open(compressed) as packed,
+                (folder / name).open("wb") as extracted,
+            ):
+                shutil.copyfileobj(packed, extracted)
 
 
 def _download(source: Source, root: Path) -> None:

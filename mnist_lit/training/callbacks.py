@@ -45,7 +45,7 @@ class LastCheckpoint(Checkpoint):
             every epoch.
     """
 
-    def __init__(self, every_s: NonNegativeFloat = 30.0) -> None:  # type: ignore[valid-type]
+    def __init__(self, every_s: NonNegativeFloat = 30.0) -> None:
         super().__init__()
         self.every_s = float(every_s)
         self.path: Path | None = None  # known when the run folder is
@@ -84,8 +84,8 @@ class EarlyStopping(callbacks.EarlyStopping):
         self,
         monitor: str = "val/loss",
         mode: Literal["min", "max"] = "min",
-        patience: PositiveInt = 3,  # type: ignore[valid-type]
-        min_delta: NonNegativeFloat = 0.0,  # type: ignore[valid-type]
+        patience: PositiveInt = 3,
+        min_delta: NonNegativeFloat = 0.0,
     ) -> None:
         super().__init__(monitor, float(min_delta), int(patience), mode=mode)
 
@@ -107,13 +107,14 @@ class RandomState(Callback):
         self._loaded: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+        numpy_state: Any = np.random.get_state(legacy=True)  # noqa: NPY002
+        name, keys, position, has_gauss, gauss = numpy_state
         version, internal, gauss_next = random.getstate()
         return {  # lists, numbers and tensors alone: they load with weights_only=True
             "python": [version, list(internal), gauss_next],
             "numpy": [name, keys.tolist(), position, has_gauss, gauss],
             "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+            "cuda": _cuda_states(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -128,6 +129,11 @@ class RandomState(Callback):
         torch.set_rng_state(self._loaded["torch"])
         torch.cuda.set_rng_state_all(self._loaded["cuda"])
         self._loaded = {}
+
+
+def _cuda_states() -> list[torch.Tensor]:
+    in_use: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return torch.cuda.get_rng_state_all() if in_use else []
 
 
 class Speed(Callback):
@@ -168,7 +174,7 @@ class Speed(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._images += len(batch[1])
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             seconds = self._seconds + time.monotonic() - self._since
             pl_module.log("images_per_s", self._images / seconds, prog_bar=True)
 
@@ -218,14 +224,16 @@ class Progress(RichProgressBar):
             label: f"{values[name]:{form}}"
             for name, label, form in (
                 ("train/loss", "loss", ".4f"),
-                ("train/acc", "accuracy", ".2%"),
-                ("images_per_s", "images/s", ",.0f"),
+                ("train/acc", "acc", ".2%"),
+                ("images_per_s", "img/s", ",.0f"),
             )
             if name in values
         }
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
-        return super().configure_columns(trainer)[:-1]  # without the batches a second
+        description, bar, _, times, _ = super().configure_columns(trainer)
+        bar.bar_width = 12  # so that everything fits into 80 columns
+        return [description, bar, times]
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"

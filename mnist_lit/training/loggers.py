@@ -27,9 +27,10 @@ class CSVLogger(loggers.CSVLogger):
 
     @property
     @rank_zero_experiment
-    def experiment(self) -> "_ContinuingWriter":
+    def experiment(self) -> ExperimentWriter:
         if self._experiment is None:
             self._experiment = _ContinuingWriter(log_dir=self.log_dir)
+        assert isinstance(self._experiment, ExperimentWriter)
         return self._experiment
 
 

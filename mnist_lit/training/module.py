@@ -1,6 +1,6 @@
 """`LitClassifier`: what a training step, a validation step and a test step are."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,10 @@ from torchmetrics.functional.classification import multiclass_accuracy
 from mnist_lit.data.module import Batch, MNISTDataModule
 from mnist_lit.models import NetworkName, build
 
-Rate = restricted_number_type("Rate", float, [(">=", 0), ("<", 1)])
+if TYPE_CHECKING:
+    Rate = float
+else:
+    Rate = restricted_number_type("Rate", float, [(">=", 0), ("<", 1)])
 
 
 class LitClassifier(LightningModule):
@@ -29,13 +32,14 @@ class LitClassifier(LightningModule):
     def __init__(
         self,
         network: NetworkName = "cnn",
-        dropout: Rate = 0.25,  # type: ignore[valid-type]
-        lr: PositiveFloat = 1e-3,  # type: ignore[valid-type]
+        dropout: Rate = 0.25,
+        lr: PositiveFloat = 1e-3,
     ) -> None:
         super().__init__()
+        dropout, lr = float(dropout), float(lr)  # a checkpoint takes no other classes of numbers
         self.save_hyperparameters()
-        self.lr = float(lr)
-        self.network = build(network, float(dropout)).to(memory_format=torch.channels_last)
+        self.lr = lr
+        self.network = build(network, dropout).to(memory_format=torch.channels_last)
         self.loss = MeanMetric()
         self.accuracy = MulticlassAccuracy(num_classes=10, average="micro", validate_args=False)
         # What training steps put out since the last one that was logged: (B, 10) logits, (B,)
@@ -56,6 +60,10 @@ class LitClassifier(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=self.lr, fused=True)
 
+    def on_train_start(self) -> None:
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.lr  # the option's, also where a checkpoint brought another one
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
         logits = self(images)
@@ -63,7 +71,7 @@ class LitClassifier(LightningModule):
         return F.cross_entropy(logits, labels)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        if self.global_step % self.trainer.log_every_n_steps == 0:
+        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             logits, labels = (torch.cat(parts) for parts in zip(*self._unlogged, strict=True))
             self._unlogged.clear()
             acc = multiclass_accuracy(logits, labels, 10, average="micro", validate_args=False)

@@ -132,7 +132,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             return dict(checkpoint)
     except Exception as error:  # whatever bytes a file holds, torch.load meets them its own way
         raise UserError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}): it is damaged or foreign"
+            f"{path} cannot be read as a checkpoint: it is damaged, or something else"
         ) from error
     raise UserError(f"{path} is no checkpoint made by `mnist-lit fit`")
 

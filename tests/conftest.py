@@ -1,0 +1,65 @@
+"""What several tests use: data extracted once, runs trained once, the commands as functions."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnist_lit.__main__ import main
+from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.training.runs import Run
+
+Fit = Callable[..., Run]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache folder of these tests: nothing is read from, or left in, the user's own."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(cache))
+        MNISTDataModule().setup()
+    return cache / "mnist_lit"
+
+
+@pytest.fixture(autouse=True)
+def _cache(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(data_dir.parent))
+
+
+def fit_in(root: Path, *options: str) -> Run:
+    """Run ``fit`` below `root`; the newest run."""
+    arguments = ["--trainer.default_root_dir", str(root), "--trainer.enable_progress_bar", "false"]
+    assert main(["fit", *arguments, *options]) == 0
+    versions = (root / "lightning_logs").glob("version_*")
+    return Run(max(versions, key=lambda folder: int(folder.name.removeprefix("version_"))))
+
+
+@pytest.fixture
+def fit(tmp_path: Path) -> Fit:
+    """``fit(*options)`` in a folder of the test's own."""
+    return lambda *options: fit_in(tmp_path, *options)
+
+
+# Steps of 1,000 images: an epoch takes seconds.
+BRIEFLY = (
+    "--data.batch_size=1000",
+    "--trainer.max_epochs=2",
+    "--trainer.log_every_n_steps=10",
+    "--model.lr=0.003",
+)
+
+
+@pytest.fixture(scope="session")
+def brief_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Run:
+    """A run of two quick epochs over all training images; not to be changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(data_dir.parent))
+        return fit_in(tmp_path_factory.mktemp("brief"), *BRIEFLY)
+
+
+def results_of(run: Run) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(run.results.read_text())
+    return loaded

@@ -1,0 +1,97 @@
+"""Splits, orders and batches."""
+
+import pytest
+import torch
+
+from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def data(data_dir: object) -> MNISTDataModule:
+    module = MNISTDataModule()
+    module.setup()
+    return module
+
+
+def _labels_in_order(data: MNISTDataModule, epoch: int = 0) -> list[int]:
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+    return torch.cat([labels for _, labels in loader]).tolist()
+
+
+def test_split_is_disjoint_and_complete(data: MNISTDataModule) -> None:
+    train, val = data.images("train").indices, data.images("val").indices
+
+    assert (len(train), len(val)) == (55_000, 5_000)
+    assert torch.equal(torch.cat([train, val]).sort().values, torch.arange(60_000))
+
+
+def test_split_depends_on_its_own_seed_alone(data: MNISTDataModule) -> None:
+    torch.manual_seed(99)
+    same, other = MNISTDataModule(), MNISTDataModule(split_seed=1)
+    same.setup()
+    other.setup()
+
+    assert torch.equal(same.images("val").indices, data.images("val").indices)
+    assert not torch.equal(other.images("val").indices, data.images("val").indices)
+
+
+def test_split_is_the_same_on_every_machine(data: MNISTDataModule) -> None:
+    """The figures in the README belong to these validation images."""
+    assert data.images("val").indices[:5].tolist() == [1, 3, 47, 49, 80]
+
+
+def test_every_test_image_comes_once(data: MNISTDataModule) -> None:
+    images = torch.cat([images for images, _ in data.test_dataloader()])
+
+    assert torch.equal(images, data.images("test").images)
+
+
+def test_batches_are_floats_from_0_to_1(data: MNISTDataModule) -> None:
+    raw, labels = next(iter(data.train_dataloader()))
+    images, _ = data.on_after_batch_transfer((raw, labels), dataloader_idx=0)
+
+    assert images.shape == (100, 1, 28, 28)
+    assert images.dtype == torch.float32
+    assert (images.min().item(), images.max().item()) == (0, 1)
+
+
+def test_every_epoch_has_its_order_and_every_seed_too(data: MNISTDataModule) -> None:
+    torch.manual_seed(1)
+    first, second = _labels_in_order(data, epoch=0), _labels_in_order(data, epoch=1)
+    torch.manual_seed(1)
+    again = _labels_in_order(data, epoch=0)
+    torch.manual_seed(2)
+    other_seed = _labels_in_order(data, epoch=0)
+
+    assert first == again
+    assert len({tuple(order[:50]) for order in (first, second, other_seed)}) == 3
+    assert sorted(first) == sorted(second)
+
+
+def test_interrupted_epoch_goes_on_with_the_next_batch(data: MNISTDataModule) -> None:
+    torch.manual_seed(1)
+    whole = [labels.tolist() for _, labels in data.train_dataloader()]
+    interrupted = data.train_dataloader()
+    iterator = iter(interrupted)
+    for _ in range(7):
+        next(iterator)
+    resumed = data.train_dataloader()
+    resumed.load_state_dict(interrupted.state_dict())
+
+    assert [labels.tolist() for _, labels in resumed] == whole[7:]
+    assert resumed.state_dict() == {"seed": 1, "epoch": 1, "batches_done": 0}
+
+
+def test_statistics_are_those_of_the_training_images(data: MNISTDataModule) -> None:
+    train = data.images("train")
+    pixels = train.images[train.indices].double() / 255
+
+    assert data.mean == pytest.approx(pixels.mean().item(), rel=1e-6)
+    assert data.std == pytest.approx(pixels.std().item(), rel=1e-6)
+
+
+def test_more_validation_images_than_there_are(data_dir: object) -> None:
+    with pytest.raises(UserError, match="there are 60000 images"):
+        MNISTDataModule(val_size=70_000).setup()

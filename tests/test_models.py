@@ -1,0 +1,43 @@
+"""The networks themselves."""
+
+import torch
+import torch.nn.functional as F
+
+from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.models import build
+
+
+def test_cnn_is_the_original_one() -> None:
+    network = build("cnn", dropout=0.25)
+    shapes = [tuple(weight.shape) for weight in network.parameters() if weight.dim() > 1]
+
+    assert shapes == [(10, 1, 5, 5), (20, 10, 5, 5), (50, 320), (10, 50)]
+    assert sum(weight.numel() for weight in network.parameters()) == 21_840
+
+
+def test_normalisation_travels_with_the_weights() -> None:
+    trained = build("cnn", dropout=0.0)
+    trained.mean.fill_(0.13)
+    trained.std.fill_(0.31)
+    loaded = build("cnn", dropout=0.0)
+    loaded.load_state_dict(trained.state_dict())
+    images = torch.rand(2, 1, 28, 28)
+
+    assert torch.equal(loaded(images), trained(images))
+    assert loaded.normalise(torch.tensor(0.13)).item() == 0
+
+
+def test_cnn_can_learn_one_batch_by_heart(data_dir: object) -> None:
+    data = MNISTDataModule()
+    data.setup()
+    images, labels = data.images("train").images[:100] / 255, data.images("train").labels[:100]
+    torch.manual_seed(0)
+    network = build("cnn", dropout=0.0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(network(images), labels)
+        torch.autograd.backward(loss)
+        optimizer.step()
+
+    assert (network(images).argmax(1) == labels).all()
