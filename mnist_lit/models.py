@@ -54,11 +54,24 @@ class CNN(Network):
             Logits, ``(B, 10)``; their softmax is the answer.
         """
         x = self.normalise(images)  # (B, 1, 28, 28)
-        x = F.relu(F.max_pool2d(self.conv1(x), 2))  # (B, 10, 12, 12)
-        x = F.relu(F.max_pool2d(self.dropout2d(self.conv2(x)), 2))  # (B, 20, 4, 4)
+        x = F.relu(_convolve_and_pool(self.conv1, x))  # (B, 10, 12, 12)
+        x = F.relu(self.dropout2d(_convolve_and_pool(self.conv2, x)))  # (B, 20, 4, 4)
         x = F.relu(self.fc1(x.flatten(1)))  # (B, 50)
         logits: Tensor = self.fc2(self.dropout(x))  # (B, 10)
         return logits
+
+
+def _convolve_and_pool(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """2x2 max-pooling of a convolution, the bias added last.
+
+    The maximum of four sums with one bias is the bias plus the maximum of four: the same values,
+    but inside the convolution the bias's gradient costs more than all the rest of its backward
+    pass (oneDNN, one input channel), and here a quarter of the additions. Dropping whole maps
+    commutes with pooling in the same way, so dropout comes after it.
+    """
+    pooled = F.max_pool2d(F.conv2d(x, layer.weight), 2)
+    assert layer.bias is not None
+    return pooled + layer.bias[:, None, None]
 
 
 def build(name: NetworkName, dropout: float) -> Network:

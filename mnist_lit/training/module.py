@@ -1,12 +1,15 @@
 """`LitClassifier`: what a training step, a validation step and a test step are."""
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jsonargparse.typing import PositiveFloat, restricted_number_type
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.functional.classification import multiclass_accuracy
@@ -15,9 +18,11 @@ from mnist_lit.data.module import Batch, MNISTDataModule
 from mnist_lit.models import NetworkName, build
 
 if TYPE_CHECKING:
-    Rate = float
+    Share = float
 else:
-    Rate = restricted_number_type("Rate", float, [(">=", 0), ("<", 1)])
+    Share = restricted_number_type("Share", float, [(">=", 0), ("<", 1)])
+
+Schedule = Literal["constant", "one_cycle"]
 
 
 class LitClassifier(LightningModule):
@@ -26,19 +31,30 @@ class LitClassifier(LightningModule):
     Args:
         network: cnn: the original one, 21,840 parameters.
         dropout: share of units left out in each training step, 0 <= dropout < 1.
-        lr: Adam's learning rate.
+        lr: Adam's learning rate; with a schedule, its highest.
+        schedule: constant, or one_cycle: up in the first share `warmup` of all steps, then down
+            to nothing along a cosine.
+        warmup: that share, 0 <= warmup < 1.
+        label_smoothing: share of the probability that the training target gives to all classes
+            alike, 0 <= label_smoothing < 1.
     """
 
     def __init__(
         self,
         network: NetworkName = "cnn",
-        dropout: Rate = 0.25,
+        dropout: Share = 0.25,
         lr: PositiveFloat = 1e-3,
+        schedule: Schedule = "constant",
+        warmup: Share = 0.25,
+        label_smoothing: Share = 0.0,
     ) -> None:
         super().__init__()
-        dropout, lr = float(dropout), float(lr)  # a checkpoint takes no other classes of numbers
+        # Plain numbers: a checkpoint takes no other classes.
+        dropout, lr, warmup = float(dropout), float(lr), float(warmup)
+        label_smoothing = float(label_smoothing)
         self.save_hyperparameters()
-        self.lr = lr
+        self.lr, self.schedule, self.warmup = lr, schedule, warmup
+        self.label_smoothing = label_smoothing
         self.network = build(network, dropout).to(memory_format=torch.channels_last)
         self.loss = MeanMetric()
         self.accuracy = MulticlassAccuracy(num_classes=10, average="micro", validate_args=False)
@@ -57,18 +73,35 @@ class LitClassifier(LightningModule):
         logits: Tensor = self.network(images)
         return logits
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), lr=self.lr, fused=True)
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr, fused=True)
+        scheduler = LambdaLR(optimizer, self._lr_factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def _lr_factor(self, step: int) -> float:
+        if self.schedule == "constant":
+            return 1.0
+        # The number of steps is asked for here and not once and for all: it is known only when
+        # the training starts, and a resumed run may be given more epochs.
+        num_steps = self.trainer.num_training_batches * (self.trainer.max_epochs or 1)
+        return one_cycle(step / num_steps, self.warmup)
 
     def on_train_start(self) -> None:
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.lr  # the option's, also where a checkpoint brought another one
+        """Let this run's learning rate win over one that a checkpoint brought."""
+        scheduler = self.lr_schedulers()
+        assert isinstance(scheduler, LambdaLR)
+        scheduler.base_lrs = [self.lr]
+        for group in scheduler.optimizer.param_groups:
+            group["lr"] = self.lr * self._lr_factor(scheduler.last_epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
         logits = self(images)
         self._unlogged.append((logits.detach(), labels))
-        return F.cross_entropy(logits, labels)
+        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
@@ -90,8 +123,8 @@ class LitClassifier(LightningModule):
         logits = self(images)
         self.loss.update(F.cross_entropy(logits, labels, reduction="none"))
         self.accuracy.update(logits, labels)
-        self.log(f"{name}/loss", self.loss, prog_bar=name == "val")
-        self.log(f"{name}/acc", self.accuracy, prog_bar=name == "val")
+        self.log(f"{name}/loss", self.loss)
+        self.log(f"{name}/acc", self.accuracy)
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Logarithms of the probabilities, ``(B, 10)``."""
@@ -104,3 +137,21 @@ class LitClassifier(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         unlogged = checkpoint["unlogged"]
         self._unlogged = [tuple(unlogged)] if unlogged else []
+
+
+def one_cycle(progress: float, warmup: float) -> float:
+    """The learning rate's share of its highest value.
+
+    Args:
+        progress: share of the training that is done, in [0, 1].
+        warmup: share of the training in which it rises, from a twenty-fifth; in [0, 1).
+
+    Returns:
+        In [0, 1]: 1 where the warm-up ends, 0 where the training does.
+
+    Source: the shape of Smith and Topin, arXiv 1708.07120, as in torch's `OneCycleLR`.
+    """
+    if progress < warmup:
+        return 1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * progress / warmup)) / 2
+    done = min((progress - warmup) / (1 - warmup), 1)
+    return (1 + math.cos(math.pi * done)) / 2

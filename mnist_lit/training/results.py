@@ -1,6 +1,7 @@
 """What a finished run leaves beside its checkpoints: numbers, figures and a table."""
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from pytorch_lightning import Trainer, loggers
 from rich.console import Console
 from rich.table import Table
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
 
 from mnist_lit import figures
@@ -46,11 +48,14 @@ def finish(
         logger.log_metrics({**test_metrics, "epoch": trainer.current_epoch}, trainer.global_step)
         logger.save()
     for name, figure in _draw(run, model, data, log_probs["test"].exp()):
+        png = _png(figure)
         with whole_file(run.figures / f"{name}.png") as path:
-            figure.savefig(path, dpi=100)
+            path.write_bytes(png)
         for logger in trainer.loggers:
             if isinstance(logger, loggers.TensorBoardLogger):
-                logger.experiment.add_figure(name, figure, trainer.global_step)
+                image = Summary.Image(encoded_image_string=png)
+                summary = Summary(value=[Summary.Value(tag=name, image=image)])
+                logger.experiment.file_writer.add_summary(summary, trainer.global_step)
     for logger in trainer.loggers:
         logger.finalize("success")
     with whole_file(run.results) as path:  # the last file: where it is, the run is complete
@@ -80,6 +85,12 @@ def _draw(
     yield "filters", figures.filters([layer.weight.detach().cpu() for layer in convolutions[:2]])
     yield "mistakes", figures.mistakes(images, labels, probs, data.classes)
     yield "curves", figures.curves(_history(run))
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
 
 
 def _history(run: Run) -> dict[str, list[tuple[int, float]]]:

@@ -1,0 +1,107 @@
+"""The two loops that training is measured against; each run is a process of its own.
+
+    python tests/benchmarks/loops.py bare --epochs 2
+    python tests/benchmarks/loops.py reference --epochs 2
+
+`bare` is the practical limit: the whole data set in memory, the same network, the same optimiser,
+and nothing else: no metrics, no log, no checkpoint, no bar. `reference` is what one would otherwise
+write: torchvision's data set, a transform for each image, a plain loader, a plain network. Both
+test at the end and print one JSON object.
+"""
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+from torchvision import transforms
+from torchvision.datasets import MNIST
+
+from mnist_lit.data.sources import default_data_dir, load
+from mnist_lit.models import build
+
+NUM_TRAIN = 55_000  # as many as `fit` trains on
+MEAN, STD = 0.1307, 0.3081
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+def bare(num_images: int, batch_size: int) -> tuple[nn.Module, bool, Callable[[], Batches]]:
+    network = build("cnn", dropout=0.25).to(memory_format=torch.channels_last)
+    network.mean.fill_(MEAN)
+    network.std.fill_(STD)
+    images, labels = load("mnist", default_data_dir(), train=True)
+
+    def epoch() -> Batches:
+        order = torch.randperm(NUM_TRAIN).repeat(-(-num_images // NUM_TRAIN))[:num_images]
+        for chosen in torch.split(order, batch_size):
+            yield images[chosen].float() / 255, labels[chosen]
+
+    return network, True, epoch
+
+
+def reference(num_images: int, batch_size: int) -> tuple[nn.Module, bool, Callable[[], Batches]]:
+    network = nn.Sequential(
+        *(nn.Conv2d(1, 10, 5), nn.MaxPool2d(2), nn.ReLU()),
+        *(nn.Conv2d(10, 20, 5), nn.Dropout2d(0.25), nn.MaxPool2d(2), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(320, 50), nn.ReLU(), nn.Dropout(0.25), nn.Linear(50, 10)),
+    )
+    data = MNIST(default_data_dir(), transform=_transform())
+    loader = DataLoader(Subset(data, range(num_images)), batch_size=batch_size, shuffle=True)
+    return network, False, lambda: loader
+
+
+def _transform() -> Callable[[object], Tensor]:
+    steps = [transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))]
+    composed: Callable[[object], Tensor] = transforms.Compose(steps)
+    return composed
+
+
+def _test(network: nn.Module, normalised: bool) -> float:
+    data = MNIST(default_data_dir(), train=False, transform=_transform())
+    network.eval()
+    num_right = 0
+    with torch.inference_mode():
+        for images, labels in DataLoader(data, batch_size=1000):
+            answers = network(images * STD + MEAN if normalised else images).argmax(1)
+            num_right += int((answers == labels).sum())
+    return num_right / len(data)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("loop", choices=["bare", "reference"])
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--batch_size", type=int, default=100)
+    parser.add_argument("--num_images", type=int, default=NUM_TRAIN, help="in an epoch")
+    args = parser.parse_args()
+
+    torch.manual_seed(1)
+    make = {"bare": bare, "reference": reference}[args.loop]
+    network, normalises, epoch = make(args.num_images, args.batch_size)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=normalises)
+    seconds = []
+    for _ in range(args.epochs):
+        network.train()
+        start = time.perf_counter()
+        for images, labels in epoch():
+            optimizer.zero_grad()
+            loss = F.cross_entropy(network(images), labels)
+            torch.autograd.backward(loss)
+            optimizer.step()
+        seconds.append(time.perf_counter() - start)
+    result = {
+        "images_per_s": args.num_images / min(seconds),
+        "test_acc": _test(network, normalises),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
