@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"mnist-lit: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return exit_code
 
 

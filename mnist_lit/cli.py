@@ -2,15 +2,15 @@
 
 import argparse
 import logging
-import platform
-import subprocess
+import shlex
+import sys
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+import yaml
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback
@@ -18,18 +18,21 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
-from mnist_lit.training import runs
+from mnist_lit.training import recipes, runs
 from mnist_lit.training.callbacks import (
     BestCheckpoint,
     EarlyStopping,
+    Interrupted,
     LastCheckpoint,
     Progress,
+    Provenance,
     RandomState,
-    Speed,
+    TrainingLog,
 )
 from mnist_lit.training.loggers import LogPositions, rewind, run_loggers
 from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.results import finish
+from mnist_lit.training.runs import Run
 
 EXPECTED_WARNINGS = (
     # With tensors in memory, a worker process would only copy them.
@@ -47,8 +50,17 @@ EXPECTED_WARNINGS = (
 
 def main(args: Sequence[str]) -> int:
     """Run ``fit``, ``validate`` or ``test``; the first of `args` says which."""
-    CLI(_with_config_of_run(list(args)))
+    try:
+        CLI(_with_config_of_run(list(args)))
+    except Interrupted as interruption:
+        return 128 + interruption.signum  # as shells count it
+    except MisconfigurationException as error:  # Lightning's own objection to an option
+        raise UserError(_one_line(error)) from error
     return 0
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _with_config_of_run(args: list[str]) -> list[str]:
@@ -81,6 +93,7 @@ class CLI(LightningCLI):
             logging.getLogger(name).setLevel(logging.WARNING)
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message)
+        self.arguments = args
         super().__init__(
             LitClassifier,
             MNISTDataModule,
@@ -114,82 +127,106 @@ class CLI(LightningCLI):
         """Leave the options as they were given; Lightning would let the checkpoint's ones win."""
 
     def instantiate_classes(self) -> None:
+        self.options = self.config[self.subcommand]
+        recipe = self.options.clone()
+        recipe.ckpt_path = None
+        self.recipe = self._parser(self.subcommand).dump(recipe, skip_unset=False)
         try:
             super().instantiate_classes()
-        except (ValueError, MisconfigurationException) as error:
-            raise UserError(" ".join(str(error).split())) from error
+        except ValueError as error:
+            raise UserError(_one_line(error)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        options = self._get(self.config_init, "trainer")
-        self.speed = Speed()
-        callbacks: list[Callback] = [RandomState(), self.speed, LogPositions()]
-        if options.enable_progress_bar is not False:
+        self.training_log = TrainingLog()
+        callbacks: list[Callback] = [
+            RandomState(),
+            self.training_log,
+            LogPositions(),
+            Provenance(yaml.safe_load(self.recipe)),
+        ]
+        if self.options.trainer.enable_progress_bar is not False:
             callbacks.append(Progress())
         self.trainer_defaults["callbacks"] = callbacks
-        if options.logger in (None, True):
+        if self._logs_into_the_run():
             kwargs["logger"] = False  # until the run folder is known
+        plugins = self.options.trainer.plugins or []
+        kwargs["plugins"] = [*plugins, runs.WholeFileCheckpointIO()]
         trainer = super().instantiate_trainer(**kwargs)
         if trainer.world_size > 1:
             raise UserError("a network this small trains on one device: --trainer.devices 1")
         return trainer
 
+    def _logs_into_the_run(self) -> bool:
+        return self.options.trainer.logger in (None, True)
+
     def fit(self, model: LitClassifier, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
         """Train, or go on training, in a run folder; then evaluate the best checkpoint."""
         datamodule.setup()  # now, so that data which cannot be had leaves no run folder behind
-        if self._get_config().trainer.fast_dev_run:
+        if self.options.trainer.fast_dev_run:
             self.trainer.fit(model, datamodule=datamodule)
             return
         start = runs.start(ckpt_path, Path(self.trainer.default_root_dir))
+        last_checkpoint: LastCheckpoint = self._get(self.config_init, "last_checkpoint")
+        try:
+            with runs.alone(start.run), last_checkpoint.watching_signals():
+                self._fit(start, model, datamodule)
+        except Interrupted as interruption:
+            print(f"\n{interruption}: {self._how_to_go_on(start.run)}", file=sys.stderr)
+            raise
+        except OSError as error:
+            raise UserError(f"{error}; mend that, then {self._how_to_go_on(start.run)}") from error
+
+    def _fit(self, start: runs.Start, model: LitClassifier, data: MNISTDataModule) -> None:
+        run, notes = start.run, []
         if start.checkpoint:
-            if self._is_finished(start.checkpoint) and start.run.results.is_file():
+            if self._is_finished(start.checkpoint) and run.results.is_file():
                 print(
-                    f"{start.run.folder} is finished; to train it further, raise"
+                    f"{run.folder} is finished; to train it further, raise"
                     " --trainer.max_epochs (or --early_stopping.patience, if that ended it)"
                 )
                 return
-            print(f"{start.run.folder} goes on from step {start.checkpoint['global_step']}")
-        self._open(start)
-        self.trainer.fit(
-            model, datamodule=datamodule, ckpt_path=start.checkpoint_path, weights_only=True
-        )
-        runs.load_weights(model, start.run.best)
-        finish(start.run, self.trainer, model, datamodule, self._facts())
+            old, new = start.checkpoint["mnist_lit"]["recipe"], yaml.safe_load(self.recipe)
+            step = f"from step {start.checkpoint['global_step']}"
+            notes = [f"{step} on: {change}" for change in recipes.changes(old, new)]
+            print("\n  ".join([f"{run.folder} goes on {step}", *notes]))
+        run.results.unlink(missing_ok=True)
+        rewind(run, start.checkpoint)
+        recipes.write(run, self.recipe, notes)
+        if self._logs_into_the_run():
+            self.trainer.loggers = run_loggers(run)
+        self._get(self.config_init, "best_checkpoint").dirpath = str(run.checkpoints)
+        self._get(self.config_init, "last_checkpoint").path = run.last
+        self.trainer.fit(model, datamodule=data, ckpt_path=start.checkpoint_path, weights_only=True)
+        runs.load_weights(model, run.best)
+        finish(run, self.trainer, model, data, self._facts())
 
     def _is_finished(self, checkpoint: dict[str, Any]) -> bool:
         """Whether there is nothing left to train from this checkpoint on."""
         epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-        stopper = self._get(self.config_init, "early_stopping")
+        stopper: EarlyStopping = self._get(self.config_init, "early_stopping")
+        stopping = checkpoint["callbacks"].get(stopper.state_key, {"wait_count": 0})
         return bool(
             epochs >= (self.trainer.max_epochs or 0)
             or checkpoint["global_step"] >= self.trainer.max_steps != -1
-            or checkpoint["callbacks"][stopper.state_key]["wait_count"] >= stopper.patience
+            or stopping["wait_count"] >= stopper.patience
         )
 
-    def _open(self, start: runs.Start) -> None:
-        """Make the run folder ready to be written to, from the checkpoint's step on."""
-        run = start.run
-        run.results.unlink(missing_ok=True)
-        rewind(run, start.checkpoint)
-        if self._get(self.config_init, "trainer").logger in (None, True):
-            self.trainer.loggers = run_loggers(run)
-        self._get(self.config_init, "best_checkpoint").dirpath = str(run.checkpoints)
-        self._get(self.config_init, "last_checkpoint").path = run.last
-        config = self._get_config().clone()
-        config.ckpt_path = None
-        text = self._parser("fit").dump(config, skip_unset=False)
-        with runs.whole_file(run.config) as path:
-            path.write_text("".join(f"# {line}\n" for line in _versions()) + text)
-
-    def _get_config(self) -> Any:
-        return self.config[self.subcommand]
+    def _how_to_go_on(self, run: Run) -> str:
+        if not run.last.is_file():
+            return "start again: no step was saved yet"
+        program = "python -m mnist_lit" if sys.argv[0].endswith("__main__.py") else "mnist-lit"
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("--ckpt_path")
+        _, others = parser.parse_known_args(self.arguments)
+        return f"go on with: {program} {shlex.join([*others, '--ckpt_path', str(run.last)])}"
 
     def _facts(self) -> dict[str, Any]:
         return {
-            "seed": self._get_config().seed_everything,
+            "seed": self.options.seed_everything,
             "epochs": self.trainer.current_epoch,
             "params": sum(weight.numel() for weight in self.model.parameters()),
-            "fit_seconds": self.speed.fit_seconds,
-            "images_per_s": self.speed.images_per_s,
+            "fit_seconds": self.training_log.fit_seconds,
+            "images_per_s": self.training_log.images_per_s,
             "device": str(self.trainer.strategy.root_device),
             "num_threads": torch.get_num_threads(),
         }
@@ -212,17 +249,3 @@ class CLI(LightningCLI):
         path = runs.find_checkpoint(ckpt_path or "best", Path(self.trainer.default_root_dir))
         runs.load_weights(model, path)
         print(f"checkpoint {path}")
-
-
-def _versions() -> list[str]:
-    """What made a run, line by line."""
-    packages = ("mnist-lit", "torch", "torchvision", "pytorch-lightning")
-    lines = [f"{name} {version(name)}" for name in packages]
-    lines.append(f"python {platform.python_version()}")
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        lines.append(f"git {commit.strip()}")
-    except (OSError, subprocess.CalledProcessError):
-        pass  # no git, or not in a repository
-    return lines

@@ -47,7 +47,7 @@ def test_fit_leaves_a_complete_run_folder(brief_run: Run) -> None:
     files = {
         path.relative_to(brief_run.folder).as_posix()
         for path in brief_run.folder.rglob("*")
-        if path.is_file() and not path.name.startswith("events.")
+        if path.is_file() and not path.name.startswith((".", "events."))
     }
 
     assert files == {

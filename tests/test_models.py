@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.models import build
+from mnist_lit.models import CNN, build
 
 
 def test_cnn_is_the_original_one() -> None:
@@ -41,3 +41,24 @@ def test_cnn_can_learn_one_batch_by_heart(data_dir: object) -> None:
         optimizer.step()
 
     assert (network(images).argmax(1) == labels).all()
+
+
+def test_cnn_computes_what_the_textbook_says() -> None:
+    """The bias is added after pooling, for speed; the layers in their usual order agree."""
+    network = CNN(dropout=0.0)
+    images = torch.rand(50, 1, 28, 28)
+    x = F.relu(F.max_pool2d(network.conv1(images), 2))
+    x = F.relu(F.max_pool2d(network.conv2(x), 2)).flatten(1)
+    expected = network.fc2(F.relu(network.fc1(x)))
+
+    assert torch.allclose(network(images), expected, atol=1e-5)
+
+
+def test_dropout_drops_whole_maps_and_keeps_the_scale() -> None:
+    network = CNN(dropout=0.5)
+    maps: list[torch.Tensor] = []
+    network.dropout2d.register_forward_hook(lambda layer, args, out: maps.append(out))
+    network(torch.rand(200, 1, 28, 28))
+    dropped = (maps[0] == 0).flatten(2).all(2)
+
+    assert 0.45 < dropped.float().mean() < 0.55

@@ -11,6 +11,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
+from mnist_lit.data.augment import Augment
 from mnist_lit.data.sources import SOURCES, DatasetName, default_data_dir, load
 from mnist_lit.errors import UserError
 
@@ -116,6 +117,7 @@ class MNISTDataModule(LightningDataModule):
         val_size: how many of the 60,000 training images are held out for validation.
         split_seed: which ones; the same on every machine, whatever else is seeded.
         num_workers: processes that load batches; with everything in memory, 0 is fastest.
+        augment: random warps of the training images.
     """
 
     def __init__(
@@ -126,15 +128,14 @@ class MNISTDataModule(LightningDataModule):
         val_size: PositiveInt = 5000,
         split_seed: NonNegativeInt = 0,
         num_workers: NonNegativeInt = 0,
+        augment: Augment = Augment(),  # noqa: B008, it is frozen
     ) -> None:
         super().__init__()
-        batch_size, val_size = int(batch_size), int(val_size)  # a checkpoint takes no other classes
-        split_seed, num_workers = int(split_seed), int(num_workers)
-        self.save_hyperparameters(logger=False)
         self.dataset: DatasetName = dataset
         self.data_dir = Path(data_dir).expanduser() if data_dir else default_data_dir()
         self.batch_size, self.val_size = batch_size, val_size
         self.split_seed, self.num_workers = split_seed, num_workers
+        self.augment = augment
         self._sets: dict[str, ImageSet] = {}
 
     @property
@@ -205,9 +206,12 @@ class MNISTDataModule(LightningDataModule):
         }
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """On the device: pixels from uint8 to float in [0, 1]."""
+        """On the device: pixels from uint8 to float in [0, 1], warped if they are trained on."""
         images, labels = batch
-        return images.float() / 255, labels
+        images = images.float() / 255
+        if self.trainer is not None and self.trainer.training:
+            images = self.augment(images)
+        return images, labels
 
 
 def _as_it_is(batch: Batch) -> Batch:

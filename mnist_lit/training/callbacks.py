@@ -1,8 +1,12 @@
 """What happens around the training steps: checkpoints, stopping, progress, random state."""
 
 import random
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +14,9 @@ import torch
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from pytorch_lightning import LightningModule, Trainer, callbacks
 from pytorch_lightning.callbacks import Callback, Checkpoint, ModelCheckpoint, RichProgressBar
+
+from mnist_lit import __version__
+from mnist_lit.training.module import LitClassifier
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -37,12 +44,22 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
 
+class Interrupted(BaseException):
+    """The training was told to end; like `KeyboardInterrupt`, nothing else should catch it."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
 class LastCheckpoint(Checkpoint):
     """Keeps ``last.ckpt``, from which an interrupted run goes on.
 
+    It is saved after every epoch, and within one after steps, never inside them: so what goes on
+    from it is what would have gone on.
+
     Args:
-        every_s: seconds of training after which it is saved, at the latest; it also is after
-            every epoch.
+        every_s: seconds of training after which it is saved within an epoch.
     """
 
     def __init__(self, every_s: NonNegativeFloat = 30.0) -> None:
@@ -50,24 +67,72 @@ class LastCheckpoint(Checkpoint):
         self.every_s = float(every_s)
         self.path: Path | None = None  # known when the run folder is
         self._saved_at = 0.0
+        self._training = False
+        self._received: int | None = None
+
+    @contextmanager
+    def watching_signals(self) -> Iterator[None]:
+        """Let Ctrl-C, SIGTERM and SIGUSR1 save before they end the training.
+
+        The first signal lets the current step finish; a second one, or one that comes when nothing
+        is being trained, ends at once.
+
+        Raises:
+            Interrupted: a signal has come.
+        """
+        watched = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)]
+        previous = {signum: signal.signal(signum, self._receive) for signum in watched}
+        try:
+            yield
+        finally:
+            for signum, handler in previous.items():
+                signal.signal(signum, handler)
+
+    def _receive(self, signum: int, frame: FrameType | None) -> None:
+        if self._received or not self._training:
+            raise Interrupted(signum)
+        self._received = signum
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_at = time.monotonic()
+        self._training = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        due = self._received or time.monotonic() - self._saved_at >= self.every_s
         # Not after an epoch's last batch: from there Lightning would go on without validating.
-        if time.monotonic() - self._saved_at >= self.every_s and not trainer.is_last_batch:
+        if due and not trainer.is_last_batch:
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._training = False
+
     def _save(self, trainer: Trainer) -> None:
         if self.path:
             trainer.save_checkpoint(self.path)
         self._saved_at = time.monotonic()
+        if self._received:
+            raise Interrupted(self._received)
+
+
+class Provenance(Callback):
+    """Puts into each checkpoint by what it was made.
+
+    Args:
+        recipe: all options, nested as in a config file.
+    """
+
+    def __init__(self, recipe: dict[str, Any]) -> None:
+        self.recipe = recipe
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["mnist_lit"] = {"version": __version__, "recipe": self.recipe}
 
 
 class EarlyStopping(callbacks.EarlyStopping):
@@ -136,8 +201,11 @@ def _cuda_states() -> list[torch.Tensor]:
     return torch.cuda.get_rng_state_all() if in_use else []
 
 
-class Speed(Callback):
-    """Measures the training, with everything that goes on around its steps.
+class TrainingLog(Callback):
+    """Logs the training every `Trainer.log_every_n_steps` steps, and measures its speed.
+
+    It writes to the loggers itself. What a module logs reaches them only after the hook in which
+    checkpoints are saved: a run that goes on from one would miss that point of the curves.
 
     Attributes:
         fit_seconds: time spent in training and validation, over all sittings of a run.
@@ -175,8 +243,15 @@ class Speed(Callback):
     ) -> None:
         self._images += len(batch[1])
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            assert isinstance(pl_module, LitClassifier)
             seconds = self._seconds + time.monotonic() - self._since
-            pl_module.log("images_per_s", self._images / seconds, prog_bar=True)
+            metrics = {**pl_module.training_metrics(), "images_per_s": self._images / seconds}
+            pl_module.log_dict(metrics, prog_bar=True, logger=False)
+            for logger in trainer.loggers:
+                logger.log_metrics(
+                    {**metrics, "epoch": trainer.current_epoch}, trainer.global_step - 1
+                )
+                logger.save()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._seconds += time.monotonic() - self._since

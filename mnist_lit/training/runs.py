@@ -1,7 +1,6 @@
 """Run folders: making one, finding the newest, and going on in one."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
+from packaging.version import Version
 from pytorch_lightning import LightningModule
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from mnist_lit import __version__
 from mnist_lit.errors import UserError
 
 
@@ -124,17 +127,22 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint, without ever running code from it.
 
     Raises:
-        UserError: the file is damaged, or is not a checkpoint of this project.
+        UserError: the file is damaged, is not a checkpoint of this project, or of a newer one.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        if {"state_dict", "hyper_parameters", "loops"} <= checkpoint.keys():
-            return dict(checkpoint)
+        made_by = checkpoint["mnist_lit"]["version"]
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # whatever bytes a file holds, torch.load meets them its own way
         raise UserError(
-            f"{path} cannot be read as a checkpoint: it is damaged, or something else"
+            f"{path} is no checkpoint made by `mnist-lit fit`, or it is damaged"
         ) from error
-    raise UserError(f"{path} is no checkpoint made by `mnist-lit fit`")
+    if Version(made_by) > Version(__version__):
+        raise UserError(
+            f"{path} was made by mnist-lit {made_by}, and this is {__version__}: upgrade it"
+        )
+    return dict(checkpoint)
 
 
 def load_weights(model: LightningModule, path: Path) -> None:
@@ -183,14 +191,42 @@ def start(ckpt_path: str | None, root: Path) -> Start:
 
 
 @contextmanager
+def alone(run: Run) -> Iterator[None]:
+    """Be the only process that trains in a run folder; the lock ends with the process.
+
+    Raises:
+        UserError: another one is at it.
+    """
+    try:
+        with FileLock(run.folder / ".lock", timeout=0):
+            for leftover in run.checkpoints.glob(".*"):  # of a process that was killed writing it
+                leftover.unlink()
+            yield
+    except Timeout as error:
+        raise UserError(
+            f"{run.folder} is being trained by another process: wait until that has ended"
+        ) from error
+
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to; what was written is moved to ``path`` once it is complete."""
+    """A path to write to; what was written is moved to ``path`` once it is safe on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class WholeFileCheckpointIO(TorchCheckpointIO):
+    """Lightning's way to save checkpoints, by way of `whole_file`."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        with whole_file(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)

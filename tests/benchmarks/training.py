@@ -1,0 +1,170 @@
+"""What training costs, beside a bare loop: one command, one table.
+
+    python tests/benchmarks/training.py
+
+Every measurement is a process of its own. In each round all rows are measured one after the other,
+and a row's ratio is taken within its round, so that a machine that gets slower or faster changes
+both sides; the table shows medians over the rounds. About 8 minutes a round on 2 cores: leave the
+machine alone meanwhile.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from mnist_lit import __version__
+
+ROOT = Path(__file__).parents[2]
+EPOCH = 55_000
+
+
+class Measured(NamedTuple):
+    """One process."""
+
+    images_per_s: float  # in its fastest epoch
+    test_acc: float
+    train_s: float  # training, with validation if there is any
+    wall_s: float  # from start to exit
+    peak_mib: float
+
+
+class Row(NamedTuple):
+    """A measurement and the row that it is compared with."""
+
+    name: str
+    arguments: Sequence[str]
+    against: str = "bare loop"
+
+
+def _loop(name: str, *options: object) -> list[str]:
+    return [str(Path(__file__).with_name("loops.py")), name, *map(str, options)]
+
+
+def _fit(config: str, *options: object) -> list[str]:
+    config_file = ROOT / "configs" / f"{config}.yaml"
+    return ["-m", "mnist_lit", "fit", "--config", str(config_file), *map(str, options)]
+
+
+def rows() -> list[Row]:
+    short = "--trainer.max_epochs=2"
+    table = [
+        Row("bare loop", _loop("bare")),
+        Row("reference loop", _loop("reference")),
+        Row("fit, default recipe", _fit("default", short)),
+        Row("reference loop, 10 epochs", _loop("reference", "--epochs", 10)),
+        Row("fit, 10 epochs", _fit("default"), against="reference loop, 10 epochs"),
+        Row(
+            "fit, 20 epochs",
+            _fit("default", "--trainer.max_epochs=20", "--early_stopping.patience=20"),
+        ),
+        Row("speedrun, 1 epoch", _fit("speedrun", "--trainer.max_epochs=1")),
+        Row("speedrun", _fit("speedrun")),
+    ]
+    for part in (4, 2):
+        limit = f"--trainer.limit_train_batches={550 // part}"
+        table.append(Row(f"fit, 1/{part} of the images", _fit("default", short, limit)))
+    for batch_size in (32, 256, 1024):
+        bare = f"bare loop, batch {batch_size}"
+        table.append(Row(bare, _loop("bare", "--batch_size", batch_size)))
+        options = (short, f"--data.batch_size={batch_size}", "--trainer.log_every_n_steps=50")
+        table.append(Row(f"fit, batch {batch_size}", _fit("default", *options), against=bare))
+    return table
+
+
+def measure(arguments: Sequence[str]) -> Measured:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if "fit" in arguments:
+            arguments = [*arguments, f"--trainer.default_root_dir={folder}"]
+        start = time.perf_counter()
+        with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
+            process = subprocess.Popen([sys.executable, *arguments], stdout=out, stderr=err)
+            _, status, usage = os.wait4(process.pid, 0)
+        wall_s = time.perf_counter() - start
+        if status:
+            raise RuntimeError((folder / "err").read_text())
+        results = list(folder.rglob("results.json"))
+        text = (results[0] if results else folder / "out").read_text()
+    result = json.loads(text)
+    return Measured(
+        images_per_s=result["images_per_s"],
+        test_acc=result["test/acc"],
+        train_s=result["fit_seconds"],
+        wall_s=wall_s,
+        peak_mib=usage.ru_maxrss / 1024,
+    )
+
+
+def print_table(table: Sequence[Row], rounds: Sequence[dict[str, Measured]]) -> None:
+    def ratio(row: Row, field: str) -> str:
+        pairs = [(getattr(r[row.name], field), getattr(r[row.against], field)) for r in rounds]
+        return f"{median(own / base for own, base in pairs):.2f}"
+
+    def middle(row: Row, field: str) -> float:
+        value: float = median(getattr(r[row.name], field) for r in rounds)
+        return value
+
+    shown = Table(title=f"medians of {len(rounds)} rounds; ratios against the row in brackets")
+    for heading in ("", "images/s", "ratio", "training s", "process s", "ratio", "MiB", "ratio"):
+        shown.add_column(heading, justify="right" if heading else "left")
+    shown.add_column("test accuracy", justify="right")
+    for row in table:
+        shown.add_row(
+            row.name if row.against in ("bare loop", row.name) else f"{row.name} [{row.against}]",
+            f"{middle(row, 'images_per_s'):,.0f}",
+            ratio(row, "images_per_s"),
+            f"{middle(row, 'train_s'):.1f}",
+            f"{middle(row, 'wall_s'):.1f}",
+            ratio(row, "wall_s"),
+            f"{middle(row, 'peak_mib'):,.0f}",
+            ratio(row, "peak_mib"),
+            f"{middle(row, 'test_acc'):.2%}",
+        )
+    console = Console(width=132)
+    console.print(shown, markup=False)
+    console.print(
+        f"mnist_lit {__version__}, torch {torch.__version__}, Python {platform.python_version()},"
+        f" {torch.get_num_threads()} threads, {platform.machine()}, {_processor()}"
+    )
+
+
+def _processor() -> str:
+    lines = (
+        Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
+    )
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    table = rows()
+    progress = track(
+        [(number, row) for number in range(args.rounds) for row in table],
+        description="measuring",
+        console=Console(stderr=True),
+    )
+    rounds: list[dict[str, Measured]] = [{} for _ in range(args.rounds)]
+    for number, row in progress:
+        rounds[number][row.name] = measure(row.arguments)
+    print_table(table, rounds)
+
+
+if __name__ == "__main__":
+    main()

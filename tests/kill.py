@@ -1,0 +1,52 @@
+"""A callback that ends the process, as a power cut would, at a chosen spot of a training.
+
+mnist-lit fit --trainer.callbacks=kill.Kill --trainer.callbacks.spot=step --trainer.callbacks.at=7
+"""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any, Literal
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
+
+Spot = Literal["step", "validation", "checkpoint", "epoch_end"]
+
+
+class Kill(Callback):
+    """Kills its own process.
+
+    Args:
+        spot: after a step, within a validation, while a checkpoint is being written, or between an
+            epoch's validation and its checkpoints.
+        at: the first step count at which that happens.
+        signum: the signal, 9 for SIGKILL.
+    """
+
+    def __init__(self, spot: Spot, at: int, signum: int = signal.SIGKILL) -> None:
+        self.spot, self.at, self.signum = spot, at, signum
+
+    def _kill(self, spot: Spot, trainer: Trainer) -> None:
+        if spot == self.spot and trainer.global_step >= self.at:
+            self.at = 10**9  # once, if this is a signal that can be survived
+            os.kill(os.getpid(), self.signum)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        replace = os.replace
+
+        def replace_or_die(source: Path, target: Path) -> None:
+            if target.suffix == ".ckpt":
+                self._kill("checkpoint", trainer)
+            replace(source, target)
+
+        os.replace = replace_or_die  # type: ignore[assignment]
+
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        self._kill("step", trainer)
+
+    def on_validation_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        self._kill("validation", trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._kill("epoch_end", trainer)

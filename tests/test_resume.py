@@ -1,0 +1,205 @@
+"""A run that is killed and resumed ends with exactly the weights that it would have had."""
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import fit_in
+from filelock import FileLock
+from same import differences
+
+from mnist_lit.__main__ import main
+from mnist_lit.training.runs import Run, claim
+
+# Everything that draws random numbers or keeps a state of its own; steps of 1,000 images.
+STRONG = (
+    "--data.batch_size=1000",
+    "--data.augment.rotate_deg=10",
+    "--data.augment.elastic_px=1",
+    "--model.schedule=one_cycle",
+    "--model.label_smoothing=0.1",
+    "--model.lr=0.005",
+    "--trainer.limit_train_batches=12",
+    "--trainer.max_epochs=3",
+    "--trainer.log_every_n_steps=5",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.callbacks=EMAWeightAveraging",
+    "--trainer.callbacks.decay=0.9",
+    "--last_checkpoint.every_s=0.05",
+)
+
+
+def _killed_fit(root: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mnist_lit", "fit", f"--trainer.default_root_dir={root}", *options],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def _kill(spot: str, at: int, signum: int = signal.SIGKILL) -> list[str]:
+    callback = ["--trainer.callbacks+=kill.Kill", f"--trainer.callbacks.spot={spot}"]
+    return [*callback, f"--trainer.callbacks.at={at}", f"--trainer.callbacks.signum={int(signum)}"]
+
+
+def _only_say_that_it_is_finished(run: Run, *args: object) -> None:
+    run.results.write_text("{}")
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes after the training is tested elsewhere, and takes longer than these trainings."""
+    monkeypatch.setattr("mnist_lit.cli.finish", _only_say_that_it_is_finished)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Run:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(data_dir.parent))
+        patch.setattr("mnist_lit.cli.finish", _only_say_that_it_is_finished)
+        return fit_in(tmp_path_factory.mktemp("uninterrupted"), *STRONG)
+
+
+@pytest.mark.parametrize(
+    "spots",
+    [
+        [("step", 0)],
+        [("step", 7), ("validation", 12)],
+        [("checkpoint", 12), ("epoch_end", 24)],
+        [("checkpoint", 15), ("step", 30), ("validation", 36)],
+    ],
+    ids=str,
+)
+def test_killed_run_ends_as_if_it_had_not_been(
+    spots: list[tuple[str, int]], uninterrupted: Run, tmp_path: Path
+) -> None:
+    resume: list[str] = []
+    for spot, at in spots:
+        killed = _killed_fit(tmp_path, *STRONG, *resume, *_kill(spot, at))
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        resume = ["--ckpt_path=last"]
+
+    run = fit_in(tmp_path, *STRONG, *resume)
+
+    assert run.version == 0
+    assert differences(uninterrupted, run) == []
+    assert not list(run.checkpoints.glob(".*")), "leftovers"
+
+
+def test_differences_are_found(uninterrupted: Run, tmp_path: Path) -> None:
+    other = fit_in(tmp_path, *STRONG, "--seed_everything=2")
+    found = differences(uninterrupted, other)
+
+    assert "metrics.csv" in found
+    assert "last.ckpt /state_dict/network.conv1.weight" in found
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_signal_saves_and_says_how_to_go_on(
+    signum: signal.Signals, uninterrupted: Run, tmp_path: Path
+) -> None:
+    options = [option for option in STRONG if not option.startswith("--last_checkpoint")]
+    stopped = _killed_fit(tmp_path, *options, *_kill("step", 7, signum))
+    run = Run(tmp_path / "lightning_logs" / "version_0")
+    saved = torch.load(run.last, weights_only=True)
+    fit_in(tmp_path, *STRONG, f"--ckpt_path={run.last}")
+
+    assert stopped.returncode == 128 + signum
+    (line,) = [line for line in stopped.stderr.splitlines() if line]
+    assert line.startswith(f"{signum.name}: go on with: python -m mnist_lit fit --trainer")
+    assert line.endswith(f"--ckpt_path {run.last}")
+    assert saved["global_step"] == 8, "the step is finished, and no other one"
+    assert differences(uninterrupted, run) == []
+
+
+def test_second_resume_of_a_run_is_refused(
+    uninterrupted: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FileLock(uninterrupted.folder / ".lock"):
+        assert main(["fit", *STRONG, f"--ckpt_path={uninterrupted.last}"]) == 2
+    assert "is being trained by another process" in capsys.readouterr().err
+
+
+def test_every_claim_gets_a_folder_of_its_own(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        runs = list(pool.map(lambda _: claim(tmp_path), range(40)))
+
+    assert sorted(run.version for run in runs) == list(range(40))
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--data.split_seed=1", "--data.val_size=100", "--data.batch_size=500", "--seed_everything=2"],
+)
+def test_resume_that_would_make_the_result_a_lie_is_refused(
+    option: str, uninterrupted: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = uninterrupted.config.read_bytes()
+    options = [*STRONG, "--trainer.max_epochs=9", option, f"--ckpt_path={uninterrupted.last}"]
+
+    assert main(["fit", *options]) == 2
+    said = capsys.readouterr().err
+    assert f"{option.removeprefix('--').replace('=', ' ')} instead of" in said
+    assert uninterrupted.config.read_bytes() == before
+
+
+def test_resume_may_go_on_longer_and_with_another_learning_rate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    brief = [option for option in STRONG if "schedule" not in option]
+    fit_in(tmp_path, *brief, "--trainer.max_epochs=1")
+    run = fit_in(tmp_path, *brief, "--trainer.max_epochs=2", "--model.lr=0.002", "--ckpt_path=last")
+    change = "from step 12 on: model.lr 0.002 instead of 0.005"
+
+    assert change in capsys.readouterr().out
+    assert f"# {change}" in run.config.read_text().splitlines()
+    optimizer = torch.load(run.last, weights_only=True)["optimizer_states"][0]
+    assert optimizer["param_groups"][0]["lr"] == 0.002
+
+
+def test_checkpoint_of_a_newer_version_is_refused(
+    uninterrupted: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = torch.load(uninterrupted.last, weights_only=True)
+    checkpoint["mnist_lit"]["version"] = "99.0"
+    torch.save(checkpoint, tmp_path / "newer.ckpt")
+
+    assert main(["fit", *STRONG, f"--ckpt_path={tmp_path / 'newer.ckpt'}"]) == 2
+    assert "was made by mnist-lit 99.0" in capsys.readouterr().err
+
+
+def test_checkpoint_cannot_run_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    torch.save({"mnist_lit": {"version": "0.1"}, "payload": Payload()}, tmp_path / "evil.ckpt")
+
+    assert main(["test", f"--ckpt_path={tmp_path / 'evil.ckpt'}"]) == 2
+    assert "is no checkpoint made by" in capsys.readouterr().err
+    assert not (tmp_path / "executed").exists()
+
+
+def test_full_disk_leaves_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = fit_in(tmp_path, *STRONG, "--trainer.max_epochs=1")
+    before = run.last.read_bytes()
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    assert main(["fit", *STRONG, f"--ckpt_path={run.last}"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line]
+
+    assert "No space left on device" in line
+    assert f"--ckpt_path {run.last}" in line
+    assert run.last.read_bytes() == before
+    assert not list(run.checkpoints.glob(".*")), "leftovers"
