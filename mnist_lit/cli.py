@@ -171,7 +171,7 @@ class CLI(LightningCLI):
             with runs.alone(start.run), last_checkpoint.watching_signals():
                 self._fit(start, model, datamodule)
         except Interrupted as interruption:
-            print(f"\n{interruption}: {self._how_to_go_on(start.run)}", file=sys.stderr)
+            print(f"\n{interruption}: stopped; {self._how_to_go_on(start.run)}", file=sys.stderr)
             raise
         except OSError as error:
             raise UserError(f"{error}; mend that, then {self._how_to_go_on(start.run)}") from error

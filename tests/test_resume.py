@@ -112,7 +112,7 @@ def test_signal_saves_and_says_how_to_go_on(
 
     assert stopped.returncode == 128 + signum
     (line,) = [line for line in stopped.stderr.splitlines() if line]
-    assert line.startswith(f"{signum.name}: go on with: python -m mnist_lit fit --trainer")
+    assert line.startswith(f"{signum.name}: stopped; go on with: python -m mnist_lit fit --trainer")
     assert line.endswith(f"--ckpt_path {run.last}")
     assert saved["global_step"] == 8, "the step is finished, and no other one"
     assert differences(uninterrupted, run) == []

@@ -67,10 +67,6 @@ def rows() -> list[Row]:
         Row("fit, default recipe", _fit("default", short)),
         Row("reference loop, 10 epochs", _loop("reference", "--epochs", 10)),
         Row("fit, 10 epochs", _fit("default"), against="reference loop, 10 epochs"),
-        Row(
-            "fit, 20 epochs",
-            _fit("default", "--trainer.max_epochs=20", "--early_stopping.patience=20"),
-        ),
         Row("speedrun, 1 epoch", _fit("speedrun", "--trainer.max_epochs=1")),
         Row("speedrun", _fit("speedrun")),
     ]
