@@ -31,7 +31,7 @@ from mnist_lit.training.callbacks import (
 )
 from mnist_lit.training.loggers import LogPositions, rewind, run_loggers
 from mnist_lit.training.module import LitClassifier
-from mnist_lit.training.results import finish
+from mnist_lit.training.results import finish, show
 from mnist_lit.training.runs import Run
 
 EXPECTED_WARNINGS = (
@@ -50,12 +50,9 @@ EXPECTED_WARNINGS = (
 
 def main(args: Sequence[str]) -> int:
     """Run ``fit``, ``validate`` or ``test``; the first of `args` says which."""
-    try:
-        CLI(_with_config_of_run(list(args)))
-    except Interrupted as interruption:
-        return 128 + interruption.signum  # as shells count it
-    except MisconfigurationException as error:  # Lightning's own objection to an option
-        raise UserError(_one_line(error)) from error
+    cli = CLI(_with_config_of_run(list(args)))
+    if cli.run:
+        show(cli.run)
     return 0
 
 
@@ -94,6 +91,7 @@ class CLI(LightningCLI):
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message)
         self.arguments = args
+        self.run: Run | None = None  # what `fit` has completed
         super().__init__(
             LitClassifier,
             MNISTDataModule,
@@ -133,7 +131,7 @@ class CLI(LightningCLI):
         self.recipe = self._parser(self.subcommand).dump(recipe, skip_unset=False)
         try:
             super().instantiate_classes()
-        except ValueError as error:
+        except (ValueError, MisconfigurationException) as error:
             raise UserError(_one_line(error)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -171,8 +169,10 @@ class CLI(LightningCLI):
             with runs.alone(start.run), last_checkpoint.watching_signals():
                 self._fit(start, model, datamodule)
         except Interrupted as interruption:
-            print(f"\n{interruption}: stopped; {self._how_to_go_on(start.run)}", file=sys.stderr)
+            print(f"\n{interruption.signal.name}: stopped; {self._how_to_go_on(start.run)}", file=sys.stderr)
             raise
+        except MisconfigurationException as error:  # Lightning's own objection to an option
+            raise UserError(_one_line(error)) from error
         except OSError as error:
             raise UserError(f"{error}; mend that, then {self._how_to_go_on(start.run)}") from error
 
@@ -199,6 +199,7 @@ class CLI(LightningCLI):
         self.trainer.fit(model, datamodule=data, ckpt_path=start.checkpoint_path, weights_only=True)
         runs.load_weights(model, run.best)
         finish(run, self.trainer, model, data, self._facts())
+        self.run = run
 
     def _is_finished(self, checkpoint: dict[str, Any]) -> bool:
         """Whether there is nothing left to train from this checkpoint on."""

@@ -44,12 +44,12 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
 
-class Interrupted(BaseException):
-    """The training was told to end; like `KeyboardInterrupt`, nothing else should catch it."""
+class Interrupted(SystemExit):
+    """A signal ended the training; the exit code is the one that shells give for it."""
 
     def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name)
-        self.signum = signum
+        super().__init__(128 + signum)
+        self.signal = signal.Signals(signum)
 
 
 class LastCheckpoint(Checkpoint):

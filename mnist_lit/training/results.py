@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ SETS = ("train", "val", "test")  # in the order of MNISTDataModule.predict_datal
 def finish(
     run: Run, trainer: Trainer, model: LitClassifier, data: MNISTDataModule, facts: dict[str, Any]
 ) -> None:
-    """Evaluate a trained network; write figures and ``results.json``, and print what there is.
+    """Evaluate a trained network; write the figures and ``results.json``.
 
     Args:
         run: where they go.
@@ -60,7 +60,6 @@ def finish(
         logger.finalize("success")
     with whole_file(run.results) as path:  # the last file: where it is, the run is complete
         path.write_text(json.dumps(results, indent=2) + "\n")
-    _print(run, results)
 
 
 def _labels(data: MNISTDataModule, name: str) -> Tensor:
@@ -105,7 +104,9 @@ def _history(run: Run) -> dict[str, list[tuple[int, float]]]:
     return history
 
 
-def _print(run: Run, results: Mapping[str, Any]) -> None:
+def show(run: Run) -> None:
+    """Print how good a finished run is, and where everything lies."""
+    results = json.loads(run.results.read_text())
     table = Table("", "accuracy", "loss", title="best checkpoint")
     for name, label in zip(SETS, ("training", "validation", "test"), strict=True):
         table.add_row(label, f"{results[f'{name}/acc']:.2%}", f"{results[f'{name}/loss']:.4f}")

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from packaging.version import Version
 from pytorch_lightning import LightningModule
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from mnist_lit import __version__
+from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import UserError
 
 
@@ -121,28 +120,6 @@ def find_checkpoint(which: str, root: Path) -> Path:
     if not path.is_file():
         raise UserError(f"no checkpoint at {which}; --ckpt_path takes best, last or a file")
     return path.resolve()
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, without ever running code from it.
-
-    Raises:
-        UserError: the file is damaged, is not a checkpoint of this project, or of a newer one.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        made_by = checkpoint["mnist_lit"]["version"]
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except Exception as error:  # whatever bytes a file holds, torch.load meets them its own way
-        raise UserError(
-            f"{path} is no checkpoint made by `mnist-lit fit`, or it is damaged"
-        ) from error
-    if Version(made_by) > Version(__version__):
-        raise UserError(
-            f"{path} was made by mnist-lit {made_by}, and this is {__version__}: upgrade it"
-        )
-    return dict(checkpoint)
 
 
 def load_weights(model: LightningModule, path: Path) -> None:

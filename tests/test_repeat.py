@@ -1,0 +1,43 @@
+"""One recipe, several seeds."""
+
+import json
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+from conftest import BRIEFLY
+
+from mnist_lit.__main__ import main
+
+
+def test_repeat_prints_what_the_runs_say(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    options = ["--trainer.limit_train_batches=10", f"--trainer.default_root_dir={tmp_path}"]
+    assert main(["repeat", "--seeds=3,4", *BRIEFLY, *options]) == 0
+    printed = capsys.readouterr().out
+    results = [json.loads(path.read_text()) for path in sorted(tmp_path.rglob("results.json"))]
+    accuracies = [result["test/acc"] for result in results]
+
+    assert [result["seed"] for result in results] == [3, 4]
+    assert "n = 2" in printed
+    assert f"{mean(accuracies):.3%}" in printed
+    assert f"{stdev(accuracies):.3%}" in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--seeds=one"], "whole numbers"),
+        (["--seeds=1,1"], "different"),
+        (["--seeds=-1,1"], "from 0 on"),
+        (["--seed_everything=1"], "takes no --seed_everything"),
+        (["--ckpt_path=last"], "takes no --ckpt_path"),
+    ],
+)
+def test_repeat_refuses(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["repeat", *options]) == 2
+    assert said in capsys.readouterr().err
