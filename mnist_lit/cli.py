@@ -163,50 +163,59 @@ class CLI(LightningCLI):
         if self.options.trainer.fast_dev_run:
             self.trainer.fit(model, datamodule=datamodule)
             return
-        start = runs.start(ckpt_path, Path(self.trainer.default_root_dir))
+        root = Path(self.trainer.default_root_dir)
+        start = runs.start(ckpt_path, root)
+        notes = self._changes_since(start.checkpoint)
+        run = start.run or runs.claim(root)
         last_checkpoint: LastCheckpoint = self._get(self.config_init, "last_checkpoint")
         try:
-            with runs.alone(start.run), last_checkpoint.watching_signals():
-                self._fit(start, model, datamodule)
+            with runs.alone(run), last_checkpoint.watching_signals():
+                if start.checkpoint and self._is_finished(start.checkpoint, run):
+                    print(
+                        f"{run.folder} is finished; to train it further, raise"
+                        " --trainer.max_epochs (or --early_stopping.patience, if that ended it)"
+                    )
+                    return
+                self._open(run, start.checkpoint, notes)
+                self.trainer.fit(
+                    model, datamodule=datamodule, ckpt_path=start.checkpoint_path, weights_only=True
+                )
+                runs.load_weights(model, run.best)
+                finish(run, self.trainer, model, datamodule, self._facts())
+                self.run = run
         except Interrupted as interruption:
-            print(f"\n{interruption.signal.name}: stopped; {self._how_to_go_on(start.run)}", file=sys.stderr)
+            how = self._how_to_go_on(run)
+            print(f"\n{interruption.signal.name}: stopped; {how}", file=sys.stderr)
             raise
         except MisconfigurationException as error:  # Lightning's own objection to an option
             raise UserError(_one_line(error)) from error
         except OSError as error:
-            raise UserError(f"{error}; mend that, then {self._how_to_go_on(start.run)}") from error
+            raise UserError(f"{error}; mend that, then {self._how_to_go_on(run)}") from error
 
-    def _fit(self, start: runs.Start, model: LitClassifier, data: MNISTDataModule) -> None:
-        run, notes = start.run, []
-        if start.checkpoint:
-            if self._is_finished(start.checkpoint) and run.results.is_file():
-                print(
-                    f"{run.folder} is finished; to train it further, raise"
-                    " --trainer.max_epochs (or --early_stopping.patience, if that ended it)"
-                )
-                return
-            old, new = start.checkpoint["mnist_lit"]["recipe"], yaml.safe_load(self.recipe)
-            step = f"from step {start.checkpoint['global_step']}"
-            notes = [f"{step} on: {change}" for change in recipes.changes(old, new)]
-            print("\n  ".join([f"{run.folder} goes on {step}", *notes]))
+    def _changes_since(self, checkpoint: dict[str, Any] | None) -> list[str]:
+        if checkpoint is None:
+            return []
+        changes = recipes.changes(checkpoint["mnist_lit"]["recipe"], yaml.safe_load(self.recipe))
+        return [f"from step {checkpoint['global_step']} on: {change}" for change in changes]
+
+    def _open(self, run: Run, checkpoint: dict[str, Any] | None, notes: list[str]) -> None:
+        """Make a run folder ready to be written to, from the checkpoint's step on."""
+        if checkpoint:
+            print(f"{run.folder} goes on from step {checkpoint['global_step']}", *notes, sep="\n  ")
         run.results.unlink(missing_ok=True)
-        rewind(run, start.checkpoint)
+        rewind(run, checkpoint)
         recipes.write(run, self.recipe, notes)
         if self._logs_into_the_run():
             self.trainer.loggers = run_loggers(run)
         self._get(self.config_init, "best_checkpoint").dirpath = str(run.checkpoints)
         self._get(self.config_init, "last_checkpoint").path = run.last
-        self.trainer.fit(model, datamodule=data, ckpt_path=start.checkpoint_path, weights_only=True)
-        runs.load_weights(model, run.best)
-        finish(run, self.trainer, model, data, self._facts())
-        self.run = run
 
-    def _is_finished(self, checkpoint: dict[str, Any]) -> bool:
-        """Whether there is nothing left to train from this checkpoint on."""
+    def _is_finished(self, checkpoint: dict[str, Any], run: Run) -> bool:
+        """Whether nothing is left to do from this checkpoint on: no training, no results."""
         epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         stopper: EarlyStopping = self._get(self.config_init, "early_stopping")
         stopping = checkpoint["callbacks"].get(stopper.state_key, {"wait_count": 0})
-        return bool(
+        return run.results.is_file() and bool(
             epochs >= (self.trainer.max_epochs or 0)
             or checkpoint["global_step"] >= self.trainer.max_steps != -1
             or stopping["wait_count"] >= stopper.patience

@@ -28,7 +28,9 @@ def main(args: Sequence[str]) -> int:
         description="Trains one recipe once for each seed; every option of fit may follow.",
         allow_abbrev=False,
     )
-    parser.add_argument("--seeds", default="1,2,3,4,5", metavar="N,N,…", help="default: %(default)s")
+    parser.add_argument(
+        "--seeds", default="1,2,3,4,5", metavar="N,N,…", help="default: %(default)s"
+    )
     given, options = parser.parse_known_args(args[1:])
     seeds = _parse_seeds(given.seeds)
     for option in ("--seed_everything", "--ckpt_path", "--trainer.fast_dev_run"):

@@ -31,10 +31,10 @@ RECIPES = {"default": [], "strongest": STRONGEST}
 
 
 def fit(root: Path, *options: str) -> subprocess.Popen[bytes]:
-    config = f"--config={ROOT / 'configs' / 'default.yaml'}"
+    recipe = [f"--config={ROOT / 'configs' / 'default.yaml'}", *SHORT, *options]
+    places = [f"--trainer.default_root_dir={root}", "--last_checkpoint.every_s=3"]
     return subprocess.Popen(
-        [sys.executable, "-m", "mnist_lit", "fit", config, *SHORT, *options]
-        + [f"--trainer.default_root_dir={root}", "--last_checkpoint.every_s=3"],
+        [sys.executable, "-m", "mnist_lit", "fit", *recipe, *places],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -87,7 +87,7 @@ def test_elastic_warp_bends_but_keeps_the_digit(digits: torch.Tensor) -> None:
     warped = Augment(elastic_px=1.0)(digits)
 
     assert warped.shape == digits.shape
-    assert 0 <= warped.min()
+    assert warped.min() >= 0
     assert warped.max() <= 1
     assert warped.sum() == pytest.approx(digits.sum().item(), rel=0.05)
     assert (warped - digits).abs().mean() > 0.01
@@ -98,4 +98,4 @@ def test_every_image_is_warped_in_its_own_way() -> None:
     augment = Augment(rotate_deg=8, shear_deg=6, scale=0.1, shift_px=2, elastic_px=1)
     warped = augment(_bar().expand(100, -1, -1, -1))
 
-    assert len(warped.flatten(1).unique(dim=0)) == 100
+    assert len({tuple(image.flatten().tolist()) for image in warped}) == 100

@@ -36,8 +36,6 @@ def test_repeat_prints_what_the_runs_say(
         (["--ckpt_path=last"], "takes no --ckpt_path"),
     ],
 )
-def test_repeat_refuses(
-    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_repeat_refuses(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["repeat", *options]) == 2
     assert said in capsys.readouterr().err

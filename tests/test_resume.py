@@ -165,6 +165,44 @@ def test_resume_may_go_on_longer_and_with_another_learning_rate(
     assert optimizer["param_groups"][0]["lr"] == 0.002
 
 
+def test_stopped_run_that_was_killed_before_its_results_trains_no_further(
+    tmp_path: Path,
+) -> None:
+    options = [*STRONG, "--trainer.max_epochs=9", "--early_stopping.patience=1", "--model.lr=1"]
+    run = fit_in(tmp_path, *options)
+    weights = torch.load(run.last, weights_only=True)
+    run.results.unlink()
+    fit_in(tmp_path, *options, "--ckpt_path=last")
+
+    assert run.results.is_file()
+    assert 0 < weights["global_step"] < 9 * 12, "it did not stop early"
+    assert torch.load(run.last, weights_only=True)["global_step"] == weights["global_step"]
+
+
+def test_checkpoint_from_elsewhere_starts_a_run_of_its_own(
+    uninterrupted: Run, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.ckpt"
+    copy.write_bytes(uninterrupted.last.read_bytes())
+    refused = [*STRONG, f"--trainer.default_root_dir={tmp_path}", "--data.batch_size=500"]
+    assert main(["fit", *refused, f"--ckpt_path={copy}"]) == 2
+    assert not (tmp_path / "lightning_logs").exists()
+
+    run = fit_in(tmp_path, *STRONG, "--trainer.max_epochs=4", f"--ckpt_path={copy}")
+    assert torch.load(run.last, weights_only=True)["global_step"] == 48
+
+
+def test_run_that_was_moved_goes_on_where_it_is(uninterrupted: Run, tmp_path: Path) -> None:
+    fit_in(tmp_path / "here", *STRONG, "--trainer.max_epochs=1")
+    (tmp_path / "here").rename(tmp_path / "there")
+    # What was here before must not be needed, nor touched.
+    run = fit_in(tmp_path / "there", *STRONG, "--trainer.max_epochs=2", "--ckpt_path=last")
+
+    assert run.version == 0
+    assert not (tmp_path / "here").exists()
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
 def test_checkpoint_of_a_newer_version_is_refused(
     uninterrupted: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,11 +37,17 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # Lightning forgets the best score when the folder is not where it was; the run may have
-        # been moved, and its best checkpoint with it.
-        super().load_state_dict(
-            {**state_dict, "dirpath": self.dirpath, "best_model_path": f"{self.dirpath}/best.ckpt"}
-        )
+        # Lightning forgets the best score when the folder is not where it was; here it is kept if
+        # the best checkpoint is there too, as in a run that was moved as a whole.
+        best = Path(str(self.dirpath)) / "best.ckpt"
+        if best.is_file():
+            moved = {
+                "dirpath": self.dirpath,
+                "best_model_path": str(best),
+                "kth_best_model_path": str(best),
+                "best_k_models": {str(best): state_dict["best_model_score"]},
+            }
+            super().load_state_dict({**state_dict, **moved})
 
 
 class Interrupted(SystemExit):
@@ -192,7 +198,8 @@ class RandomState(Callback):
         random.setstate((version, tuple(internal), gauss_next))
         np.random.set_state(tuple(self._loaded["numpy"]))  # noqa: NPY002
         torch.set_rng_state(self._loaded["torch"])
-        torch.cuda.set_rng_state_all(self._loaded["cuda"])
+        for device, state in enumerate(self._loaded["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(state, device)
         self._loaded = {}
 
 

@@ -68,7 +68,7 @@ def rewind(run: Run, checkpoint: dict[str, Any] | None) -> None:
             temporary.write_bytes(b"".join(lines[: logged["csv_lines"]]))
     for path in _event_files(run):
         if path.name in logged["event_bytes"]:
-            os.truncate(path, logged["event_bytes"][path.name])
+            os.truncate(path, min(logged["event_bytes"][path.name], path.stat().st_size))
         else:
             path.unlink()
 

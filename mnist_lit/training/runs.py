@@ -139,9 +139,9 @@ def load_weights(model: LightningModule, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Start:
-    """Where a training begins: in which folder, and from which checkpoint, if from any."""
+    """Where a training begins: in which folder, if in an old one, and from which checkpoint."""
 
-    run: Run
+    run: Run | None = None
     checkpoint_path: Path | None = None
     checkpoint: dict[str, Any] | None = None
 
@@ -157,14 +157,14 @@ def start(ckpt_path: str | None, root: Path) -> Start:
         UserError: there is no such checkpoint.
     """
     if ckpt_path is None:
-        return Start(claim(root))
+        return Start()
     if ckpt_path == "last":
         run = newest(root)
         if run.config.is_file() and not run.last.is_file():
             return Start(run)  # interrupted before its first checkpoint: at the beginning
     path = find_checkpoint(ckpt_path, root)
     checkpoint = load_checkpoint(path)
-    return Start(run_of(path) or claim(root), path, checkpoint)
+    return Start(run_of(path), path, checkpoint)
 
 
 @contextmanager
