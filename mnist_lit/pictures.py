@@ -58,8 +58,11 @@ def find_digits(picture: Picture) -> list[FoundDigit]:
         PictureError: it cannot be read.
     """
     pixels, shrunk = _decode(picture)
-    strength, floor = _strength(pixels)
-    mask = _ink(strength, floor)
+    for window in WINDOWS:
+        strength, floor = _strength(pixels, window)
+        mask = _ink(strength, floor)
+        if not _has_blob(mask):
+            break
     pieces = _pieces(mask, strength)
     found = []
     for number, line in enumerate(_lines(_join(pieces))):
@@ -155,21 +158,25 @@ def _on_paper(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
 # --- ink ------------------------------------------------------------------------------------------
 
 COARSE = 64  # longest side of the map of the paper's colour
-WINDOW = 0.75  # of the longest side: over so much of a picture, most is paper
+# Over so much of a picture, as a share of the longest side, most is paper. If by this a part is ink
+# that no pen is broad enough for (paper on a table), the next is tried.
+WINDOWS = (0.75, 0.3)
+BLOB = 0.3  # breadth of the ink, as a share of the picture's longest side
 LEAST_CONTRAST = 0.08  # of the range from black to white; fainter is no ink
 
 
-def _strength(pixels: Array) -> tuple[Array, float]:
+def _strength(pixels: Array, window: float) -> tuple[Array, float]:
     """How far each pixel's colour is from the paper's around it.
 
     Args:
         pixels: ``(H, W, 3)`` in [0, 1].
+        window: one of `WINDOWS`.
 
     Returns:
         ``(H, W)`` from 0 on, and the noise in it (a standard deviation), which is no ink.
     """
     pixels = _denoise(pixels)
-    paper = _paper(pixels)
+    paper = _paper(pixels, window)
     strength = _distance(pixels, paper)
     noise = _noise(strength)
     # Again, nearer to each place: the mean of everything that cannot be ink.
@@ -198,7 +205,7 @@ def _denoise(pixels: Array) -> Array:
     return pixels if blur_px < 0.5 else cv2.GaussianBlur(pixels, (0, 0), blur_px)
 
 
-def _paper(pixels: Array) -> Array:
+def _paper(pixels: Array, window: float) -> Array:
     """The paper's colour everywhere, coarsely: a median over windows wider than any stroke.
 
     A median follows slow changes of light and keeps the straight edge of a shadow. Beyond the
@@ -208,12 +215,12 @@ def _paper(pixels: Array) -> Array:
     scale = min(1.0, COARSE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     coarse = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    window = int(WINDOW * max(size)) | 1
-    pad = window // 2
+    width_of_window = int(window * max(size)) | 1
+    pad = width_of_window // 2
     padded = np.pad(_with_clean_rim(coarse), ((pad, pad), (pad, pad), (0, 0)), mode="edge")
     inside = slice(pad, pad + size[1]), slice(pad, pad + size[0])
     padded[inside] = coarse
-    median = cv2.medianBlur((padded * 255 + 0.5).astype(np.uint8), window)[inside]
+    median = cv2.medianBlur((padded * 255 + 0.5).astype(np.uint8), width_of_window)[inside]
     return median.astype(np.float32) / 255
 
 
@@ -247,24 +254,40 @@ def _noise(strength: Array) -> float:
 
 
 def _ink(strength: Array, noise: float) -> Mask:
-    """Tell ink from paper, ``(H, W)``."""
-    least = max(LEAST_CONTRAST, 5 * noise)
-    candidates = strength[strength > least]
+    """Tell ink from paper, ``(H, W)``: what cannot be noise, and what is connected to it."""
+    sure = max(LEAST_CONTRAST, 5 * noise)
+    candidates = strength[strength > sure]
     if not len(candidates):
         return np.zeros(strength.shape, bool)
     strongest = float(np.quantile(candidates, 0.95))
-    mask = strength > max(least, 0.4 * strongest)
-    return _without_rules(_without_rules(mask).T).T
+    sure = max(sure, 0.5 * strongest)
+    mask = strength > max(0.05, 3 * noise, 0.35 * strongest)
+    labels = cv2.connectedComponents(mask.astype(np.uint8))[1]
+    has_sure = np.zeros(labels.max() + 1, bool)
+    has_sure[labels[strength > sure]] = True
+    has_sure[0] = False
+    return _without_rules(_without_rules(has_sure[labels]).T).T
+
+
+def _has_blob(mask: Mask) -> bool:
+    """Whether ink is too broad to be a stroke, or too much for writing that ends before the rim."""
+    rim = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    if mask.mean() > 0.35 and rim.mean() < 0.05:
+        return True
+    step = max(1, max(mask.shape) // 200)
+    coarse = mask[::step, ::step].astype(np.uint8)
+    depth = cv2.distanceTransform(coarse, cv2.DIST_L2, 3)
+    return bool(2 * depth.max() > BLOB * max(coarse.shape))
 
 
 def _without_rules(mask: Mask) -> Mask:
-    """Remove the lines of ruled paper: level, straight, thin, and from edge to edge.
+    """Remove the lines of ruled paper: level, straight, thin, and from edge to edge, or several.
 
     Where a stroke crosses one, the stroke stays.
     """
     height, width = mask.shape
     spans = cv2.connectedComponentsWithStats(mask.astype(np.uint8))[2][1:, cv2.CC_STAT_WIDTH]
-    if not len(spans) or spans.max() < 0.8 * width or min(height, width) < 60:
+    if not len(spans) or spans.max() < 0.5 * width or min(height, width) < 60:
         return mask
     ys, xs = np.nonzero(mask)
     slopes = np.linspace(-0.06, 0.06, 25)
@@ -274,15 +297,16 @@ def _without_rules(mask: Mask) -> Mask:
     ]
     best = int(np.argmax([np.square(profile, dtype=np.float64).sum() for profile in profiles]))
     level = (ys - slopes[best] * (xs - width / 2) + height).astype(int)
-    full = np.flatnonzero(profiles[best] > 0.4 * width)
-    rules = np.split(full, np.flatnonzero(np.diff(full) > 1) + 1)
+    full = np.flatnonzero(profiles[best] > 0.3 * width)
+    rules = []
+    for rule in np.split(full, np.flatnonzero(np.diff(full) > 1) + 1):
+        on_rule = (level >= rule[0] - 1) & (level <= rule[-1] + 1) if len(rule) else level < 0
+        length = len(np.unique(xs[on_rule]))
+        if len(rule) + 2 <= 0.05 * height and length >= 0.5 * width:
+            rules.append((length, len(rule) + 2, on_rule))
     kept = mask.copy()
-    for rule in rules:
-        if not len(rule):
-            continue
-        thickness = len(rule) + 2
-        on_rule = (level >= rule[0] - 1) & (level <= rule[-1] + 1)
-        if thickness > 0.05 * height or len(np.unique(xs[on_rule])) < 0.85 * width:
+    for length, thickness, on_rule in rules:
+        if length < 0.85 * width and len(rules) < 3:
             continue
         crossing = cv2.morphologyEx(
             mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((thickness + 2, 1), np.uint8)
@@ -332,20 +356,28 @@ def _pieces(mask: Mask, strength: Array) -> list[Ink]:
         x, y, width, height, area = (int(value) for value in statistics[number])
         if max(width, height) >= 5 and area >= 5:
             pieces.append(Ink((x, y, x + width, y + height), labels, frozenset([int(number)])))
-    usual = _usual_size(pieces)
-    return [piece for piece in pieces if piece.size > 0.12 * usual]
+    usual = _usual_height(pieces)
+    pieces = [piece for piece in pieces if piece.size > 0.12 * usual]
+    return [piece for piece in pieces if not any(_frames(piece, other) for other in pieces)]
 
 
-def _usual_size(pieces: Sequence[Ink]) -> float:
-    """The size that half of all ink, by its extent, does not reach."""
-    sizes = np.sort([piece.size for piece in pieces])
-    total = np.cumsum(sizes)
-    return float(sizes[np.searchsorted(total, total[-1] / 2)]) if len(sizes) else 0.0
+def _frames(piece: Ink, other: Ink) -> bool:
+    """Whether a piece is drawn around another one: a frame, a table, a ring."""
+    a, b = piece.box, other.box
+    inside = a[0] < b[0] and a[1] < b[1] and b[2] < a[2] and b[3] < a[3]
+    return inside and other.height > 0.25 * piece.height
+
+
+def _usual_height(pieces: Sequence[Ink]) -> float:
+    """The height that half of all ink, by height, does not reach."""
+    heights = np.sort([piece.height for piece in pieces])
+    total = np.cumsum(heights)
+    return float(heights[np.searchsorted(total, total[-1] / 2)]) if len(heights) else 0.0
 
 
 def _join(pieces: list[Ink]) -> list[Ink]:
     """Put together the strokes of one digit, then drop what is too small to be one."""
-    usual = _usual_size(pieces)
+    usual = _usual_height(pieces)
     joined = True
     while joined:
         joined = False
