@@ -58,12 +58,13 @@ def find_digits(picture: Picture) -> list[FoundDigit]:
         PictureError: it cannot be read.
     """
     pixels, shrunk = _decode(picture)
+    pixels = _denoise(pixels)
     for window in WINDOWS:
         strength, floor = _strength(pixels, window)
         mask = _ink(strength, floor)
         if not _has_blob(mask):
             break
-    pieces = _pieces(mask, strength)
+    pieces = _pieces(mask, pixels)
     found = []
     for number, line in enumerate(_lines(_join(pieces))):
         for pieces_of_digit in line:
@@ -175,7 +176,6 @@ def _strength(pixels: Array, window: float) -> tuple[Array, float]:
     Returns:
         ``(H, W)`` from 0 on, and the noise in it (a standard deviation), which is no ink.
     """
-    pixels = _denoise(pixels)
     paper = _paper(pixels, window)
     strength = _distance(pixels, paper)
     noise = _noise(strength)
@@ -347,8 +347,8 @@ class Ink:
         return max(self.width, self.height)
 
 
-def _pieces(mask: Mask, strength: Array) -> list[Ink]:
-    """Connected ink, without specks."""
+def _pieces(mask: Mask, pixels: Array) -> list[Ink]:
+    """Connected ink, without specks, frames, and edges of paper or shadows."""
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     numbers = np.argsort(-statistics[1:, cv2.CC_STAT_AREA])[:MAX_PIECES] + 1
     pieces = []
@@ -358,7 +358,36 @@ def _pieces(mask: Mask, strength: Array) -> list[Ink]:
             pieces.append(Ink((x, y, x + width, y + height), labels, frozenset([int(number)])))
     usual = _usual_height(pieces)
     pieces = [piece for piece in pieces if piece.size > 0.12 * usual]
+    pieces = [piece for piece in pieces if _is_on_one_paper(piece, mask, pixels)]
     return [piece for piece in pieces if not any(_frames(piece, other) for other in pieces)]
+
+
+def _is_on_one_paper(piece: Ink, mask: Mask, pixels: Array) -> bool:
+    """Whether the colour around a piece is the same on all its sides, or changes evenly.
+
+    The edge of a sheet or of a shadow has another colour on either side.
+    """
+    reach = 2 + piece.size // 25
+    area, mine = _around(piece, 2 * reach)
+    near, far = (cv2.dilate(mine, np.ones((2 * n + 1, 2 * n + 1))) for n in (reach, 2 * reach))
+    rows, columns = np.nonzero((far > near) & ~mask[area])
+    if len(rows) < 10:
+        return True
+    around = pixels[area][rows, columns]
+    contrast = pixels[area][mine > 0].mean(axis=0) - around.mean(axis=0)
+    shades = around @ contrast / max(float(contrast @ contrast), 1e-6)
+    plane = np.stack([np.ones(len(rows)), rows, columns], axis=1).astype(np.float32)
+    residual = shades - plane @ np.linalg.lstsq(plane, shades)[0]
+    return float(residual.std()) < 0.3
+
+
+def _around(digit: Ink, margin: int) -> tuple[tuple[slice, slice], NDArray[np.uint8]]:
+    """The place of a digit with a margin, and in it, what is its own ink."""
+    left, top, right, bottom = digit.box
+    rows = slice(max(0, top - margin), bottom + margin)
+    columns = slice(max(0, left - margin), right + margin)
+    mine = np.isin(digit.labels[rows, columns], list(digit.numbers))
+    return (rows, columns), mine.astype(np.uint8)
 
 
 def _frames(piece: Ink, other: Ink) -> bool:
@@ -483,19 +512,15 @@ def _prepare(digit: Ink, strength: Array, noise: float) -> Array | None:
 
 def _cut_out(digit: Ink, strength: Array, noise: float) -> Array:
     """A digit's ink in [0, 1], with a margin; the larger the digit, the sharper its edges."""
-    left, top, right, bottom = digit.box
-    margin = 2 + digit.size // 20
-    left, top = max(0, left - margin), max(0, top - margin)
-    area = slice(top, bottom + margin), slice(left, right + margin)
-    mine = np.isin(digit.labels[area], list(digit.numbers))
+    area, mine = _around(digit, 2 + digit.size // 20)
     crop = strength[area]
-    full = max(float(np.quantile(crop[mine], 0.85)), 1e-6)
+    full = max(float(np.quantile(crop[mine > 0], 0.85)), 1e-6)
     floor = min(2 * noise, 0.3 * full)
     ink = np.clip((crop - floor) / (full - floor), 0, 1)
     sharper = min(4.0, max(1.0, digit.size / FIT / 2))
     ink = np.clip((ink - 0.5) * sharper + 0.5, 0, 1)
     reach = 1 + digit.size // 40
-    near = cv2.dilate(mine.astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8))
+    near = cv2.dilate(mine, np.ones((2 * reach + 1, 2 * reach + 1)))
     return np.where(near > 0, ink, 0).astype(np.float32)
 
 
