@@ -1,6 +1,6 @@
 """`Classifier`: from a checkpoint to probabilities, and to what a picture says."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from os import PathLike
@@ -18,6 +18,7 @@ from mnist_lit.pictures import Box, FoundDigit, Picture, find_digits
 
 PACKAGED = Path(__file__).parent / "weights" / "mnist.pt"
 BATCH_SIZE = 500  # images at a time; more are no faster
+SURE_OF_A_CUT = 0.9  # how probable both halves of a cut must be
 
 
 @dataclass(frozen=True)
@@ -115,16 +116,41 @@ class Classifier:
 
     def read_found(self, pictures: Sequence[Sequence[FoundDigit]]) -> list[Reading]:
         """Read pictures whose digits have been found already, all of them in one batch."""
-        found = [digit for digits in pictures for digit in digits]
+        whole = [digit for digits in pictures for digit in digits]
+        halves = [half for digit in whole for way in digit.cuts for half in way]
+        read = self._classify([*whole, *halves])
+        rest = iter(read[len(whole) :])
+        chosen = iter(
+            [_surest(digit, found, rest) for digit, found in zip(read, whole, strict=False)]
+        )
+        return [_reading([next(chosen) for _ in digits], digits) for digits in pictures]
+
+    def _classify(self, found: Sequence[FoundDigit]) -> list[Digit]:
         if not found:
-            return [Reading("", ()) for _ in pictures]
+            return []
         images = torch.from_numpy(np.stack([digit.image for digit in found]))
         probs = self.probabilities(images)
-        read = (
+        return [
             Digit(int(prob.argmax()), float(prob.max()), digit.box, prob, image)
             for digit, prob, image in zip(found, probs, images, strict=True)
-        )
-        return [_reading(digits, read) for digits in pictures]
+        ]
+
+
+def _surest(whole: Digit, found: FoundDigit, halves: Iterator[Digit]) -> list[Digit]:
+    """A digit, or the two that it is cut into if the network is surer of each of them.
+
+    Args:
+        whole: as it was read in one.
+        found: how it may be cut.
+        halves: as they were read, two for each cut; as many are taken.
+    """
+    ways = [[next(halves), next(halves)] for _ in found.cuts]
+    best = max(ways, key=_least, default=[])
+    return best if best and _least(best) > max(whole.confidence, SURE_OF_A_CUT) else [whole]
+
+
+def _least(digits: Sequence[Digit]) -> float:
+    return min(digit.confidence for digit in digits)
 
 
 def _network(checkpoint: dict[str, Any]) -> Network:
@@ -138,12 +164,16 @@ def _network(checkpoint: dict[str, Any]) -> Network:
     return network
 
 
-def _reading(found: Sequence[FoundDigit], read: Iterable[Digit]) -> Reading:
-    """Take as many of `read` as there are in `found`."""
-    digits = [digit for _, digit in zip(found, read, strict=False)]
+def _reading(digits: Sequence[Sequence[Digit]], found: Sequence[FoundDigit]) -> Reading:
+    """Put together what was read.
+
+    Args:
+        digits: one, or the two that it was cut into, for each of `found`.
+        found: in reading order.
+    """
     number = ""
-    for place, digit in enumerate(digits):
+    for place, parts in enumerate(digits):
         if place and found[place].line != found[place - 1].line:
             number += " "
-        number += str(digit.digit)
-    return Reading(number, tuple(digits))
+        number += "".join(str(digit.digit) for digit in parts)
+    return Reading(number, tuple(digit for parts in digits for digit in parts))

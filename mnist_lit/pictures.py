@@ -41,11 +41,13 @@ class FoundDigit:
         image: ``(1, 28, 28)`` float32 in [0, 1], ink 1, paper 0.
         box: where it is, in pixels of the picture as seen (EXIF orientation applied).
         line: which line of writing it stands in, from 0 at the top.
+        cuts: if it is so wide that it may be two digits that touch: the ways to cut it.
     """
 
     image: Array
     box: Box
     line: int
+    cuts: tuple[tuple["FoundDigit", "FoundDigit"], ...] = ()
 
 
 def find_digits(picture: Picture) -> list[FoundDigit]:
@@ -67,10 +69,13 @@ def find_digits(picture: Picture) -> list[FoundDigit]:
     pieces = _pieces(mask, pixels)
     found = []
     for number, line in enumerate(_lines(_join(pieces))):
-        for pieces_of_digit in line:
-            image = _prepare(pieces_of_digit, strength, floor)
+        for digit in line:
+            ink, area = _cut_out(digit, strength, floor)
+            image = _prepare(ink, digit.size)
             if image is not None:
-                found.append(FoundDigit(image, _grow(pieces_of_digit.box, shrunk), number))
+                box = _grow(digit.box, shrunk)
+                cuts = _cuts(ink, area, digit, number, shrunk)
+                found.append(FoundDigit(image, box, number, cuts))
     return found
 
 
@@ -286,32 +291,30 @@ def _without_rules(mask: Mask) -> Mask:
     Where a stroke crosses one, the stroke stays.
     """
     height, width = mask.shape
-    spans = cv2.connectedComponentsWithStats(mask.astype(np.uint8))[2][1:, cv2.CC_STAT_WIDTH]
+    ink = mask.astype(np.uint8)
+    spans = cv2.connectedComponentsWithStats(ink)[2][1:, cv2.CC_STAT_WIDTH]
     if not len(spans) or spans.max() < 0.5 * width or min(height, width) < 60:
         return mask
-    ys, xs = np.nonzero(mask)
+    thickest = max(5, height // 60)
+    strokes = cv2.morphologyEx(ink, cv2.MORPH_OPEN, np.ones((thickest + 1, 1), np.uint8))
+    ys, xs = np.nonzero(mask & (strokes == 0))
+    middle = width / 2
     slopes = np.linspace(-0.06, 0.06, 25)
     profiles = [
-        np.bincount((ys - slope * (xs - width / 2) + height).astype(int), minlength=3 * height)
+        np.bincount((ys - slope * (xs - middle) + height).astype(int), minlength=3 * height)
         for slope in slopes
     ]
     best = int(np.argmax([np.square(profile, dtype=np.float64).sum() for profile in profiles]))
-    level = (ys - slopes[best] * (xs - width / 2) + height).astype(int)
+    level = (ys - slopes[best] * (xs - middle) + height).astype(int)
     full = np.flatnonzero(profiles[best] > 0.3 * width)
     rules = []
-    for rule in np.split(full, np.flatnonzero(np.diff(full) > 1) + 1):
-        on_rule = (level >= rule[0] - 1) & (level <= rule[-1] + 1) if len(rule) else level < 0
-        length = len(np.unique(xs[on_rule]))
-        if len(rule) + 2 <= 0.05 * height and length >= 0.5 * width:
-            rules.append((length, len(rule) + 2, on_rule))
+    for rule in np.split(full, np.flatnonzero(np.diff(full) > 1) + 1) if len(full) else []:
+        on_rule = (level >= rule[0] - 2) & (level <= rule[-1] + 2)
+        rules.append((on_rule, len(np.unique(xs[on_rule]))))
     kept = mask.copy()
-    for length, thickness, on_rule in rules:
-        if length < 0.85 * width and len(rules) < 3:
-            continue
-        crossing = cv2.morphologyEx(
-            mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((thickness + 2, 1), np.uint8)
-        )
-        kept[ys[on_rule], xs[on_rule]] = crossing[ys[on_rule], xs[on_rule]] > 0
+    for on_rule, length in rules:
+        if length > 0.8 * width or (length > 0.5 * width and len(rules) > 2):
+            kept[ys[on_rule], xs[on_rule]] = False
     return kept
 
 
@@ -439,10 +442,10 @@ def _belong(piece: Ink, other: Ink, usual: float) -> bool:
     overlap = min(a[2], b[2]) - max(a[0], b[0])
     height = max(a[3], b[3]) - min(a[1], b[1])
     if overlap >= 0.5 * min(piece.width, other.width):  # one above the other, as the bar of a 5
-        return down <= 0.25 * usual and height < 1.5 * usual
+        return down <= 0.25 * usual and height < (1.5 if down else 2) * usual
     lower = min(piece.height, other.height)
     beside = min(a[3], b[3]) - max(a[1], b[1]) > 0.5 * lower
-    return lower < 0.55 * usual and (beside or down <= 0.1 * usual) and across <= 0.12 * usual
+    return lower < 0.6 * usual and (beside or down <= 0.1 * usual) and across <= 0.12 * usual
 
 
 def _union(a: Ink, b: Ink) -> Ink:
@@ -484,17 +487,21 @@ def _grow(box: Box, factor: float) -> Box:
 # --- one digit, as MNIST has it -------------------------------------------------------------------
 
 THINNEST, THICKEST = 0.09, 0.22  # strokes, as a share of the longest side
+CUT_FROM = 0.9  # width over height; what is wider may be two digits
 MAX_SIZE = 320  # pixels along the longest side; a larger digit has no more to tell
 
 
-def _prepare(digit: Ink, strength: Array, noise: float) -> Array | None:
-    """Cut a digit out and fit it into the frame; None for a blob, which no pen has drawn.
+def _prepare(ink: Array, size: int) -> Array | None:
+    """Fit a digit's ink into the frame; None for a blob, which no pen has drawn.
+
+    Args:
+        ink: ``(H, W)`` in [0, 1].
+        size: its longest side without the margin.
 
     Source: the MNIST page, "size normalized to fit in a 20x20 pixel box while preserving their
     aspect ratio ... centered in a 28x28 image by computing the center of mass".
     """
-    ink = _cut_out(digit, strength, noise)
-    if FIT - 2 <= digit.size <= FIT:  # as large as it should be: resampling would only blur it
+    if FIT - 2 <= size <= FIT:  # as large as it should be: resampling would only blur it
         return _centre(ink)
     ink = _shrink(ink, MAX_SIZE)
     solid = ink > 0.5
@@ -510,8 +517,42 @@ def _prepare(digit: Ink, strength: Array, noise: float) -> Array | None:
     return _centre(np.clip(_fit(ink), 0, 1))
 
 
-def _cut_out(digit: Ink, strength: Array, noise: float) -> Array:
-    """A digit's ink in [0, 1], with a margin; the larger the digit, the sharper its edges."""
+def _cuts(
+    ink: Array, area: tuple[slice, slice], digit: Ink, line: int, shrunk: float
+) -> tuple[tuple[FoundDigit, FoundDigit], ...]:
+    """The ways to cut what may be two digits: upright or aslant, where there is least ink."""
+    if digit.width < CUT_FROM * digit.height:
+        return ()
+    rows, columns = np.indices(ink.shape)
+    middle = ink.shape[0] / 2
+    ways = []
+    for slant in (-0.3, 0.0, 0.3):
+        across = columns + slant * (rows - middle)
+        bins = np.clip(across, 0, ink.shape[1] - 1).astype(int)
+        profile = np.bincount(bins.ravel(), ink.ravel(), minlength=ink.shape[1])
+        first, last = (round(ink.shape[1] * share) for share in (0.25, 0.75))
+        if last <= first:
+            continue
+        cut = first + int(np.argmin(profile[first:last]))
+        halves = [np.where(part, ink, 0) for part in (across < cut, across >= cut)]
+        found = [_half(half.astype(np.float32), area, line, shrunk) for half in halves]
+        if found[0] and found[1]:
+            ways.append((found[0], found[1]))
+    return tuple(ways)
+
+
+def _half(ink: Array, area: tuple[slice, slice], line: int, shrunk: float) -> FoundDigit | None:
+    rows, columns = (np.flatnonzero((ink > 0.5).any(axis=axis)) for axis in (1, 0))
+    if len(rows) < 5:
+        return None
+    top, left = area[0].start, area[1].start
+    box = left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1
+    image = _prepare(ink, int(max(np.ptp(rows), np.ptp(columns)) + 1))
+    return None if image is None else FoundDigit(image, _grow(box, shrunk), line)
+
+
+def _cut_out(digit: Ink, strength: Array, noise: float) -> tuple[Array, tuple[slice, slice]]:
+    """A digit's ink in [0, 1] with a margin, and its place; large digits have sharp edges."""
     area, mine = _around(digit, 2 + digit.size // 20)
     crop = strength[area]
     full = max(float(np.quantile(crop[mine > 0], 0.85)), 1e-6)
@@ -521,7 +562,7 @@ def _cut_out(digit: Ink, strength: Array, noise: float) -> Array:
     ink = np.clip((ink - 0.5) * sharper + 0.5, 0, 1)
     reach = 1 + digit.size // 40
     near = cv2.dilate(mine, np.ones((2 * reach + 1, 2 * reach + 1)))
-    return np.where(near > 0, ink, 0).astype(np.float32)
+    return np.where(near > 0, ink, 0).astype(np.float32), area
 
 
 def _shrink(ink: Array, longest: int) -> Array:

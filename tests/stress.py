@@ -62,17 +62,33 @@ def stroke(digit: Array, size: float, thicken: float) -> Array:
     return drawn[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
 
 
-def write(digits: Sequence[Array], size: float, pen: float, random: Generator) -> Array:
-    """Write digits beside each other by one pen; ink in [0, 1], cropped to it."""
+def write(
+    digits: Sequence[Array], size: float, pen: float, random: Generator, touching: bool = False
+) -> Array:
+    """Write digits beside each other by one pen, close enough to touch or not; ink in [0, 1]."""
     strokes = [stroke(digit, size * random.uniform(0.88, 1.12), pen) for digit in digits]
     height = max(ink.shape[0] for ink in strokes) + round(0.16 * size)
-    parts = []
+    sheet = np.zeros((height, 0), np.float32)
     for ink in strokes:
         free = height - ink.shape[0]
         top = round(free * np.clip(0.5 + random.normal(0, 0.25), 0, 1))
+        ink = np.pad(ink, ((top, free - top), (0, 0)))
         gap = round(size * random.uniform(0.1, 0.4))
-        parts.append(np.pad(ink, ((top, free - top), (0, gap))))
-    return np.concatenate(parts, axis=1)
+        if touching and sheet.size:
+            gap = -round(size * random.uniform(0.0, 0.06)) - _free_between(sheet, ink)
+        left = max(0, sheet.shape[1] + gap)
+        wider = np.zeros((height, max(sheet.shape[1], left + ink.shape[1])), np.float32)
+        wider[:, : sheet.shape[1]] = sheet
+        wider[:, left : left + ink.shape[1]] = np.maximum(wider[:, left : left + ink.shape[1]], ink)
+        sheet = wider
+    return sheet
+
+
+def _free_between(left: Array, right: Array) -> int:
+    """How far apart the ink of two sheets beside each other is, where it is nearest."""
+    free = np.argmax(left[:, ::-1] > 0.5, axis=1) + np.argmax(right > 0.5, axis=1)
+    both = (left > 0.5).any(axis=1) & (right > 0.5).any(axis=1)
+    return int(free[both].min()) if both.any() else 0
 
 
 def place(ink: Array, height: int, width: int, random: Generator) -> Array:
@@ -113,6 +129,13 @@ def drawn(digits: Sequence[Array], number: str, random: Generator) -> Stress:
     height, width = max(side, ink.shape[0]), max(side, ink.shape[1])
     picture = mix(place(ink, height, width, random), pen, paper)
     return Stress(encode(picture, random.choice(["PNG", "JPEG"]), 85), number)
+
+
+def touching(digits: Sequence[Array], number: str, random: Generator) -> Stress:
+    """On a canvas, two digits that touch."""
+    ink = write(digits[:2], 100, random.uniform(-0.04, 0.05), random, touching=True)
+    black, white = np.zeros(3, np.float32), np.ones(3, np.float32)
+    return Stress(encode(mix(np.pad(ink, 30), black, white)), number[:2])
 
 
 def photographed(digits: Sequence[Array], number: str, random: Generator) -> Stress:
@@ -192,6 +215,7 @@ KINDS: dict[str, tuple[Maker, bool]] = {
     "photographed": (photographed, False),
     "numbers drawn": (drawn, True),
     "numbers photographed": (photographed, True),
+    "touching": (touching, True),
 }
 
 
