@@ -18,7 +18,8 @@ from mnist_lit.pictures import Box, FoundDigit, Picture, find_digits
 
 PACKAGED = Path(__file__).parent / "weights" / "mnist.pt"
 BATCH_SIZE = 500  # images at a time; more are no faster
-SURE_OF_A_CUT = 0.9  # how probable both halves of a cut must be
+SURE_OF_A_CUT = 0.95  # how probable both halves of a cut must be ...
+UNSURE_OF_THE_WHOLE = 0.8  # ... while the whole is less probable than this
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,8 @@ def _surest(whole: Digit, found: FoundDigit, halves: Iterator[Digit]) -> list[Di
     """
     ways = [[next(halves), next(halves)] for _ in found.cuts]
     best = max(ways, key=_least, default=[])
-    return best if best and _least(best) > max(whole.confidence, SURE_OF_A_CUT) else [whole]
+    is_two = best and whole.confidence < UNSURE_OF_THE_WHOLE and _least(best) > SURE_OF_A_CUT
+    return best if is_two else [whole]
 
 
 def _least(digits: Sequence[Digit]) -> float:
