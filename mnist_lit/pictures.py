@@ -5,16 +5,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mnist_lit.errors import UserError
 
-Array: TypeAlias = NDArray[np.float32]
+Array: TypeAlias = NDArray[Any]
+"""float32, where nothing else is said; OpenCV's own types say less."""
 Mask: TypeAlias = NDArray[np.bool_]
 Box: TypeAlias = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are the first ones outside."""
@@ -104,7 +105,7 @@ def _decode(picture: Picture) -> tuple[Array, float]:
         raise PictureError(f"{name} {error}") from None
     except Image.DecompressionBombError:
         raise PictureError(f"{name} {_TOO_LARGE}") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise PictureError(
             f"{name} is no picture that can be read (PNG, JPEG, WebP, BMP, TIFF, GIF)"
         ) from None
@@ -123,7 +124,7 @@ def _pixels(image: Image.Image) -> tuple[Array, float]:
     longest = max(image.size)
     image.draft(None, (WORK_PX, WORK_PX))  # a JPEG is decoded at half the size, or less
     image = ImageOps.exif_transpose(image)
-    pixels = _rgb(image)
+    pixels: Array = _rgb(image)
     height, width = pixels.shape[:2]
     scale = min(1.0, WORK_PX / max(height, width))
     if scale < 1:
@@ -280,7 +281,7 @@ def _ink(strength: Array, noise: float) -> Mask:
     is_ink = np.zeros(count, bool)
     is_ink[labels[strength > sure]] = True
     is_ink[0] = False
-    ink = is_ink[labels]
+    ink: Mask = is_ink[labels]
     height, width = ink.shape
     if statistics[is_ink, cv2.CC_STAT_WIDTH].max() > 0.5 * width:
         ink = _without_rules(ink)
@@ -334,13 +335,13 @@ class Ink:
     Attributes:
         box: around it, in pixels of what is searched.
         area: how many pixels it has.
-        labels: ``(H, W)``, the number of the piece that each pixel belongs to.
+        labels: ``(H, W)`` int32, the number of the piece that each pixel belongs to.
         numbers: the pieces' numbers.
     """
 
     box: Box
     area: int
-    labels: NDArray[np.int32]
+    labels: Array
     numbers: frozenset[int]
 
     @property
@@ -520,6 +521,8 @@ def _prepare(ink: Array, size: int) -> Array | None:
         return None
     ink = _with_usual_strokes(ink, depth[1:-1, 1:-1], float(longest))
     rows, columns = (np.flatnonzero((ink > 0.5).any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return None
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return _centre(np.clip(_fit(ink), 0, 1))
 
@@ -595,11 +598,11 @@ def _with_usual_strokes(ink: Array, depth: Array, longest: float) -> Array:
         margin = int(add) + 2
         padded = np.pad(ink, margin)
         outside = cv2.distanceTransform((padded <= 0.5).astype(np.uint8), cv2.DIST_L2, 5)
-        return np.clip(add + 1 - outside, 0, 1)
+        return np.asarray(np.clip(add + 1 - outside, 0, 1))
     if thickness > THICKEST * longest:
         remove = (thickness - THICKEST * longest) / (1 - THICKEST) / 2
         remove = min(remove, float(depth.max()) / 2)
-        return np.clip(depth - remove, 0, 1)
+        return np.asarray(np.clip(depth - remove, 0, 1))
     return ink
 
 

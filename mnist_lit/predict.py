@@ -98,8 +98,7 @@ def _read(classifier: Classifier, paths: Sequence[str]) -> Iterator[Result]:
             readable = [digits for _, digits in found if not isinstance(digits, PictureError)]
             readings = iter(classifier.read_found(readable))
             for path, digits in found:
-                unreadable = isinstance(digits, PictureError)
-                yield Result(path, digits if unreadable else next(readings))
+                yield Result(path, digits if isinstance(digits, PictureError) else next(readings))
             ahead = following
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -23,7 +23,7 @@ from mnist_lit.classifier import Classifier
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.pictures import find_digits
 
-Array: TypeAlias = NDArray[np.float32]
+Array: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def stroke(digit: Array, size: float, thicken: float) -> Array:
     inside = cv2.distanceTransform(ink, cv2.DIST_L2, 5)
     distance = np.where(ink > 0, 0.5 - inside, outside - 0.5)
     change = max(change, -0.6 * float(np.quantile(inside[ink > 0], 0.9)))  # no stroke vanishes
-    drawn = (distance <= change).astype(np.float32)
+    drawn: Array = (distance <= change).astype(np.float32)
     if fine > 1:
         drawn = cv2.resize(drawn, None, fx=1 / fine, fy=1 / fine, interpolation=cv2.INTER_AREA)
     rows, columns = (np.flatnonzero((drawn > 0).any(axis=axis)) for axis in (1, 0))
@@ -111,7 +111,7 @@ def colours(random: Generator, contrast: float) -> tuple[Array, Array]:
 
 def mix(sheet: Array, ink: Array, paper: Array) -> Array:
     """Colours ``(H, W, 3)`` of ink on paper."""
-    return paper + sheet[..., None] * (ink - paper)
+    return np.asarray(paper + sheet[..., None] * (ink - paper))
 
 
 def drawn(digits: Sequence[Array], number: str, random: Generator) -> Stress:
@@ -199,7 +199,7 @@ def _ruled(picture: Array, sheet: Array, size: float, random: Generator) -> Arra
             lines[:, distance // 2 + offset :: distance] = 1
     colour = np.array([0.55, 0.65, 0.85], np.float32)
     strength = lines * (1 - sheet) * random.uniform(0.3, 1)
-    return picture + strength[..., None] * (colour - 0.9) * 0.7
+    return np.asarray(picture + strength[..., None] * (colour - 0.9) * 0.7)
 
 
 def encode(picture: Array, form: str = "PNG", quality: int = 90) -> bytes:

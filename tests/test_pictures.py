@@ -181,7 +181,7 @@ def test_digit_at_the_edge_is_found(five: Array, corner: tuple[int, int]) -> Non
     assert difference(seen((255 * (1 - picture)).astype(np.uint8)), seen(sheet(five))) < 0.1
 
 
-@pytest.mark.parametrize("thicken", [-0.08, 0.14])
+@pytest.mark.parametrize("thicken", [-0.08, 0.08])
 def test_thickness_of_the_pen_comes_near_to_mnists(
     digits: NDArray[np.uint8], thicken: float
 ) -> None:
