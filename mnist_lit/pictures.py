@@ -450,10 +450,13 @@ def _belong(piece: Ink, other: Ink, usual: float) -> bool:
     overlap = min(a[2], b[2]) - max(a[0], b[0])
     height = max(a[3], b[3]) - min(a[1], b[1])
     if overlap >= 0.5 * min(piece.width, other.width):  # one above the other, as the bar of a 5
-        return down <= 0.25 * usual and height < (1.5 if down else 2) * usual
+        # Digits of two lines would be twice the usual height, and a gap more.
+        return height < (1.95 if down <= 0.15 * usual else 1.5) * usual and down <= 0.25 * usual
     lower = min(piece.height, other.height)
     beside = min(a[3], b[3]) - max(a[1], b[1]) > 0.5 * lower
-    return lower < 0.6 * usual and (beside or down <= 0.1 * usual) and across <= 0.12 * usual
+    if lower < 0.6 * usual and (beside or down <= 0.1 * usual) and across <= 0.12 * usual:
+        return True
+    return lower < 0.8 * usual and beside and across <= 0.06 * usual
 
 
 def _union(a: Ink, b: Ink) -> Ink:
@@ -495,7 +498,7 @@ def _grow(box: Box, factor: float) -> Box:
 # --- one digit, as MNIST has it -------------------------------------------------------------------
 
 THINNEST, THICKEST = 0.09, 0.22  # strokes, as a share of the longest side
-CUT_FROM = 1.1  # width over height; what is wider may be two digits
+CUT_FROM = 1.2  # width over height; what is wider may be two digits
 MAX_SIZE = 320  # pixels along the longest side; a larger digit has no more to tell
 
 
@@ -517,7 +520,7 @@ def _prepare(ink: Array, size: int) -> Array | None:
         return None
     depth = cv2.distanceTransform(np.pad(solid, 1).astype(np.uint8), cv2.DIST_L2, 5)
     longest = max(np.ptp(axis) + 1 for axis in np.nonzero(solid))
-    if 2 * depth.max() > 0.55 * longest:
+    if 2 * depth.max() > 0.7 * longest:
         return None
     ink = _with_usual_strokes(ink, depth[1:-1, 1:-1], float(longest))
     rows, columns = (np.flatnonzero((ink > 0.5).any(axis=axis)) for axis in (1, 0))
