@@ -382,7 +382,7 @@ def _is_on_one_paper(piece: Ink, mask: Mask, pixels: Array) -> bool:
     area, mine = _around(piece, 2 * reach)
     near, far = (cv2.dilate(mine, np.ones((2 * n + 1, 2 * n + 1))) for n in (reach, 2 * reach))
     rows, columns = np.nonzero((far > near) & ~mask[area])
-    if len(rows) < 10:
+    if len(rows) < 10 or piece.size < 2 * FIT:  # too little to tell by
         return True
     around = pixels[area][rows, columns]
     contrast = pixels[area][mine > 0].mean(axis=0) - around.mean(axis=0)
