@@ -97,10 +97,14 @@ def _decode(picture: Picture) -> tuple[Array, float]:
     name = "the picture" if isinstance(picture, bytes | Image.Image) else str(picture)
     try:
         if isinstance(picture, Image.Image):
-            return _pixels(picture)
+            return _pixels(picture, max(picture.size))
         source = BytesIO(picture) if isinstance(picture, bytes) else Path(picture)
         with Image.open(source, formats=FORMATS) as image:
-            return _pixels(image)
+            if image.width * image.height > MAX_PIXELS:
+                raise PictureError(_TOO_LARGE)
+            longest = max(image.size)
+            image.draft(None, (WORK_PX, WORK_PX))  # a JPEG is decoded at half the size, or less
+            return _pixels(image, longest)
     except PictureError as error:
         raise PictureError(f"{name} {error}") from None
     except Image.DecompressionBombError:
@@ -118,11 +122,8 @@ def _decode(picture: Picture) -> tuple[Array, float]:
 _TOO_LARGE = f"is refused: more than {MAX_PIXELS / 1e6:.0f} million pixels"
 
 
-def _pixels(image: Image.Image) -> tuple[Array, float]:
-    if image.width * image.height > MAX_PIXELS:
-        raise PictureError(_TOO_LARGE)
-    longest = max(image.size)
-    image.draft(None, (WORK_PX, WORK_PX))  # a JPEG is decoded at half the size, or less
+def _pixels(image: Image.Image, longest: int) -> tuple[Array, float]:
+    """As `_decode`; `longest` is the picture's longest side, before any reduction."""
     image = ImageOps.exif_transpose(image)
     pixels: Array = _rgb(image)
     height, width = pixels.shape[:2]

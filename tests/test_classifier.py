@@ -87,7 +87,7 @@ def test_preparation_costs_no_accuracy_on_mnist(classifier: Classifier) -> None:
 FLOORS = {  # three standard deviations (n = 200) below what the packaged network reaches
     "drawn": 0.965,
     "photographed": 0.925,
-    "numbers drawn": 0.85,
+    "numbers drawn": 0.89,
     "numbers photographed": 0.82,
     "touching": 0.08,  # without any cut it would be 0
 }
