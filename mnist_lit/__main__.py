@@ -23,6 +23,7 @@ COMMANDS = {
         "mnist_lit.cli", "loss and accuracy of a checkpoint on the validation images"
     ),
     "test": Command("mnist_lit.cli", "loss and accuracy of a checkpoint on the test images"),
+    "predict": Command("mnist_lit.predict", "the digits in pictures: drawn, scanned, photographed"),
     "repeat": Command("mnist_lit.repeat", "fit over several seeds: n, mean, standard deviation"),
 }
 

@@ -10,7 +10,8 @@ from pytorch_lightning import LightningModule, Trainer, loggers
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
-from mnist_lit.training.runs import Run, whole_file
+from mnist_lit.files import whole_file
+from mnist_lit.training.runs import Run
 
 
 def run_loggers(run: Run) -> list[loggers.Logger]:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from mnist_lit.errors import UserError
-from mnist_lit.training.runs import Run, whole_file
+from mnist_lit.files import whole_file
+from mnist_lit.training.runs import Run
 
 # Options that say where things are, not what is trained.
 PLACES = {"ckpt_path", "data.data_dir", "trainer.default_root_dir"}

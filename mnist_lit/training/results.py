@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from mnist_lit import figures
 from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.files import whole_file
 from mnist_lit.training.module import LitClassifier
-from mnist_lit.training.runs import Run, whole_file
+from mnist_lit.training.runs import Run
 
 SETS = ("train", "val", "test")  # in the order of MNISTDataModule.predict_dataloader
 

@@ -1,6 +1,5 @@
 """Run folders: making one, finding the newest, and going on in one."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import UserError
+from mnist_lit.files import whole_file
 
 
 @dataclass(frozen=True)
@@ -183,20 +183,6 @@ def alone(run: Run) -> Iterator[None]:
         raise UserError(
             f"{run.folder} is being trained by another process: wait until that has ended"
         ) from error
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to; what was written is moved to ``path`` once it is safe on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class WholeFileCheckpointIO(TorchCheckpointIO):

@@ -1,0 +1,181 @@
+"""`Classifier`: from a checkpoint to probabilities, and to what a picture says."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mnist_lit.checkpoints import load_checkpoint
+from mnist_lit.errors import UserError
+from mnist_lit.models import Network, build
+from mnist_lit.pictures import Box, FoundDigit, Picture, find_digits
+
+PACKAGED = Path(__file__).parent / "weights" / "mnist.pt"
+BATCH_SIZE = 500  # images at a time; more are no faster
+SURE_OF_A_CUT = 0.95  # how probable both halves of a cut must be ...
+UNSURE_OF_THE_WHOLE = 0.8  # ... while the whole is less probable than this
+
+
+@dataclass(frozen=True)
+class Digit:
+    """A digit that was read.
+
+    Attributes:
+        digit: which, 0 to 9.
+        confidence: its probability.
+        box: where it is, in pixels of the picture as seen (EXIF orientation applied).
+        probabilities: of all ten, ``(10,)``.
+        image: what the network saw, ``(1, 28, 28)`` in [0, 1].
+    """
+
+    digit: int
+    confidence: float
+    box: Box
+    probabilities: Tensor
+    image: Tensor
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a picture says.
+
+    Attributes:
+        number: the digits of a line one after the other, a space between lines; "" for none.
+        digits: the same, one by one.
+    """
+
+    number: str
+    digits: tuple[Digit, ...]
+
+    @property
+    def confidence(self) -> float:
+        """The probability that all digits are right; 1 where there is none."""
+        return prod(digit.confidence for digit in self.digits)
+
+
+class Classifier:
+    """A trained network that is only asked, never trained.
+
+    Args:
+        network: images in [0, 1] to logits.
+        temperature: what the logits are divided by: above 1, less sure.
+    """
+
+    def __init__(self, network: Network, temperature: float = 1.0) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.temperature = temperature
+
+    @classmethod
+    def load(cls, path: str | PathLike[str] | None = None) -> Self:
+        """Load the packaged network, or the one of a checkpoint.
+
+        Args:
+            path: a checkpoint that `fit` wrote; None: the packaged network.
+
+        Raises:
+            UserError: it cannot be read, or is of another version.
+        """
+        path = PACKAGED if path is None else Path(path).expanduser()
+        checkpoint = load_checkpoint(path)
+        try:
+            network = _network(checkpoint)
+        except (KeyError, RuntimeError) as error:
+            raise UserError(f"{path} holds a network that this version does not know") from error
+        return cls(network, checkpoint.get("temperature", 1.0))
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """How probable each digit is.
+
+        Args:
+            images: ``(B, 1, 28, 28)``, float in [0, 1] or uint8; ink 1 (or 255), paper 0.
+
+        Returns:
+            ``(B, 10)``; each row's sum is 1.
+        """
+        if images.shape[1:] != (1, 28, 28):
+            raise ValueError(f"images are (B, 1, 28, 28), not {tuple(images.shape)}")
+        if not images.is_floating_point():
+            images = images.float() / 255
+        with torch.inference_mode():
+            logits = [self.network(batch) for batch in torch.split(images.float(), BATCH_SIZE)]
+            # A clone, for an inference tensor cannot be used in training.
+            return (torch.cat(logits) / self.temperature).softmax(dim=1).clone()
+
+    def read(self, picture: Picture) -> Reading:
+        """Read the digits in a picture: a path, the bytes of a file, or a PIL image.
+
+        Raises:
+            PictureError: it cannot be read.
+        """
+        return self.read_found([find_digits(picture)])[0]
+
+    def read_found(self, pictures: Sequence[Sequence[FoundDigit]]) -> list[Reading]:
+        """Read pictures whose digits have been found already, all of them in one batch."""
+        whole = [digit for digits in pictures for digit in digits]
+        halves = [half for digit in whole for way in digit.cuts for half in way]
+        read = self._classify([*whole, *halves])
+        rest = iter(read[len(whole) :])
+        chosen = iter(
+            [_surest(digit, found, rest) for digit, found in zip(read, whole, strict=False)]
+        )
+        return [_reading([next(chosen) for _ in digits], digits) for digits in pictures]
+
+    def _classify(self, found: Sequence[FoundDigit]) -> list[Digit]:
+        if not found:
+            return []
+        images = torch.from_numpy(np.stack([digit.image for digit in found]))
+        probs = self.probabilities(images)
+        return [
+            Digit(int(prob.argmax()), float(prob.max()), digit.box, prob, image)
+            for digit, prob, image in zip(found, probs, images, strict=True)
+        ]
+
+
+def _surest(whole: Digit, found: FoundDigit, halves: Iterator[Digit]) -> list[Digit]:
+    """A digit, or the two that it is cut into if the network is surer of each of them.
+
+    Args:
+        whole: as it was read in one.
+        found: how it may be cut.
+        halves: as they were read, two for each cut; as many are taken.
+    """
+    ways = [[next(halves), next(halves)] for _ in found.cuts]
+    best = max(ways, key=_least, default=[])
+    is_two = best and whole.confidence < UNSURE_OF_THE_WHOLE and _least(best) > SURE_OF_A_CUT
+    return best if is_two else [whole]
+
+
+def _least(digits: Sequence[Digit]) -> float:
+    return min(digit.confidence for digit in digits)
+
+
+def _network(checkpoint: dict[str, Any]) -> Network:
+    hyper_parameters = checkpoint["hyper_parameters"]
+    network = build(hyper_parameters["network"], hyper_parameters["dropout"])
+    weights = checkpoint["state_dict"].items()
+    prefix = "network."
+    network.load_state_dict(
+        {name.removeprefix(prefix): weight for name, weight in weights if name.startswith(prefix)}
+    )
+    return network
+
+
+def _reading(digits: Sequence[Sequence[Digit]], found: Sequence[FoundDigit]) -> Reading:
+    """Put together what was read.
+
+    Args:
+        digits: one, or the two that it was cut into, for each of `found`.
+        found: in reading order.
+    """
+    number = ""
+    for place, parts in enumerate(digits):
+        if place and found[place].line != found[place - 1].line:
+            number += " "
+        number += "".join(str(digit.digit) for digit in parts)
+    return Reading(number, tuple(digit for parts in digits for digit in parts))

@@ -1,0 +1,633 @@
+"""From any picture to the digits in it, each prepared exactly as the images of MNIST were."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mnist_lit.errors import UserError
+
+Array: TypeAlias = NDArray[Any]
+"""float32, where nothing else is said; OpenCV's own types say less."""
+Mask: TypeAlias = NDArray[np.bool_]
+Box: TypeAlias = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels; right and bottom are the first ones outside."""
+Picture: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
+
+FRAME = 28  # an MNIST image, of which ...
+FIT = 20  # ... a digit's longest side takes this much
+
+# Only what decodes pixels and nothing more: Pillow would give an EPS to Ghostscript.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP", "TIFF")
+MAX_PIXELS = 120_000_000  # what telephones take stays below; beyond, a picture is taken for a bomb
+WORK_PX = 1600  # longest side of what is searched for digits: a page keeps 20 px a line
+
+
+class PictureError(UserError):
+    """A file or bytes that are no picture, or a damaged one."""
+
+
+@dataclass(frozen=True)
+class FoundDigit:
+    """A digit as the network is to see it.
+
+    Attributes:
+        image: ``(1, 28, 28)`` float32 in [0, 1], ink 1, paper 0.
+        box: where it is, in pixels of the picture as seen (EXIF orientation applied).
+        line: which line of writing it stands in, from 0 at the top.
+        cuts: if it is so wide that it may be two digits that touch: the ways to cut it.
+    """
+
+    image: Array
+    box: Box
+    line: int
+    cuts: tuple[tuple["FoundDigit", "FoundDigit"], ...] = ()
+
+
+def find_digits(picture: Picture) -> list[FoundDigit]:
+    """Find the digits in a picture, in reading order; none is an answer too.
+
+    Args:
+        picture: a path, the bytes of a file, or a PIL image; of any size, mode and polarity.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    pixels, shrunk = _decode(picture)
+    pixels = _denoise(pixels)
+    best: list[FoundDigit] = []
+    most = -1.0
+    for window in WINDOWS:
+        strength, noise = _strength(pixels, window)
+        mask = _ink(strength, noise)
+        found = []
+        explained = 0
+        for number, line in enumerate(_lines(_join(_pieces(mask, pixels)))):
+            for digit in line:
+                ink, area = _cut_out(digit, strength, noise)
+                image = _prepare(ink, digit.size)
+                if image is not None:
+                    cuts = _cuts(ink, area, digit, number, shrunk)
+                    found.append(FoundDigit(image, _grow(digit.box, shrunk), number, cuts))
+                    explained += digit.area
+        share = explained / max(1, int(mask.sum()))
+        if share > most:
+            best, most = found, share
+        if share > 0.5 or mask.mean() < LITTLE_INK:
+            break
+    return best
+
+
+# --- decoding -------------------------------------------------------------------------------------
+
+
+def _decode(picture: Picture) -> tuple[Array, float]:
+    """Read a picture, its longest side reduced to `WORK_PX`.
+
+    Returns:
+        Pixels ``(H, W, 3)`` in [0, 1], and how many pixels of the picture one of them stands for.
+    """
+    name = "the picture" if isinstance(picture, bytes | Image.Image) else str(picture)
+    try:
+        if isinstance(picture, Image.Image):
+            return _pixels(picture, max(picture.size))
+        source = BytesIO(picture) if isinstance(picture, bytes) else Path(picture)
+        with Image.open(source, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise PictureError(_TOO_LARGE)
+            longest = max(image.size)
+            image.draft(None, (WORK_PX, WORK_PX))  # a JPEG is decoded at half the size, or less
+            return _pixels(image, longest)
+    except PictureError as error:
+        raise PictureError(f"{name} {error}") from None
+    except Image.DecompressionBombError:
+        raise PictureError(f"{name} {_TOO_LARGE}") from None
+    except UnidentifiedImageError:
+        raise PictureError(
+            f"{name} is no picture that can be read (PNG, JPEG, WebP, BMP, TIFF, GIF)"
+        ) from None
+    except Exception as error:  # whatever bytes a file holds, decoders meet them their own way
+        if isinstance(error, OSError) and error.strerror:
+            raise PictureError(f"{name} cannot be read: {error.strerror}") from None
+        raise PictureError(f"{name} is damaged or cut off") from error
+
+
+_TOO_LARGE = f"is refused: more than {MAX_PIXELS / 1e6:.0f} million pixels"
+
+
+def _pixels(image: Image.Image, longest: int) -> tuple[Array, float]:
+    """As `_decode`; `longest` is the picture's longest side, before any reduction."""
+    image = ImageOps.exif_transpose(image)
+    pixels: Array = _rgb(image)
+    height, width = pixels.shape[:2]
+    scale = min(1.0, WORK_PX / max(height, width))
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return pixels.astype(np.float32) / 255, longest / max(pixels.shape)
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Colours of any mode, ``(H, W, 3)``; whatever is transparent becomes paper."""
+    if image.mode.startswith("I;16"):
+        return _three(np.asarray(image).astype(np.float32) / 257)
+    if image.mode in ("I", "F"):  # no range is agreed on: the darkest is 0, the lightest 255
+        values = np.nan_to_num(np.asarray(image).astype(np.float32))
+        low, high = float(values.min()), float(values.max())
+        return _three((values - low) * (255 / max(high - low, 1e-6)))
+    if image.has_transparency_data:
+        return _on_paper(np.asarray(image.convert("RGBA")))
+    return np.asarray(image.convert("RGB"))
+
+
+def _three(grey: Array) -> NDArray[np.uint8]:
+    rounded = np.clip(grey + 0.5, 0, 255).astype(np.uint8)
+    return np.repeat(rounded[..., None], 3, axis=2)
+
+
+def _on_paper(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Put something transparent on paper.
+
+    Where most is transparent, what is not is ink, and the paper is what contrasts with it: white
+    or black. Otherwise the paper is in the picture already, and holes take its colour.
+    """
+    colours, alpha = rgba[..., :3], rgba[..., 3:].astype(np.float32) / 255
+    opaque = colours[alpha[..., 0] > 0.5]
+    paper = np.full(3, 255, np.float32)
+    if len(opaque) and alpha.mean() < 0.5:
+        paper[:] = 255 if opaque.mean() < 128 else 0
+    elif len(opaque):
+        paper[:] = np.median(opaque, axis=0)
+    return (colours * alpha + paper * (1 - alpha) + 0.5).astype(np.uint8)
+
+
+# --- ink ------------------------------------------------------------------------------------------
+
+COARSE = 64  # longest side of the map of the paper's colour
+# Over so much of a picture, as a share of the longest side, most is paper. If much is ink by this,
+# but most of that no digit (a sheet on a table), the next is tried.
+WINDOWS = (0.75, 0.3)
+LITTLE_INK = 0.1  # of the picture; less is writing and what writing comes with
+LEAST_CONTRAST = 0.08  # of the range from black to white; fainter is no ink
+
+
+def _strength(pixels: Array, window: float) -> tuple[Array, float]:
+    """How far each pixel's colour is from the paper's around it.
+
+    Args:
+        pixels: ``(H, W, 3)`` in [0, 1].
+        window: one of `WINDOWS`.
+
+    Returns:
+        ``(H, W)`` from 0 on, and the noise in it (a standard deviation), which is no ink.
+    """
+    paper = _paper(pixels, window)
+    strength = _distance(pixels, paper)
+    noise = _noise(strength)
+    # Again, nearer to each place: the mean of everything that cannot be ink.
+    blank = (strength < max(LEAST_CONTRAST, 6 * noise)).astype(np.float32)
+    size = paper.shape[1], paper.shape[0]
+    weight = cv2.resize(blank, size, interpolation=cv2.INTER_AREA)
+    colour = cv2.resize(pixels * blank[..., None], size, interpolation=cv2.INTER_AREA)
+    weight = cv2.GaussianBlur(weight, (0, 0), 1.5)[..., None]
+    colour = cv2.GaussianBlur(colour, (0, 0), 1.5)
+    strength = _distance(pixels, (colour + 0.05 * paper) / (weight + 0.05))
+    return strength, _noise(strength)
+
+
+def _denoise(pixels: Array) -> Array:
+    """Blur a grainy picture just as much as its grain asks for.
+
+    Source of the estimate: Immerkær, "Fast noise variance estimation" (1996), but with a median,
+    which edges do not move.
+    """
+    if min(pixels.shape[:2]) < 100:
+        return pixels
+    grey = _mean_of_colours(pixels)
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6
+    grain = float(np.median(np.abs(cv2.filter2D(grey, -1, kernel)))) / 0.6745
+    blur_px = min(2.0, 40 * grain)
+    return pixels if blur_px < 0.5 else cv2.GaussianBlur(pixels, (0, 0), blur_px)
+
+
+def _paper(pixels: Array, window: float) -> Array:
+    """The paper's colour everywhere, coarsely: a median over windows wider than any stroke.
+
+    A median follows slow changes of light and keeps the straight edge of a shadow. Beyond the
+    picture, the paper goes on as it is at its rim, so that ink in a corner is not taken for it.
+    """
+    height, width = pixels.shape[:2]
+    scale = min(1.0, COARSE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    coarse = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    width_of_window = int(window * max(size)) | 1
+    pad = width_of_window // 2
+    padded = np.pad(_with_clean_rim(coarse), ((pad, pad), (pad, pad), (0, 0)), mode="edge")
+    inside = slice(pad, pad + size[1]), slice(pad, pad + size[0])
+    padded[inside] = coarse
+    median = cv2.medianBlur((padded * 255 + 0.5).astype(np.uint8), width_of_window)[inside]
+    return median.astype(np.float32) / 255
+
+
+def _with_clean_rim(coarse: Array) -> Array:
+    """Replace each pixel of the rim by the median of a quarter of the rim around it."""
+    height, width = coarse.shape[:2]
+    rows = np.r_[np.zeros(width), np.arange(height), np.full(width, height - 1), np.arange(height)]
+    columns = np.r_[np.arange(width), np.full(height, width - 1), np.arange(width)[::-1]]
+    columns = np.r_[columns, np.zeros(height)]
+    rows[-height:] = rows[-height:][::-1]
+    where = rows.astype(int), columns.astype(int)
+    rim = coarse[where]  # once around, (2H + 2W, 3)
+    half = len(rim) // 8
+    around = np.concatenate([rim[-half:], rim, rim[:half]]) if half else rim
+    windows = np.lib.stride_tricks.sliding_window_view(around, 2 * half + 1, axis=0)
+    cleaned = coarse.copy()
+    cleaned[where] = np.median(windows, axis=-1)
+    return cleaned
+
+
+def _distance(pixels: Array, paper: Array) -> Array:
+    full = cv2.resize(paper, (pixels.shape[1], pixels.shape[0]), interpolation=cv2.INTER_LINEAR)
+    difference = cv2.subtract(pixels, full)
+    return np.asarray(cv2.sqrt(_mean_of_colours(cv2.multiply(difference, difference))))
+
+
+def _mean_of_colours(pixels: Array) -> Array:
+    """``(H, W, 3)`` to ``(H, W)``, several times as fast as NumPy's mean."""
+    return np.asarray(cv2.transform(pixels, np.full((1, 3), 1 / 3, np.float32)))
+
+
+def _noise(strength: Array) -> float:
+    """Standard deviation of what is paper: its lower third, so that no ink is among it."""
+    return float(np.quantile(strength[::2, ::2], 0.3)) / 0.385  # for half of a bell curve
+
+
+def _ink(strength: Array, noise: float) -> Mask:
+    """Tell ink from paper, ``(H, W)``: what cannot be noise, and what is connected to it."""
+    sure = max(LEAST_CONTRAST, 5 * noise)
+    candidates = strength[strength > sure]
+    if not len(candidates):
+        return np.zeros(strength.shape, bool)
+    strongest = float(np.quantile(candidates, 0.95))
+    sure = max(sure, 0.5 * strongest)
+    mask = strength > max(0.05, 3 * noise, 0.35 * strongest)
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    is_ink = np.zeros(count, bool)
+    is_ink[labels[strength > sure]] = True
+    is_ink[0] = False
+    ink: Mask = is_ink[labels]
+    height, width = ink.shape
+    if statistics[is_ink, cv2.CC_STAT_WIDTH].max() > 0.5 * width:
+        ink = _without_rules(ink)
+    if statistics[is_ink, cv2.CC_STAT_HEIGHT].max() > 0.5 * height:
+        ink = _without_rules(ink.T).T
+    return ink
+
+
+def _without_rules(mask: Mask) -> Mask:
+    """Remove the lines of ruled paper: level, straight, thin, and from edge to edge, or several.
+
+    Where a stroke crosses one, the stroke stays.
+    """
+    height, width = mask.shape
+    if min(height, width) < 60:
+        return mask
+    thickest = max(5, height // 60)
+    strokes = cv2.morphologyEx(
+        mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((thickest + 1, 1), np.uint8)
+    )
+    ys, xs = np.nonzero(mask & (strokes == 0))
+    middle = width / 2
+    slopes = np.linspace(-0.06, 0.06, 25)
+    profiles = [
+        np.bincount((ys - slope * (xs - middle) + height).astype(int), minlength=3 * height)
+        for slope in slopes
+    ]
+    best = int(np.argmax([np.square(profile, dtype=np.float64).sum() for profile in profiles]))
+    level = (ys - slopes[best] * (xs - middle) + height).astype(int)
+    full = np.flatnonzero(profiles[best] > 0.3 * width)
+    rules = []
+    for rule in np.split(full, np.flatnonzero(np.diff(full) > 1) + 1) if len(full) else []:
+        on_rule = (level >= rule[0] - 2) & (level <= rule[-1] + 2)
+        rules.append((on_rule, len(np.unique(xs[on_rule]))))
+    kept = mask.copy()
+    for on_rule, length in rules:
+        if length > 0.8 * width or (length > 0.5 * width and len(rules) > 2):
+            kept[ys[on_rule], xs[on_rule]] = False
+    return kept
+
+
+# --- from pieces of ink to digits, in reading order -----------------------------------------------
+
+MAX_PIECES = 500  # the largest ones; a picture with more is no writing
+
+
+@dataclass(frozen=True)
+class Ink:
+    """Connected ink, or several pieces of it that belong together.
+
+    Attributes:
+        box: around it, in pixels of what is searched.
+        area: how many pixels it has.
+        labels: ``(H, W)`` int32, the number of the piece that each pixel belongs to.
+        numbers: the pieces' numbers.
+    """
+
+    box: Box
+    area: int
+    labels: Array
+    numbers: frozenset[int]
+
+    @property
+    def width(self) -> int:
+        return self.box[2] - self.box[0]
+
+    @property
+    def height(self) -> int:
+        return self.box[3] - self.box[1]
+
+    @property
+    def size(self) -> int:
+        return max(self.width, self.height)
+
+
+def _pieces(mask: Mask, pixels: Array) -> list[Ink]:
+    """Connected ink, without specks, frames, and edges of paper or shadows."""
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    numbers = np.argsort(-statistics[1:, cv2.CC_STAT_AREA])[:MAX_PIECES] + 1
+    pieces = []
+    for number in numbers:
+        x, y, width, height, area = (int(value) for value in statistics[number])
+        if max(width, height) >= 5 and area >= 5:
+            box = x, y, x + width, y + height
+            pieces.append(Ink(box, area, labels, frozenset([int(number)])))
+    usual = _usual_height(pieces)
+    pieces = [piece for piece in pieces if piece.size > 0.12 * usual]
+    pieces = [piece for piece in pieces if _is_on_one_paper(piece, mask, pixels)]
+    return [piece for piece in pieces if not any(_frames(piece, other) for other in pieces)]
+
+
+def _is_on_one_paper(piece: Ink, mask: Mask, pixels: Array) -> bool:
+    """Whether the colour around a piece is the same on all its sides, or changes evenly.
+
+    The edge of a sheet or of a shadow has another colour on either side.
+    """
+    reach = 2 + piece.size // 25
+    area, mine = _around(piece, 2 * reach)
+    near, far = (cv2.dilate(mine, np.ones((2 * n + 1, 2 * n + 1))) for n in (reach, 2 * reach))
+    rows, columns = np.nonzero((far > near) & ~mask[area])
+    if len(rows) < 10 or piece.size < 2 * FIT:  # too little to tell by
+        return True
+    around = pixels[area][rows, columns]
+    contrast = pixels[area][mine > 0].mean(axis=0) - around.mean(axis=0)
+    shades = around @ contrast / max(float(contrast @ contrast), 1e-6)
+    plane = np.stack([np.ones(len(rows)), rows, columns], axis=1).astype(np.float32)
+    residual = shades - plane @ np.linalg.lstsq(plane, shades)[0]
+    return float(residual.std()) < 0.3
+
+
+def _around(digit: Ink, margin: int) -> tuple[tuple[slice, slice], NDArray[np.uint8]]:
+    """The place of a digit with a margin, and in it, what is its own ink."""
+    left, top, right, bottom = digit.box
+    rows = slice(max(0, top - margin), bottom + margin)
+    columns = slice(max(0, left - margin), right + margin)
+    mine = np.isin(digit.labels[rows, columns], list(digit.numbers))
+    return (rows, columns), mine.astype(np.uint8)
+
+
+def _frames(piece: Ink, other: Ink) -> bool:
+    """Whether a piece is drawn around another one: a frame, a table, a ring."""
+    a, b = piece.box, other.box
+    inside = a[0] < b[0] and a[1] < b[1] and b[2] < a[2] and b[3] < a[3]
+    return inside and other.height > 0.25 * piece.height
+
+
+def _usual_height(pieces: Sequence[Ink]) -> float:
+    """The height that half of all ink, by height, does not reach."""
+    heights = np.sort([piece.height for piece in pieces])
+    total = np.cumsum(heights)
+    return float(heights[np.searchsorted(total, total[-1] / 2)]) if len(heights) else 0.0
+
+
+def _join(pieces: list[Ink]) -> list[Ink]:
+    """Put together the strokes of one digit, then drop what is too small to be one."""
+    usual = _usual_height(pieces)
+    joined = True
+    while joined:
+        joined = False
+        for piece in sorted(pieces, key=lambda piece: piece.size):
+            others = [other for other in pieces if other is not piece]
+            partner = min(
+                (other for other in others if _belong(piece, other, usual)),
+                key=lambda other: sum(_gaps(piece.box, other.box)),
+                default=None,
+            )
+            if partner is not None:
+                both = _union(piece, partner)
+                pieces = [other for other in others if other is not partner] + [both]
+                joined = True
+                break
+    return [piece for piece in pieces if piece.height > 0.3 * usual and piece.width < 4 * usual]
+
+
+def _gaps(a: Box, b: Box) -> tuple[int, int]:
+    """How far two boxes are apart, across and down; 0 where they overlap."""
+    across = max(a[0], b[0]) - min(a[2], b[2])
+    down = max(a[1], b[1]) - min(a[3], b[3])
+    return max(0, across), max(0, down)
+
+
+def _belong(piece: Ink, other: Ink, usual: float) -> bool:
+    """Whether two pieces are strokes of one digit."""
+    a, b = piece.box, other.box
+    across, down = _gaps(a, b)
+    overlap = min(a[2], b[2]) - max(a[0], b[0])
+    height = max(a[3], b[3]) - min(a[1], b[1])
+    if overlap >= 0.5 * min(piece.width, other.width):  # one above the other, as the bar of a 5
+        # Digits of two lines would be twice the usual height, and a gap more.
+        return height < (1.95 if down <= 0.15 * usual else 1.5) * usual and down <= 0.25 * usual
+    lower = min(piece.height, other.height)
+    beside = min(a[3], b[3]) - max(a[1], b[1]) > 0.5 * lower
+    if lower < 0.6 * usual and (beside or down <= 0.1 * usual) and across <= 0.12 * usual:
+        return True
+    return lower < 0.8 * usual and beside and across <= 0.06 * usual
+
+
+def _union(a: Ink, b: Ink) -> Ink:
+    box = (
+        min(a.box[0], b.box[0]),
+        min(a.box[1], b.box[1]),
+        max(a.box[2], b.box[2]),
+        max(a.box[3], b.box[3]),
+    )
+    return Ink(box, a.area + b.area, a.labels, a.numbers | b.numbers)
+
+
+def _lines(digits: Iterable[Ink]) -> list[list[Ink]]:
+    """Lines of writing from top to bottom, each from left to right.
+
+    A digit stands in the line whose last digit is most beside it, so lines may slope.
+    """
+    lines: list[list[Ink]] = []
+    for digit in sorted(digits, key=lambda digit: digit.box[0]):
+
+        def shared(line: list[Ink], digit: Ink = digit) -> float:
+            top, bottom = max(line[-1].box[1], digit.box[1]), min(line[-1].box[3], digit.box[3])
+            return (bottom - top) / min(line[-1].height, digit.height)
+
+        line = max(lines, key=shared, default=None)
+        if line is None or shared(line) < 0.4:
+            lines.append([digit])
+        else:
+            line.append(digit)
+    return sorted(lines, key=lambda line: np.mean([digit.box[1] + digit.box[3] for digit in line]))
+
+
+def _grow(box: Box, factor: float) -> Box:
+    """A box in pixels of the whole picture."""
+    left, top, right, bottom = (round(edge * factor) for edge in box)
+    return left, top, right, bottom
+
+
+# --- one digit, as MNIST has it -------------------------------------------------------------------
+
+THINNEST, THICKEST = 0.09, 0.22  # strokes, as a share of the longest side
+CUT_FROM = 1.2  # width over height; what is wider may be two digits
+MAX_SIZE = 320  # pixels along the longest side; a larger digit has no more to tell
+
+
+def _prepare(ink: Array, size: int) -> Array | None:
+    """Fit a digit's ink into the frame; None for a blob, which no pen has drawn.
+
+    Args:
+        ink: ``(H, W)`` in [0, 1].
+        size: its longest side without the margin.
+
+    Source: the MNIST page, "size normalized to fit in a 20x20 pixel box while preserving their
+    aspect ratio ... centered in a 28x28 image by computing the center of mass".
+    """
+    if FIT - 2 <= size <= FIT:  # as large as it should be: resampling would only blur it
+        return _centre(ink)
+    ink = _shrink(ink, MAX_SIZE)
+    solid = ink > 0.5
+    if not solid.any():
+        return None
+    depth = cv2.distanceTransform(np.pad(solid, 1).astype(np.uint8), cv2.DIST_L2, 5)
+    longest = max(np.ptp(axis) + 1 for axis in np.nonzero(solid))
+    if 2 * depth.max() > 0.7 * longest:
+        return None
+    ink = _with_usual_strokes(ink, depth[1:-1, 1:-1], float(longest))
+    rows, columns = (np.flatnonzero((ink > 0.5).any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return None
+    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return _centre(np.clip(_fit(ink), 0, 1))
+
+
+def _cuts(
+    ink: Array, area: tuple[slice, slice], digit: Ink, line: int, shrunk: float
+) -> tuple[tuple[FoundDigit, FoundDigit], ...]:
+    """The ways to cut what may be two digits: upright or aslant, where there is least ink."""
+    if digit.width < CUT_FROM * digit.height:
+        return ()
+    rows, columns = np.indices(ink.shape)
+    middle = ink.shape[0] / 2
+    ways = []
+    for slant in (-0.3, 0.0, 0.3):
+        across = columns + slant * (rows - middle)
+        bins = np.clip(across, 0, ink.shape[1] - 1).astype(int)
+        profile = np.bincount(bins.ravel(), ink.ravel(), minlength=ink.shape[1])
+        first, last = (round(ink.shape[1] * share) for share in (0.25, 0.75))
+        if last <= first:
+            continue
+        cut = first + int(np.argmin(profile[first:last]))
+        halves = [np.where(part, ink, 0) for part in (across < cut, across >= cut)]
+        found = [_half(half.astype(np.float32), area, line, shrunk) for half in halves]
+        if found[0] and found[1]:
+            ways.append((found[0], found[1]))
+    return tuple(ways)
+
+
+def _half(ink: Array, area: tuple[slice, slice], line: int, shrunk: float) -> FoundDigit | None:
+    rows, columns = (np.flatnonzero((ink > 0.5).any(axis=axis)) for axis in (1, 0))
+    if len(rows) < 5:
+        return None
+    top, left = area[0].start, area[1].start
+    box = left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1
+    image = _prepare(ink, int(max(np.ptp(rows), np.ptp(columns)) + 1))
+    return None if image is None else FoundDigit(image, _grow(box, shrunk), line)
+
+
+def _cut_out(digit: Ink, strength: Array, noise: float) -> tuple[Array, tuple[slice, slice]]:
+    """A digit's ink in [0, 1] with a margin, and its place; large digits have sharp edges."""
+    area, mine = _around(digit, 2 + digit.size // 20)
+    crop = strength[area]
+    full = max(float(np.quantile(crop[mine > 0], 0.85)), 1e-6)
+    floor = min(2 * noise, 0.3 * full)
+    ink = np.clip((crop - floor) / (full - floor), 0, 1)
+    sharper = min(4.0, max(1.0, digit.size / FIT / 2))
+    ink = np.clip((ink - 0.5) * sharper + 0.5, 0, 1)
+    reach = 1 + digit.size // 40
+    near = cv2.dilate(mine, np.ones((2 * reach + 1, 2 * reach + 1)))
+    return np.where(near > 0, ink, 0).astype(np.float32), area
+
+
+def _shrink(ink: Array, longest: int) -> Array:
+    scale = longest / max(ink.shape)
+    if scale >= 1:
+        return ink
+    size = max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale))
+    return np.asarray(cv2.resize(ink, size, interpolation=cv2.INTER_AREA))
+
+
+def _with_usual_strokes(ink: Array, depth: Array, longest: float) -> Array:
+    """Thicken what a hair has drawn and thin what a brush has, to strokes as MNIST has them.
+
+    Args:
+        ink: ``(H, W)`` in [0, 1].
+        depth: how far inside the ink each pixel is, in pixels.
+        longest: the digit's longest side, in pixels.
+    """
+    thickness = max(1.0, 4 * float(depth[depth > 0].mean()) - 2)
+    # The longest side changes with the strokes: both are at their limit together.
+    if thickness < THINNEST * longest:
+        add = (THINNEST * longest - thickness) / (1 - THINNEST) / 2
+        margin = int(add) + 2
+        padded = np.pad(ink, margin)
+        outside = cv2.distanceTransform((padded <= 0.5).astype(np.uint8), cv2.DIST_L2, 5)
+        return np.asarray(np.clip(add + 1 - outside, 0, 1))
+    if thickness > THICKEST * longest:
+        remove = (thickness - THICKEST * longest) / (1 - THICKEST) / 2
+        remove = min(remove, float(depth.max()) / 2)
+        return np.asarray(np.clip(depth - remove, 0, 1))
+    return ink
+
+
+def _fit(ink: Array) -> Array:
+    """Scale so that the longest side is `FIT`; each pixel is the mean of what it covers."""
+    scale = FIT / max(ink.shape)
+    size = max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(ink, size, interpolation=how))
+
+
+def _centre(ink: Array) -> Array:
+    """Put ink into the frame, its centre of mass as near to pixel 14, 14 as whole pixels allow.
+
+    There MNIST has it, half a pixel beyond the middle: 13.99, 14.00 on average.
+    """
+    height, width = ink.shape
+    total = max(float(ink.sum()), 1e-6)
+    down = float(ink.sum(axis=1) @ np.arange(height)) / total
+    right = float(ink.sum(axis=0) @ np.arange(width)) / total
+    pad = FRAME  # enough for any shift
+    top, left = (round(pad + place - FRAME / 2) for place in (down, right))
+    padded = np.pad(ink, pad)
+    return padded[None, top : top + FRAME, left : left + FRAME].astype(np.float32)

@@ -1,0 +1,209 @@
+"""`predict`: the digits in picture files, as a table, as JSON or as CSV."""
+
+import argparse
+import csv
+import glob
+import json
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from mnist_lit.classifier import Classifier, Digit, Reading
+from mnist_lit.errors import UserError
+from mnist_lit.files import whole_file
+from mnist_lit.pictures import FoundDigit, PictureError, find_digits
+
+SUFFIXES = {
+    ".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".ppm",
+    ".pbm",
+}  # fmt: skip
+FILES_AT_ONCE = 32
+NUM_THREADS = 2
+UNSURE = 0.9  # what is read with a smaller probability is marked
+
+
+class Result(NamedTuple):
+    """What came of a file: what it says, or why it cannot be read."""
+
+    path: str
+    answer: Reading | PictureError
+
+
+def main(args: Sequence[str]) -> int:
+    """Read files and print what they say; `args` begins with the command's name.
+
+    Returns:
+        The exit code: 1 where a file could not be read.
+    """
+    parser = argparse.ArgumentParser(
+        prog="mnist-lit predict",
+        description="Reads the digits in picture files: drawn, scanned or photographed.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a picture, a folder or a pattern")
+    parser.add_argument("--ckpt_path", metavar="PATH", help="default: the packaged network")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="table", help="what to print; default: %(default)s"
+    )
+    parser.add_argument(
+        "--save_seen", metavar="DIR", type=Path, help="write there what the network saw, as PNG"
+    )
+    given = parser.parse_args(args[1:])
+    paths = list(_expand(given.files))
+    classifier = Classifier.load(given.ckpt_path)
+    results = _with_progress(_read(classifier, paths), len(paths))
+    if given.save_seen:
+        results = _saving(results, given.save_seen)
+    with warnings.catch_warnings():
+        # Pillow's, on odd metadata and on sizes that `find_digits` has its own limit for.
+        warnings.filterwarnings("ignore", module="PIL")
+        return FORMATS[given.format](results)
+
+
+def _expand(patterns: Iterable[str]) -> Iterator[str]:
+    """The files that were meant: a folder's pictures, a pattern's matches, each sorted.
+
+    Raises:
+        UserError: nothing is meant.
+    """
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise UserError(f"no picture in the folder {pattern}")
+            yield from map(str, inside)
+        elif not path.exists() and (matches := sorted(glob.glob(pattern, recursive=True))):
+            yield from matches
+        else:
+            yield pattern
+
+
+def _read(classifier: Classifier, paths: Sequence[str]) -> Iterator[Result]:
+    """Read files in their order, their digits in batches; some are decoded in advance."""
+    with ThreadPoolExecutor(NUM_THREADS) as threads:
+        waiting = iter(paths)
+        ahead = [threads.submit(_find, path) for path in islice(waiting, FILES_AT_ONCE)]
+        while ahead:
+            following = [threads.submit(_find, path) for path in islice(waiting, FILES_AT_ONCE)]
+            found = [future.result() for future in ahead]
+            readable = [digits for _, digits in found if not isinstance(digits, PictureError)]
+            readings = iter(classifier.read_found(readable))
+            for path, digits in found:
+                yield Result(path, digits if isinstance(digits, PictureError) else next(readings))
+            ahead = following
+
+
+def _find(path: str) -> tuple[str, list[FoundDigit] | PictureError]:
+    try:
+        return path, find_digits(path)
+    except PictureError as error:
+        return path, error
+
+
+def _with_progress(results: Iterable[Result], num_files: int) -> Iterable[Result]:
+    """A bar on standard error, where it is a terminal and there is something to wait for."""
+    if num_files < 2 * FILES_AT_ONCE or not sys.stderr.isatty():
+        return results
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(results, "reading", num_files, console=Console(stderr=True), transient=True)
+
+
+def _saving(results: Iterable[Result], folder: Path) -> Iterator[Result]:
+    """Write each digit as the network saw it: ``0001_name_2_7.png``, file, place and digit."""
+    for number, result in enumerate(results, start=1):
+        if isinstance(result.answer, Reading):
+            name = re.sub(r"[^\w.-]", "_", Path(result.path).stem)[:80]
+            for place, digit in enumerate(result.answer.digits, start=1):
+                _save(folder / f"{number:04}_{name}_{place}_{digit.digit}.png", digit)
+        yield result
+
+
+def _save(path: Path, digit: Digit) -> None:
+    grey = (digit.image[0].numpy() * 255 + 0.5).astype(np.uint8)
+    try:
+        with whole_file(path) as temporary:
+            Image.fromarray(grey).save(temporary, format="PNG")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror}): choose another --save_seen"
+        ) from error
+
+
+# --- forms of output: each prints all results and returns the exit code ---------------------------
+
+
+def _print_json(results: Iterable[Result]) -> int:
+    exit_code = 0
+    for path, answer in results:
+        row: dict[str, Any] = {"path": path}
+        if isinstance(answer, PictureError):
+            row["error"] = str(answer)
+            exit_code = 1
+        else:
+            row["number"] = answer.number
+            row["digits"] = [
+                {
+                    "digit": digit.digit,
+                    "confidence": round(digit.confidence, 6),
+                    "box": digit.box,
+                    "probabilities": [round(prob, 6) for prob in digit.probabilities.tolist()],
+                }
+                for digit in answer.digits
+            ]
+        print(json.dumps(row, ensure_ascii=False), flush=True)
+    return exit_code
+
+
+def _print_csv(results: Iterable[Result]) -> int:
+    exit_code = 0
+    rows = csv.writer(sys.stdout, lineterminator="\n")
+    rows.writerow(["path", "number", "confidence", "error"])
+    for path, answer in results:
+        if isinstance(answer, PictureError):
+            rows.writerow([path, "", "", answer])
+            exit_code = 1
+        else:
+            confidence = f"{answer.confidence:.6f}" if answer.digits else ""
+            rows.writerow([path, answer.number, confidence, ""])
+        sys.stdout.flush()
+    return exit_code
+
+
+def _print_table(results: Iterable[Result]) -> int:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("file", "number", "confidence")
+    exit_code = 0
+    for path, answer in results:
+        if isinstance(answer, PictureError):
+            table.add_row(Text(path), Text(str(answer).removeprefix(path).strip(), "red"), "")
+            exit_code = 1
+        elif not answer.digits:
+            table.add_row(Text(path), Text("no digit found", "yellow"), "")
+        elif answer.confidence < UNSURE:
+            unsure = f"{answer.confidence:.1%} not sure"
+            table.add_row(Text(path), Text(answer.number, "bold yellow"), Text(unsure, "yellow"))
+        else:
+            table.add_row(Text(path), Text(answer.number, "bold"), f"{answer.confidence:.1%}")
+    Console().print(table)
+    return exit_code
+
+
+FORMATS: dict[str, Callable[[Iterable[Result]], int]] = {
+    "table": _print_table,
+    "json": _print_json,
+    "csv": _print_csv,
+}

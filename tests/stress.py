@@ -1,0 +1,273 @@
+"""Pictures as people make them, from MNIST's digits: on a canvas, or on paper and photographed.
+
+    python tests/stress.py [--split val] [--num 2000] [--ckpt_path PATH]
+
+prints the share of them that is read without an error.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import Image
+
+from mnist_lit.classifier import Classifier
+from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.pictures import find_digits
+
+Array: TypeAlias = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Stress:
+    """A picture, as the bytes of a file, and what is written in it."""
+
+    file: bytes
+    number: str
+
+
+def stroke(digit: Array, size: float, thicken: float) -> Array:
+    """Write a digit anew, large and with another pen.
+
+    Args:
+        digit: ``(28, 28)`` in [0, 1].
+        size: what MNIST's 20 pixels become.
+        thicken: what is added to the thickness of the strokes, as a share of `size`.
+
+    Returns:
+        Ink in [0, 1], cropped to it.
+    """
+    scale = size / 20
+    fine = max(1.0, 160 / size)  # drawn at least so large, then reduced: edges are smooth
+    side = round(28 * scale * fine)
+    large = cv2.resize(np.pad(digit, 4), (side * 36 // 28,) * 2, interpolation=cv2.INTER_CUBIC)
+    ink = (cv2.GaussianBlur(large, (0, 0), 0.35 * scale * fine) > 0.45).astype(np.uint8)
+    change = thicken * size * fine / 2
+    outside = cv2.distanceTransform(1 - ink, cv2.DIST_L2, 5)
+    inside = cv2.distanceTransform(ink, cv2.DIST_L2, 5)
+    distance = np.where(ink > 0, 0.5 - inside, outside - 0.5)
+    change = max(change, -0.6 * float(np.quantile(inside[ink > 0], 0.9)))  # no stroke vanishes
+    drawn: Array = (distance <= change).astype(np.float32)
+    if fine > 1:
+        drawn = cv2.resize(drawn, None, fx=1 / fine, fy=1 / fine, interpolation=cv2.INTER_AREA)
+    rows, columns = (np.flatnonzero((drawn > 0).any(axis=axis)) for axis in (1, 0))
+    return drawn[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
+
+
+def write(
+    digits: Sequence[Array], size: float, pen: float, random: Generator, touching: bool = False
+) -> Array:
+    """Write digits beside each other by one pen, close enough to touch or not; ink in [0, 1]."""
+    strokes = [stroke(digit, size * random.uniform(0.88, 1.12), pen) for digit in digits]
+    height = max(ink.shape[0] for ink in strokes) + round(0.16 * size)
+    sheet = np.zeros((height, 0), np.float32)
+    for ink in strokes:
+        free = height - ink.shape[0]
+        top = round(free * np.clip(0.5 + random.normal(0, 0.25), 0, 1))
+        ink = np.pad(ink, ((top, free - top), (0, 0)))
+        gap = round(size * random.uniform(0.1, 0.4))
+        if touching and sheet.size:
+            gap = -round(size * random.uniform(0.0, 0.06)) - _free_between(sheet, ink)
+        left = max(0, sheet.shape[1] + gap)
+        wider = np.zeros((height, max(sheet.shape[1], left + ink.shape[1])), np.float32)
+        wider[:, : sheet.shape[1]] = sheet
+        wider[:, left : left + ink.shape[1]] = np.maximum(wider[:, left : left + ink.shape[1]], ink)
+        sheet = wider
+    return sheet
+
+
+def _free_between(left: Array, right: Array) -> int:
+    """How far apart the ink of two sheets beside each other is, where it is nearest."""
+    free = np.argmax(left[:, ::-1] > 0.5, axis=1) + np.argmax(right > 0.5, axis=1)
+    both = (left > 0.5).any(axis=1) & (right > 0.5).any(axis=1)
+    return int(free[both].min()) if both.any() else 0
+
+
+def place(ink: Array, height: int, width: int, random: Generator) -> Array:
+    """Put ink anywhere on a sheet ``(height, width)``, at its edge at the farthest."""
+    sheet = np.zeros((height, width), np.float32)
+    top = int(random.integers(0, height - ink.shape[0] + 1))
+    left = int(random.integers(0, width - ink.shape[1] + 1))
+    sheet[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
+    return sheet
+
+
+def colours(random: Generator, contrast: float) -> tuple[Array, Array]:
+    """Two colours whose brightness differs by `contrast` at least; either is the lighter one."""
+    brightness = np.array([0.299, 0.587, 0.114])
+    while True:
+        ink, paper = random.uniform(0, 1, (2, 3))
+        if abs((ink - paper) @ brightness) >= contrast:
+            return ink.astype(np.float32), paper.astype(np.float32)
+
+
+def mix(sheet: Array, ink: Array, paper: Array) -> Array:
+    """Colours ``(H, W, 3)`` of ink on paper."""
+    return np.asarray(paper + sheet[..., None] * (ink - paper))
+
+
+def drawn(digits: Sequence[Array], number: str, random: Generator) -> Stress:
+    """On a canvas: any size and place, pen and colours; a PNG, or a JPEG."""
+    side = int(random.integers(100, 600))
+    size = side * random.uniform(0.25, 0.9)
+    if len(digits) > 1:
+        size = side * random.uniform(0.2, 0.5)
+    ink = write(digits, size, random.uniform(-0.08, 0.1), random)
+    if random.random() < 0.4:
+        black, white = np.zeros(3, np.float32), np.ones(3, np.float32)
+        pen, paper = (black, white) if random.random() < 0.5 else (white, black)
+    else:
+        pen, paper = colours(random, 0.3)
+    height, width = max(side, ink.shape[0]), max(side, ink.shape[1])
+    picture = mix(place(ink, height, width, random), pen, paper)
+    return Stress(encode(picture, random.choice(["PNG", "JPEG"]), 85), number)
+
+
+def touching(digits: Sequence[Array], number: str, random: Generator) -> Stress:
+    """On a canvas, two digits that touch."""
+    ink = write(digits[:2], 100, random.uniform(-0.04, 0.05), random, touching=True)
+    black, white = np.zeros(3, np.float32), np.ones(3, np.float32)
+    return Stress(encode(mix(np.pad(ink, 30), black, white)), number[:2])
+
+
+def photographed(digits: Sequence[Array], number: str, random: Generator) -> Stress:
+    """With a telephone: uneven light, a shadow, a turn, paper and lens and grain; a JPEG."""
+    long = int(random.integers(500, 1800))
+    height, width = (long, long * 3 // 4) if random.random() < 0.5 else (long * 3 // 4, long)
+    size = min(height, width) * random.uniform(0.1, 0.6)
+    if len(digits) > 1:
+        size = min(size, 0.9 * width / (1.3 * len(digits)))
+    ink = write(digits, size, random.uniform(-0.08, 0.03), random)
+    ink = _turn(ink, random.normal(0, 3))
+    ink = ink[: height - 2, : width - 2]
+    sheet = place(ink, height, width, random)
+    paper = random.uniform(0.75, 0.95) + random.normal(0, 0.03, 3).astype(np.float32)
+    pen = (paper * random.uniform(0.1, 0.45)).astype(np.float32)
+    if random.random() < 0.5:
+        pen[random.integers(3)] += 0.25
+    picture = mix(sheet, pen, paper.astype(np.float32))
+    if random.random() < 0.3:
+        picture = _ruled(picture, sheet, size, random)
+    picture = picture * _light(height, width, random)[..., None]
+    picture = cv2.GaussianBlur(picture, (0, 0), max(0.3, random.uniform(0.1, 0.03 * size)))
+    texture = cv2.GaussianBlur(random.normal(0, 1, (height, width)).astype(np.float32), (0, 0), 1.5)
+    picture = picture + texture[..., None] * random.uniform(0, 0.04)
+    picture = picture + random.normal(0, random.uniform(0.005, 0.04), picture.shape)
+    return Stress(encode(picture, "JPEG", int(random.integers(40, 92))), number)
+
+
+def _turn(ink: Array, degrees: float) -> Array:
+    height, width = ink.shape
+    pad = round(abs(np.sin(np.radians(degrees))) * max(height, width)) + 1
+    padded = np.pad(ink, ((pad, pad), (pad, pad)))
+    centre = padded.shape[1] / 2, padded.shape[0] / 2
+    turned = cv2.warpAffine(padded, cv2.getRotationMatrix2D(centre, degrees, 1), padded.shape[::-1])
+    rows, columns = (np.flatnonzero((turned > 0.1).any(axis=axis)) for axis in (1, 0))
+    return turned[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
+
+
+def _light(height: int, width: int, random: Generator) -> Array:
+    """Light that falls off towards one side, and a shadow with a soft edge."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    along = np.cos(angle := random.uniform(0, 2 * np.pi)) * x / width + np.sin(angle) * y / height
+    light = 1 - random.uniform(0, 0.45) * (along - along.min()) / np.ptp(along)
+    if random.random() < 0.5:
+        turn = random.uniform(0, 2 * np.pi)
+        across = np.cos(turn) * (x / width - 0.5) + np.sin(turn) * (y / height - 0.5)
+        edge = random.uniform(0.02, 0.15)
+        covered = 1 / (1 + np.exp(-(across - random.uniform(-0.3, 0.4)) / edge))
+        light = light * (1 - random.uniform(0.1, 0.4) * covered)
+    return np.asarray(light, np.float32)
+
+
+def _ruled(picture: Array, sheet: Array, size: float, random: Generator) -> Array:
+    """Ruled or squared paper beneath the ink."""
+    lines = np.zeros(sheet.shape, np.float32)
+    distance = max(12, round(size * random.uniform(0.3, 1.5)))
+    thickness = max(1, round(len(sheet) / 500))
+    for offset in range(thickness):
+        lines[distance // 2 + offset :: distance] = 1
+        if random.random() < 0.5:
+            lines[:, distance // 2 + offset :: distance] = 1
+    colour = np.array([0.55, 0.65, 0.85], np.float32)
+    strength = lines * (1 - sheet) * random.uniform(0.3, 1)
+    return np.asarray(picture + strength[..., None] * (colour - 0.9) * 0.7)
+
+
+def encode(picture: Array, form: str = "PNG", quality: int = 90) -> bytes:
+    file = BytesIO()
+    rounded = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+    Image.fromarray(rounded).save(file, form, quality=quality)
+    return file.getvalue()
+
+
+Maker: TypeAlias = Callable[[Sequence[Array], str, Generator], Stress]
+KINDS: dict[str, tuple[Maker, bool]] = {
+    "drawn": (drawn, False),
+    "photographed": (photographed, False),
+    "numbers drawn": (drawn, True),
+    "numbers photographed": (photographed, True),
+    "touching": (touching, True),
+}
+
+
+def make(kind: str, split: str, num: int, seed: int = 0) -> Iterator[Stress]:
+    """Pictures of one kind.
+
+    Args:
+        kind: one of `KINDS`.
+        split: whose digits, ``"train"``, ``"val"`` or ``"test"``.
+        num: how many; single digits are taken in the order of the set, each once.
+        seed: of everything random.
+    """
+    data = MNISTDataModule()
+    data.setup()
+    chosen = data.images(split)
+    images = (chosen.images[chosen.indices][:, 0].float() / 255).numpy()
+    labels = chosen.labels[chosen.indices].tolist()
+    maker, several = KINDS[kind]
+    for number in range(num):
+        random = np.random.default_rng([seed, number])
+        which = [number % len(images)]
+        if several:
+            which = random.integers(len(images), size=random.integers(2, 7)).tolist()
+        text = "".join(str(labels[index]) for index in which)
+        yield maker([images[index] for index in which], text, random)
+
+
+def read(classifier: Classifier, pictures: Sequence[Stress]) -> list[bool]:
+    """Which of them are read without an error."""
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda picture: find_digits(picture.file), pictures))
+    readings = classifier.read_found(found)
+    return [
+        reading.number == picture.number
+        for reading, picture in zip(readings, pictures, strict=True)
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="How many pictures of a stress set are read right."
+    )
+    parser.add_argument("--split", choices=["train", "val", "test"], default="val")
+    parser.add_argument("--num", type=int, default=2000, help="pictures of each kind")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ckpt_path", type=Path)
+    given = parser.parse_args()
+    classifier = Classifier.load(given.ckpt_path)
+    for kind in KINDS:
+        right = read(classifier, list(make(kind, given.split, given.num, given.seed)))
+        print(f"{kind:22} {sum(right) / len(right):.2%} of {len(right)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

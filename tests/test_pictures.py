@@ -1,0 +1,305 @@
+"""From any picture to digits as MNIST has them."""
+
+import threading
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from stress import Array, place, stroke
+
+from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.pictures import PictureError, find_digits
+
+
+@pytest.fixture(scope="module")
+def digits(data_dir: object) -> NDArray[np.uint8]:
+    """The first 2,000 training images, ``(2000, 28, 28)``, ink 255."""
+    data = MNISTDataModule()
+    data.setup()
+    return data.images("train").images[:2000, 0].numpy()
+
+
+@pytest.fixture(scope="module")
+def five(digits: NDArray[np.uint8]) -> Array:
+    """A 5 of one piece, 200 pixels large."""
+    return stroke((digits[65] / 255).astype(np.float32), 200, 0.02)
+
+
+def sheet(ink: Array, size: int = 300) -> NDArray[np.uint8]:
+    """Black ink on white, somewhere on a square, ``(size, size)``."""
+    placed = place(ink, size, size, np.random.default_rng(0))
+    return (255 * (1 - placed)).astype(np.uint8)
+
+
+def seen(picture: Image.Image | NDArray[np.uint8] | bytes) -> Array:
+    """The one digit in a picture."""
+    if isinstance(picture, np.ndarray):
+        picture = Image.fromarray(picture)
+    found = find_digits(picture)
+    assert len(found) == 1
+    return found[0].image
+
+
+def encoded(picture: Image.Image, form: str, **options: object) -> bytes:
+    file = BytesIO()
+    picture.save(file, form, **options)
+    return file.getvalue()
+
+
+def difference(a: Array, b: Array) -> float:
+    """Mean over the ink, not over the mostly empty frame."""
+    return float(np.abs(a - b).sum() / b.sum())
+
+
+def test_mnist_comes_out_as_it_went_in(digits: NDArray[np.uint8]) -> None:
+    found = [find_digits(Image.fromarray(digit)) for digit in digits]
+    alone = [(a[0].image[0], b / 255) for a, b in zip(found, digits, strict=True) if len(a) == 1]
+
+    assert len(alone) > 0.99 * len(digits)
+    differences = [difference(a, b) for a, b in alone]
+    assert np.median(differences) < 0.02
+    assert np.quantile(differences, 0.9) < 0.05
+
+
+def test_digit_is_fitted_and_centred_as_mnist_is(five: Array) -> None:
+    image = seen(sheet(five))[0]
+    rows, columns = (np.flatnonzero((image > 0).any(axis=axis)) for axis in (1, 0))
+    place = np.arange(28)
+
+    assert image.dtype == np.float32
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
+    assert image.sum(axis=1) @ place / image.sum() == pytest.approx(14, abs=0.5)
+    assert image.sum(axis=0) @ place / image.sum() == pytest.approx(14, abs=0.5)
+    assert ((image > 0.1) & (image < 0.9)).sum() > 30  # smooth edges
+
+
+@pytest.mark.parametrize("size", [210, 300, 1000, 3000])
+def test_size_and_place_do_not_matter(five: Array, size: int) -> None:
+    assert difference(seen(sheet(five, size)), seen(sheet(five))) < 0.1
+
+
+@pytest.mark.parametrize("size", [20, 40, 1500])
+def test_tiny_and_huge_digits_are_the_same(digits: NDArray[np.uint8], size: int) -> None:
+    digit = (digits[65] / 255).astype(np.float32)
+    picture = sheet(stroke(digit, size, 0.02), size * 3 // 2)
+
+    assert difference(seen(picture), seen(sheet(stroke(digit, 200, 0.02)))) < 0.25
+
+
+ON = {
+    "white": ((0, 0, 0), (255, 255, 255)),
+    "black": ((255, 255, 255), (0, 0, 0)),
+    "yellow paper": ((20, 30, 120), (250, 230, 120)),
+    "light on grey": ((240, 240, 240), (120, 120, 120)),
+    "same brightness": ((230, 30, 30), (20, 125, 20)),
+    "pencil": ((170, 170, 170), (215, 215, 215)),
+}
+
+
+@pytest.mark.parametrize("colours", ON.values(), ids=ON)
+def test_colours_do_not_matter(five: Array, colours: tuple[object, object]) -> None:
+    grey = sheet(five)
+    ink, paper = (np.array(colour, np.float32) for colour in colours)
+    share = grey[..., None] / 255
+    picture = (share * paper + (1 - share) * ink).astype(np.uint8)
+
+    assert difference(seen(picture), seen(grey)) < 0.1
+
+
+MODES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "RGB": lambda grey: grey.convert("RGB"),
+    "palette": lambda grey: grey.convert("P"),
+    "CMYK": lambda grey: grey.convert("CMYK"),
+    "16 bit": lambda grey: Image.fromarray(np.asarray(grey).astype(np.uint16) * 257),
+    "float": lambda grey: Image.fromarray(np.asarray(grey).astype(np.float32) / 255),
+    "grey and opaque": lambda grey: grey.convert("LA"),
+    "black, transparent": lambda grey: _transparent(grey, 0),
+    "white, transparent": lambda grey: _transparent(grey, 255),
+}
+
+
+def _transparent(grey: Image.Image, ink: int) -> Image.Image:
+    image = Image.new("RGBA", grey.size, (ink, ink, ink, 0))
+    image.putalpha(Image.fromarray(255 - np.asarray(grey)))
+    return image
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_modes_do_not_matter(five: Array, mode: str) -> None:
+    grey = Image.fromarray(sheet(five))
+
+    assert difference(seen(MODES[mode](grey)), seen(grey)) < 0.1
+
+
+FORMS = {
+    "PNG": {},
+    "JPEG": {"quality": 50},
+    "WEBP": {"quality": 50},
+    "BMP": {},
+    "TIFF": {},
+    "GIF": {},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_formats_do_not_matter(five: Array, form: str) -> None:
+    grey = Image.fromarray(sheet(five))
+
+    assert difference(seen(encoded(grey, form, **FORMS[form])), seen(grey)) < 0.1
+
+
+def test_orientation_is_applied_and_boxes_are_of_the_picture_as_seen(five: Array) -> None:
+    upright = Image.fromarray(sheet(five)[:, :250])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn it a quarter to the right to see it
+    turned = encoded(upright.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif)
+
+    assert difference(seen(turned), seen(upright)) < 0.1
+    assert np.allclose(find_digits(turned)[0].box, find_digits(upright)[0].box, atol=2)
+
+
+def test_box_of_a_large_picture_is_in_its_own_pixels(five: Array) -> None:
+    picture = np.full((3000, 4000), 255, np.uint8)
+    height, width = five.shape
+    picture[2000 : 2000 + height, 3000 : 3000 + width] = 255 * (1 - five)
+    box = find_digits(Image.fromarray(picture))[0].box
+
+    assert np.allclose(box, (3000, 2000, 3000 + width, 2000 + height), atol=4)
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, -1), (-1, 0), (-1, -1)])
+def test_digit_at_the_edge_is_found(five: Array, corner: tuple[int, int]) -> None:
+    picture = np.zeros((300, 300), np.float32)
+    top, left = (0 if end == 0 else 300 - length for end, length in zip(corner, five.shape))  # noqa: B905
+    picture[top : top + five.shape[0], left : left + five.shape[1]] = five
+
+    assert difference(seen((255 * (1 - picture)).astype(np.uint8)), seen(sheet(five))) < 0.1
+
+
+@pytest.mark.parametrize("thicken", [-0.08, 0.08])
+def test_thickness_of_the_pen_comes_near_to_mnists(
+    digits: NDArray[np.uint8], thicken: float
+) -> None:
+    """A pen of one or two pixels, and one of about 40, on a canvas of 280."""
+    ink = [seen(sheet(stroke((d / 255).astype(np.float32), 200, thicken))) for d in digits[:50:5]]
+    usual = np.mean([digit.sum() / 255 for digit in digits[:50:5]])
+
+    assert 0.6 < np.mean([image.sum() for image in ink]) / usual < 1.5
+
+
+def test_uneven_light_and_shadow_do_not_matter(five: Array) -> None:
+    grey = sheet(five).astype(np.float32)
+    light = np.linspace(0.5, 1, 300)[:, None] * np.where(np.arange(300) < 140, 0.65, 1)
+    shadowed = cv2.GaussianBlur((grey * 0.8 + 40) * light, (0, 0), 2)
+
+    assert difference(seen(shadowed.astype(np.uint8)), seen(sheet(five))) < 0.3
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_lines_of_the_paper_are_no_ink(five: Array, squared: bool) -> None:
+    picture = np.full((300, 300), 255, np.uint8)
+    for start in range(20, 300, 50):
+        picture[start : start + 2] = 90
+        if squared:
+            picture[:, start : start + 2] = 90
+
+    assert find_digits(Image.fromarray(picture)) == []
+    assert difference(seen(np.minimum(picture, sheet(five))), seen(sheet(five))) < 0.3
+
+
+def test_nothing_is_found_on_empty_paper() -> None:
+    random = np.random.default_rng(0)
+    height = width = 500
+    light = np.linspace(120, 230, width)[None, :]
+    for grain in (0, 3, 10, 25):
+        noisy = np.clip(light + random.normal(0, grain, (height, width)), 0, 255)
+        picture = Image.fromarray(noisy.astype(np.uint8))
+        assert find_digits(picture) == []
+        assert find_digits(encoded(picture, "JPEG", quality=30)) == []
+    for size in ((1, 1), (20, 20), (3, 500)):
+        for colour in (0, 128, 255):
+            assert find_digits(Image.new("L", size, colour)) == []
+
+
+def test_specks_are_no_digits(five: Array) -> None:
+    picture = sheet(five, 600)
+    random = np.random.default_rng(1)
+    for _ in range(30):
+        y, x = random.integers(0, 590, 2)
+        picture[y : y + random.integers(1, 8), x : x + random.integers(1, 8)] = 0
+
+    assert len(find_digits(Image.fromarray(picture))) == 1
+
+
+def test_strokes_of_one_digit_belong_together(digits: NDArray[np.uint8]) -> None:
+    five = np.full((300, 300), 255, np.uint8)
+    cv2.ellipse(five, (140, 190), (45, 50), 0, -100, 130, 0, 16)
+    cv2.line(five, (115, 60), (115, 130), 0, 16)
+    cv2.line(five, (130, 45), (200, 40), 0, 16)
+    four = np.full((300, 300), 255, np.uint8)
+    cv2.polylines(four, [np.array([[100, 60], [85, 160], [150, 160]])], False, 0, 16)
+    cv2.line(four, (185, 60), (180, 250), 0, 16)
+
+    assert len(find_digits(Image.fromarray(five))) == 1
+    assert len(find_digits(Image.fromarray(four))) == 1
+
+
+def test_digits_come_in_reading_order(digits: NDArray[np.uint8]) -> None:
+    whole = np.zeros((120, 200), np.uint8)
+    chosen = digits[[2, 3, 5, 7, 8, 12]]
+    for index, digit in enumerate(chosen):
+        row, column = divmod(index, 3)
+        top, left = 10 + 50 * row + 5 * column, 10 + 60 * column
+        whole[top : top + 28, left : left + 28] = digit
+    found = find_digits(Image.fromarray(whole))
+
+    assert [digit.line for digit in found] == [0, 0, 0, 1, 1, 1]
+    for digit, original in zip(found, chosen, strict=True):
+        assert difference(digit.image[0], original / 255) < 0.1
+
+
+def test_what_is_no_picture_is_said_in_one_line(tmp_path: Path, five: Array) -> None:
+    whole = encoded(Image.fromarray(sheet(five)), "PNG")
+    for name, content, said in (
+        ("text.png", b"no picture", "is no picture"),
+        ("empty.png", b"", "is no picture"),
+        ("cut.png", whole[: len(whole) // 2], "is damaged or cut off"),
+        ("drawing.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is no picture"),
+    ):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(PictureError, match=f"^{path} {said}"):
+            find_digits(path)
+    with pytest.raises(PictureError, match="No such file"):
+        find_digits(tmp_path / "missing.png")
+    with pytest.raises(PictureError, match=r"^the picture is no picture"):
+        find_digits(b"no picture")
+
+
+def test_decompression_bomb_is_refused_before_it_goes_off() -> None:
+    bomb = encoded(Image.new("1", (30_000, 30_000)), "PNG")
+
+    with pytest.raises(PictureError, match="million pixels"):
+        find_digits(bomb)
+
+
+def test_threads_find_the_same(digits: NDArray[np.uint8]) -> None:
+    files = [encoded(Image.fromarray(digit), "PNG") for digit in digits[:50]]
+    alone = [find_digits(file)[0].image for file in files]
+    together: dict[int, list[Array]] = {}
+
+    def find(number: int) -> None:
+        together[number] = [find_digits(file)[0].image for file in files]
+
+    threads = [threading.Thread(target=find, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(alone, images) for images in together.values())
+    assert len(together) == 3

@@ -1,0 +1,177 @@
+"""The command: files in, numbers out."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnist_lit.__main__ import main
+from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.training.runs import Run
+
+Printed = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory, data_dir: object) -> Path:
+    """A folder with ``42.png``, two digits beside each other, and ``nothing.png``."""
+    data = MNISTDataModule()
+    data.setup()
+    images, labels = data.images("train").images[:100, 0].numpy(), data.images("train").labels[:100]
+    folder = tmp_path_factory.mktemp("pictures")
+    beside = [images[labels.tolist().index(digit)] for digit in (4, 2)]
+    Image.fromarray(np.concatenate(beside, axis=1)).save(folder / "42.png")
+    Image.new("L", (100, 100), 200).save(folder / "nothing.png")
+    (folder / "notes.txt").write_text("no picture, and not asked for")
+    return folder
+
+
+def rows_of(printed: Printed) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in printed.readouterr().out.splitlines()]
+
+
+def test_json_is_an_object_a_line(pictures: Path, capsys: Printed) -> None:
+    paths = [str(pictures / name) for name in ("nothing.png", "42.png")]
+    assert main(["predict", *paths, "--format=json"]) == 0
+    nothing, number = rows_of(capsys)
+
+    assert nothing == {"path": paths[0], "number": "", "digits": []}
+    assert (number["path"], number["number"]) == (paths[1], "42")
+    left, right = number["digits"]
+    assert (left["digit"], right["digit"]) == (4, 2)
+    assert left["confidence"] == max(left["probabilities"])
+    assert sum(left["probabilities"]) == pytest.approx(1, abs=1e-4)
+    assert 0 <= left["box"][0] < left["box"][2] <= 28 <= right["box"][0] < right["box"][2] <= 56
+
+
+def test_csv_has_a_row_for_each_file(pictures: Path, capsys: Printed) -> None:
+    assert main(["predict", str(pictures), "--format=csv"]) == 0
+    number, nothing = csv.DictReader(capsys.readouterr().out.splitlines())
+
+    assert number["number"] == "42"
+    assert 0 < float(number["confidence"]) <= 1
+    assert (nothing["number"], nothing["confidence"], nothing["error"]) == ("", "", "")
+
+
+def test_table_says_what_was_found(
+    pictures: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(pictures)
+    assert main(["predict", "42.png", "nothing.png"]) == 0
+    lines = [line.replace("│", " ").split() for line in capsys.readouterr().out.splitlines()]
+
+    assert any(line[:2] == ["42.png", "42"] and line[2].endswith("%") for line in lines if line)
+    assert ["nothing.png", "no", "digit", "found"] in lines
+
+
+def test_unsure_readings_are_marked(
+    pictures: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnist_lit.predict.UNSURE", 1.01)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["predict", str(pictures / "42.png")]) == 0
+    assert "not sure" in capsys.readouterr().out
+
+
+def test_folders_and_patterns_are_files_in_order(
+    pictures: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(pictures.parent)
+    for what in (str(pictures), str(pictures / "*.png"), f"{pictures}/**/*.png"):
+        assert main(["predict", what, "--format=json"]) == 0
+        found = [Path(row["path"]).name for row in rows_of(capsys)]
+        assert found == ["42.png", "nothing.png"]
+
+
+def test_unreadable_file_does_not_stop_the_others(
+    pictures: Path, capsys: Printed, tmp_path: Path
+) -> None:
+    paths = [str(pictures / "notes.txt"), str(tmp_path / "missing.png"), str(pictures / "42.png")]
+    assert main(["predict", *paths, "--format=json"]) == 1
+    text, missing, number = rows_of(capsys)
+
+    assert set(text) == {"path", "error"}
+    assert "is no picture" in text["error"]
+    assert "No such file" in missing["error"]
+    assert number["number"] == "42"
+    for form in ("csv", "table"):
+        assert main(["predict", *paths, f"--format={form}"]) == 1
+        assert "no picture" in " ".join(capsys.readouterr().out.split())
+
+
+def test_many_files_come_in_their_order(pictures: Path, capsys: Printed, tmp_path: Path) -> None:
+    names = [f"{number:03}.png" for number in range(100)]
+    for number, name in enumerate(names):
+        source = pictures / ("42.png" if number % 3 else "nothing.png")
+        (tmp_path / name).write_bytes(source.read_bytes())
+    assert main(["predict", str(tmp_path), "--format=json"]) == 0
+    rows = rows_of(capsys)
+
+    assert [Path(row["path"]).name for row in rows] == names
+    assert [row["number"] for row in rows] == ["42" if n % 3 else "" for n in range(100)]
+
+
+def test_save_seen_writes_what_the_network_saw(
+    pictures: Path, capsys: Printed, tmp_path: Path
+) -> None:
+    seen = tmp_path / "new" / "seen"
+    assert main(["predict", str(pictures), "--format=json", f"--save_seen={seen}"]) == 0
+
+    assert sorted(file.name for file in seen.iterdir()) == ["0001_42_1_4.png", "0001_42_2_2.png"]
+    with Image.open(seen / "0001_42_1_4.png") as image, Image.open(pictures / "42.png") as whole:
+        written = np.asarray(image).astype(int)
+        assert np.abs(written - np.asarray(whole)[:, :28]).mean() < 3
+
+
+def test_another_checkpoint_is_used(pictures: Path, capsys: Printed, brief_run: Run) -> None:
+    arguments = ["predict", str(pictures / "42.png"), "--format=json"]
+    assert main(arguments) == 0
+    packaged = rows_of(capsys)
+    assert main([*arguments, f"--ckpt_path={brief_run.best}"]) == 0
+    other = rows_of(capsys)
+
+    assert packaged[0]["digits"][0]["box"] == other[0]["digits"][0]["box"]
+    assert packaged[0]["digits"][0]["probabilities"] != other[0]["digits"][0]["probabilities"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a.png", "--ckpt_path=missing.ckpt"], "missing.ckpt cannot be read: No such file"),
+        (["."], "no picture in the folder ."),
+        (["42.png", "--save_seen=42.png"], "choose another --save_seen"),
+    ],
+)
+def test_what_the_user_can_mend_is_said_in_one_line(
+    arguments: list[str],
+    said: str,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: Printed,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "42.png").write_bytes((pictures / "42.png").read_bytes())
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty" if arguments == ["."] else tmp_path)
+    assert main(["predict", *arguments]) == 2
+    error = capsys.readouterr().err
+
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_predict_loads_neither_lightning_nor_matplotlib(pictures: Path) -> None:
+    code = "import sys; from mnist_lit.__main__ import main; main(sys.argv[1:]);"
+    code += "print({name.split('.')[0] for name in sys.modules} & {'pytorch_lightning',"
+    code += " 'torchvision', 'matplotlib', 'torchmetrics', 'scipy'})"
+    command = [sys.executable, "-c", code, "predict", str(pictures / "42.png")]
+    finished = subprocess.run(command, capture_output=True, text=True)
+
+    assert finished.stdout.splitlines()[-1] == "set()", finished.stderr
