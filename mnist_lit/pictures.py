@@ -66,10 +66,10 @@ def find_digits(picture: Picture) -> list[FoundDigit]:
     most = -1.0
     for window in WINDOWS:
         strength, noise = _strength(pixels, window)
-        mask = _ink(strength, noise)
+        components = _ink(strength, noise)
         found = []
         explained = 0
-        for number, line in enumerate(_lines(_join(_pieces(mask, pixels)))):
+        for number, line in enumerate(_lines(_join(_pieces(components, pixels)))):
             for digit in line:
                 ink, area = _cut_out(digit, strength, noise)
                 image = _prepare(ink, digit.size)
@@ -77,10 +77,11 @@ def find_digits(picture: Picture) -> list[FoundDigit]:
                     cuts = _cuts(ink, area, digit, number, shrunk)
                     found.append(FoundDigit(image, _grow(digit.box, shrunk), number, cuts))
                     explained += digit.area
-        share = explained / max(1, int(mask.sum()))
+        num_ink = int(components.areas.sum())
+        share = explained / max(1, num_ink)
         if share > most:
             best, most = found, share
-        if share > 0.5 or mask.mean() < LITTLE_INK:
+        if share > 0.5 or num_ink < LITTLE_INK * strength.size:
             break
     return best
 
@@ -92,7 +93,8 @@ def _decode(picture: Picture) -> tuple[Array, float]:
     """Read a picture, its longest side reduced to `WORK_PX`.
 
     Returns:
-        Pixels ``(H, W, 3)`` in [0, 1], and how many pixels of the picture one of them stands for.
+        Pixels in [0, 1], ``(H, W)`` of a grey picture or ``(H, W, 3)``, and how many pixels of the
+        picture one of them stands for.
     """
     name = "the picture" if isinstance(picture, bytes | Image.Image) else str(picture)
     try:
@@ -125,7 +127,7 @@ _TOO_LARGE = f"is refused: more than {MAX_PIXELS / 1e6:.0f} million pixels"
 def _pixels(image: Image.Image, longest: int) -> tuple[Array, float]:
     """As `_decode`; `longest` is the picture's longest side, before any reduction."""
     image = ImageOps.exif_transpose(image)
-    pixels: Array = _rgb(image)
+    pixels: Array = _colours(image)
     height, width = pixels.shape[:2]
     scale = min(1.0, WORK_PX / max(height, width))
     if scale < 1:
@@ -134,22 +136,30 @@ def _pixels(image: Image.Image, longest: int) -> tuple[Array, float]:
     return pixels.astype(np.float32) / 255, longest / max(pixels.shape)
 
 
-def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Colours of any mode, ``(H, W, 3)``; whatever is transparent becomes paper."""
+def _colours(image: Image.Image) -> NDArray[np.uint8]:
+    """Colours of any mode, ``(H, W, 3)``, or ``(H, W)`` if all are grey, which costs a third.
+
+    Whatever is transparent becomes paper.
+    """
     if image.mode.startswith("I;16"):
-        return _three(np.asarray(image).astype(np.float32) / 257)
+        return _grey(np.asarray(image).astype(np.float32) / 257)
     if image.mode in ("I", "F"):  # no range is agreed on: the darkest is 0, the lightest 255
         values = np.nan_to_num(np.asarray(image).astype(np.float32))
         low, high = float(values.min()), float(values.max())
-        return _three((values - low) * (255 / max(high - low, 1e-6)))
+        return _grey((values - low) * (255 / max(high - low, 1e-6)))
+    if image.mode == "L" and not image.has_transparency_data:
+        return np.asarray(image)
     if image.has_transparency_data:
-        return _on_paper(np.asarray(image.convert("RGBA")))
-    return np.asarray(image.convert("RGB"))
+        rgb = _on_paper(np.asarray(image.convert("RGBA")))
+    else:
+        rgb = np.asarray(image.convert("RGB"))
+    red, green, blue = (rgb[..., colour] for colour in range(3))
+    is_grey = np.array_equal(red, green) and np.array_equal(green, blue)
+    return np.ascontiguousarray(green) if is_grey else rgb
 
 
-def _three(grey: Array) -> NDArray[np.uint8]:
-    rounded = np.clip(grey + 0.5, 0, 255).astype(np.uint8)
-    return np.repeat(rounded[..., None], 3, axis=2)
+def _grey(values: Array) -> NDArray[np.uint8]:
+    return np.clip(values + 0.5, 0, 255).astype(np.uint8)
 
 
 def _on_paper(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -158,7 +168,10 @@ def _on_paper(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Where most is transparent, what is not is ink, and the paper is what contrasts with it: white
     or black. Otherwise the paper is in the picture already, and holes take its colour.
     """
-    colours, alpha = rgba[..., :3], rgba[..., 3:].astype(np.float32) / 255
+    colours = rgba[..., :3]
+    if rgba[..., 3].min() == 255:
+        return colours
+    alpha = rgba[..., 3:].astype(np.float32) / 255
     opaque = colours[alpha[..., 0] > 0.5]
     paper = np.full(3, 255, np.float32)
     if len(opaque) and alpha.mean() < 0.5:
@@ -170,7 +183,7 @@ def _on_paper(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 # --- ink ------------------------------------------------------------------------------------------
 
-COARSE = 64  # longest side of the map of the paper's colour
+COARSE = 40  # longest side of the map of the paper's colour
 # Over so much of a picture, as a share of the longest side, most is paper. If much is ink by this,
 # but most of that no digit (a sheet on a table), the next is tried.
 WINDOWS = (0.75, 0.3)
@@ -182,7 +195,7 @@ def _strength(pixels: Array, window: float) -> tuple[Array, float]:
     """How far each pixel's colour is from the paper's around it.
 
     Args:
-        pixels: ``(H, W, 3)`` in [0, 1].
+        pixels: ``(H, W)`` or ``(H, W, 3)`` in [0, 1].
         window: one of `WINDOWS`.
 
     Returns:
@@ -195,8 +208,9 @@ def _strength(pixels: Array, window: float) -> tuple[Array, float]:
     blank = (strength < max(LEAST_CONTRAST, 6 * noise)).astype(np.float32)
     size = paper.shape[1], paper.shape[0]
     weight = cv2.resize(blank, size, interpolation=cv2.INTER_AREA)
-    colour = cv2.resize(pixels * blank[..., None], size, interpolation=cv2.INTER_AREA)
-    weight = cv2.GaussianBlur(weight, (0, 0), 1.5)[..., None]
+    blank_only = pixels * _for_each_colour(blank, pixels)
+    colour = cv2.resize(blank_only, size, interpolation=cv2.INTER_AREA)
+    weight = _for_each_colour(cv2.GaussianBlur(weight, (0, 0), 1.5), pixels)
     colour = cv2.GaussianBlur(colour, (0, 0), 1.5)
     strength = _distance(pixels, (colour + 0.05 * paper) / (weight + 0.05))
     return strength, _noise(strength)
@@ -212,7 +226,9 @@ def _denoise(pixels: Array) -> Array:
         return pixels
     grey = _mean_of_colours(pixels)
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6
-    grain = float(np.median(np.abs(cv2.filter2D(grey, -1, kernel)))) / 0.6745
+    step = 1 + min(grey.shape) // 100
+    edges = cv2.filter2D(grey, -1, kernel)[::step, ::step]
+    grain = float(np.median(np.abs(edges))) / 0.6745
     blur_px = min(2.0, 40 * grain)
     return pixels if blur_px < 0.5 else cv2.GaussianBlur(pixels, (0, 0), blur_px)
 
@@ -229,7 +245,8 @@ def _paper(pixels: Array, window: float) -> Array:
     coarse = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     width_of_window = int(window * max(size)) | 1
     pad = width_of_window // 2
-    padded = np.pad(_with_clean_rim(coarse), ((pad, pad), (pad, pad), (0, 0)), mode="edge")
+    rim = _with_clean_rim(coarse)
+    padded = cv2.copyMakeBorder(rim, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
     inside = slice(pad, pad + size[1]), slice(pad, pad + size[0])
     padded[inside] = coarse
     median = cv2.medianBlur((padded * 255 + 0.5).astype(np.uint8), width_of_window)[inside]
@@ -244,7 +261,7 @@ def _with_clean_rim(coarse: Array) -> Array:
     columns = np.r_[columns, np.zeros(height)]
     rows[-height:] = rows[-height:][::-1]
     where = rows.astype(int), columns.astype(int)
-    rim = coarse[where]  # once around, (2H + 2W, 3)
+    rim = coarse[where]  # once around, (2H + 2W) or (2H + 2W, 3)
     half = len(rim) // 8
     around = np.concatenate([rim[-half:], rim, rim[:half]]) if half else rim
     windows = np.lib.stride_tricks.sliding_window_view(around, 2 * half + 1, axis=0)
@@ -259,36 +276,77 @@ def _distance(pixels: Array, paper: Array) -> Array:
     return np.asarray(cv2.sqrt(_mean_of_colours(cv2.multiply(difference, difference))))
 
 
+def _for_each_colour(map_: Array, pixels: Array) -> Array:
+    """``(H, W)``, or ``(H, W, 1)`` to go with pixels that have colours."""
+    return map_ if pixels.ndim == 2 else map_[..., None]
+
+
 def _mean_of_colours(pixels: Array) -> Array:
-    """``(H, W, 3)`` to ``(H, W)``, several times as fast as NumPy's mean."""
+    """``(H, W, 3)`` to ``(H, W)``, several times as fast as NumPy's mean; grey as it is."""
+    if pixels.ndim == 2:
+        return pixels
     return np.asarray(cv2.transform(pixels, np.full((1, 3), 1 / 3, np.float32)))
 
 
 def _noise(strength: Array) -> float:
     """Standard deviation of what is paper: its lower third, so that no ink is among it."""
-    return float(np.quantile(strength[::2, ::2], 0.3)) / 0.385  # for half of a bell curve
+    step = 1 + min(strength.shape) // 100  # some thousand pixels tell enough
+    return float(np.quantile(strength[::step, ::step], 0.3)) / 0.385  # for half of a bell curve
 
 
-def _ink(strength: Array, noise: float) -> Mask:
-    """Tell ink from paper, ``(H, W)``: what cannot be noise, and what is connected to it."""
+@dataclass(frozen=True)
+class Components:
+    """Connected ink.
+
+    Attributes:
+        labels: ``(H, W)`` int32, the number of the component that each pixel belongs to.
+        boxes: of each number, ``(N, 4)``.
+        areas: how many pixels each has, ``(N,)``; 0 for what is no ink.
+    """
+
+    labels: Array
+    boxes: Array
+    areas: Array
+
+    @classmethod
+    def of(cls, mask: Mask) -> "Components":
+        _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8))
+        corners = statistics[:, :2]
+        boxes = np.concatenate([corners, corners + statistics[:, 2:4]], axis=1)
+        areas = statistics[:, cv2.CC_STAT_AREA].copy()
+        areas[0] = 0
+        return cls(labels, boxes, areas)
+
+    @property
+    def mask(self) -> Mask:
+        """Where there is ink, ``(H, W)``."""
+        return np.asarray((self.areas > 0)[self.labels])
+
+
+def _ink(strength: Array, noise: float) -> Components:
+    """Tell ink from paper: what cannot be noise, and what is connected to it."""
     sure = max(LEAST_CONTRAST, 5 * noise)
     candidates = strength[strength > sure]
     if not len(candidates):
-        return np.zeros(strength.shape, bool)
+        return Components.of(np.zeros(strength.shape, bool))
     strongest = float(np.quantile(candidates, 0.95))
     sure = max(sure, 0.5 * strongest)
-    mask = strength > max(0.05, 3 * noise, 0.35 * strongest)
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-    is_ink = np.zeros(count, bool)
-    is_ink[labels[strength > sure]] = True
-    is_ink[0] = False
-    ink: Mask = is_ink[labels]
-    height, width = ink.shape
-    if statistics[is_ink, cv2.CC_STAT_WIDTH].max() > 0.5 * width:
-        ink = _without_rules(ink)
-    if statistics[is_ink, cv2.CC_STAT_HEIGHT].max() > 0.5 * height:
-        ink = _without_rules(ink.T).T
+    ink = Components.of(strength > max(0.05, 3 * noise, 0.3 * strongest))
+    is_ink = np.zeros(len(ink.areas), bool)
+    is_ink[ink.labels[strength > sure]] = True
+    ink.areas[~is_ink] = 0
+    for axis in (0, 1):
+        if _may_be_ruled(ink, axis):
+            mask = ink.mask
+            ink = Components.of(_without_rules(mask.T).T if axis else _without_rules(mask))
     return ink
+
+
+def _may_be_ruled(ink: Components, axis: int) -> bool:
+    """Whether there is ink as long as rules are: along axis 0, level; 1, upright."""
+    lengths = (ink.boxes[:, 2 + axis] - ink.boxes[:, axis])[ink.areas > 0]
+    side = ink.labels.shape[1 - axis]
+    return bool((lengths > 0.8 * side).any() or (lengths > 0.5 * side).sum() > 1)
 
 
 def _without_rules(mask: Mask) -> Mask:
@@ -358,48 +416,61 @@ class Ink:
         return max(self.width, self.height)
 
 
-def _pieces(mask: Mask, pixels: Array) -> list[Ink]:
+def _pieces(ink: Components, pixels: Array) -> list[Ink]:
     """Connected ink, without specks, frames, and edges of paper or shadows."""
-    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-    numbers = np.argsort(-statistics[1:, cv2.CC_STAT_AREA])[:MAX_PIECES] + 1
     pieces = []
-    for number in numbers:
-        x, y, width, height, area = (int(value) for value in statistics[number])
-        if max(width, height) >= 5 and area >= 5:
-            box = x, y, x + width, y + height
-            pieces.append(Ink(box, area, labels, frozenset([int(number)])))
+    for number in np.argsort(-ink.areas)[:MAX_PIECES].tolist():
+        box, area = tuple(ink.boxes[number].tolist()), int(ink.areas[number])
+        piece = Ink(box, area, ink.labels, frozenset([number]))
+        if piece.size >= 5 and area >= 5:
+            pieces.append(piece)
     usual = _usual_height(pieces)
     pieces = [piece for piece in pieces if piece.size > 0.12 * usual]
-    pieces = [piece for piece in pieces if _is_on_one_paper(piece, mask, pixels)]
+    pieces = [piece for piece in pieces if _is_on_one_paper(piece, ink, pixels)]
     return [piece for piece in pieces if not any(_frames(piece, other) for other in pieces)]
 
 
-def _is_on_one_paper(piece: Ink, mask: Mask, pixels: Array) -> bool:
+def _is_on_one_paper(piece: Ink, ink: Components, pixels: Array) -> bool:
     """Whether the colour around a piece is the same on all its sides, or changes evenly.
 
     The edge of a sheet or of a shadow has another colour on either side.
     """
-    reach = 2 + piece.size // 25
-    area, mine = _around(piece, 2 * reach)
-    near, far = (cv2.dilate(mine, np.ones((2 * n + 1, 2 * n + 1))) for n in (reach, 2 * reach))
-    rows, columns = np.nonzero((far > near) & ~mask[area])
-    if len(rows) < 10 or piece.size < 2 * FIT:  # too little to tell by
+    if piece.size < 2 * FIT:  # too little to tell by
         return True
-    around = pixels[area][rows, columns]
-    contrast = pixels[area][mine > 0].mean(axis=0) - around.mean(axis=0)
+    step = 1 + piece.size // 100  # of the pixels, some thousand tell enough
+    reach = 2 + piece.size // 25
+    area, mine = _around(piece, 2 * reach, step)
+    reach = 1 + reach // step
+    near, far = (cv2.dilate(mine, np.ones((2 * n + 1, 2 * n + 1))) for n in (reach, 2 * reach))
+    blank = ink.areas[ink.labels[area]] == 0
+    rows, columns = np.nonzero((far > near) & blank)
+    if len(rows) < 10:
+        return True
+    pixels = np.atleast_3d(pixels[area])
+    around = pixels[rows, columns]
+    contrast = pixels[mine > 0].mean(axis=0) - around.mean(axis=0)
     shades = around @ contrast / max(float(contrast @ contrast), 1e-6)
     plane = np.stack([np.ones(len(rows)), rows, columns], axis=1).astype(np.float32)
     residual = shades - plane @ np.linalg.lstsq(plane, shades)[0]
     return float(residual.std()) < 0.3
 
 
-def _around(digit: Ink, margin: int) -> tuple[tuple[slice, slice], NDArray[np.uint8]]:
-    """The place of a digit with a margin, and in it, what is its own ink."""
+def _around(digit: Ink, margin: int, step: int = 1) -> tuple[tuple[slice, slice], Array]:
+    """The place of a digit with a margin, and in it, what is its own ink, uint8.
+
+    Args:
+        digit: which.
+        margin: in pixels.
+        step: take each `step`-th row and column only.
+    """
     left, top, right, bottom = digit.box
-    rows = slice(max(0, top - margin), bottom + margin)
-    columns = slice(max(0, left - margin), right + margin)
-    mine = np.isin(digit.labels[rows, columns], list(digit.numbers))
-    return (rows, columns), mine.astype(np.uint8)
+    rows = slice(max(0, top - margin), bottom + margin, step)
+    columns = slice(max(0, left - margin), right + margin, step)
+    labels = digit.labels[rows, columns]
+    mine = np.zeros(labels.shape, bool)
+    for number in digit.numbers:
+        mine |= labels == number
+    return (rows, columns), mine.view(np.uint8)
 
 
 def _frames(piece: Ink, other: Ink) -> bool:
