@@ -99,3 +99,27 @@ def test_every_image_is_warped_in_its_own_way() -> None:
     warped = augment(_bar().expand(100, -1, -1, -1))
 
     assert len({tuple(image.flatten().tolist()) for image in warped}) == 100
+
+
+def test_another_pen_moves_the_edges_of_strokes_by_a_pixel_at_most(digits: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    bars = _bar().expand(500, -1, -1, -1)
+    thickness = Augment(stroke_px=1)(bars)[:, 0, 14].sum(1)
+
+    assert 3.9 < thickness.max() <= 4
+    assert 0 <= thickness.min() < 0.1
+    assert thickness.mean() == pytest.approx(2, abs=0.2)
+
+
+def test_low_resolution_takes_details_and_leaves_ink_and_place(digits: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    coarse = Augment(low_resolution=1)(digits)
+
+    assert _roughness(coarse) < 0.8 * _roughness(digits)
+    assert coarse.sum() == pytest.approx(digits.sum().item(), rel=0.02)
+    for before, after in zip(_moments(digits)[:2], _moments(coarse)[:2], strict=True):
+        assert (before - after).abs().max() < 0.5
+
+
+def _roughness(images: torch.Tensor) -> float:
+    return images.diff(dim=-1).abs().mean().item()

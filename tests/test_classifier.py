@@ -34,8 +34,9 @@ def test_probabilities_are_those_of_the_trained_network(brief_run: Run) -> None:
     images = data.images("test").images[:700]
     lit = LitClassifier.load_from_checkpoint(brief_run.best, weights_only=True).eval()
     with torch.no_grad():
-        expected = lit.network(images / 255).softmax(dim=1)
+        logits = lit.network(images / 255)
     classifier = Classifier.load(brief_run.best)
+    expected = (logits / classifier.temperature).softmax(dim=1)
 
     torch.testing.assert_close(classifier.probabilities(images / 255), expected)
     torch.testing.assert_close(classifier.probabilities(images), expected)
@@ -44,7 +45,8 @@ def test_probabilities_are_those_of_the_trained_network(brief_run: Run) -> None:
 
 def test_temperature_changes_how_sure_and_not_what(brief_run: Run, tmp_path: Path) -> None:
     checkpoint = torch.load(brief_run.best, weights_only=True)
-    torch.save({**checkpoint, "temperature": 2.0}, tmp_path / "calm.pt")
+    warmer = {**checkpoint, "temperature": 2 * checkpoint["temperature"]}
+    torch.save(warmer, tmp_path / "calm.pt")
     images = torch.rand(100, 1, 28, 28)
     before = Classifier.load(brief_run.best).probabilities(images)
     after = Classifier.load(tmp_path / "calm.pt").probabilities(images)

@@ -1,19 +1,20 @@
-"""Random warps of whole batches: the same digit as another hand might have written it."""
+"""Random changes of whole batches: the same digit by another hand, pen or scanner."""
 
 import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jsonargparse.typing import NonNegativeFloat
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat
 from torch import Tensor
 
 COARSE = 4  # control points along each side of an elastic warp
+LOWEST_PX = 12  # side of the coarsest image of a digit that can still be read for sure
 
 
 @dataclass(frozen=True)
 class Augment:
-    """How far a training image may be warped, differently each time; 0 everywhere: not at all.
+    """How far a training image may be changed, differently each time; 0 everywhere: not at all.
 
     Args:
         rotate_deg: largest rotation either way, in degrees.
@@ -22,6 +23,9 @@ class Augment:
         shift_px: largest shift along each axis, in pixels.
         elastic_px: standard deviation of the shifts, in pixels, that 4x4 control points undergo,
             and everything between them smoothly.
+        stroke_px: how far the edges of strokes may move, outwards or inwards, in pixels; 1 at most.
+        low_resolution: share of batches that are reduced to as few as 12x12 pixels and enlarged
+            again.
     """
 
     rotate_deg: NonNegativeFloat = 0.0
@@ -29,9 +33,11 @@ class Augment:
     scale: NonNegativeFloat = 0.0
     shift_px: NonNegativeFloat = 0.0
     elastic_px: NonNegativeFloat = 0.0
+    stroke_px: ClosedUnitInterval = 0.0
+    low_resolution: ClosedUnitInterval = 0.0
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Warp each image of a batch by random amounts, on the batch's device.
+        """Change each image of a batch by random amounts, on the batch's device.
 
         Args:
             images: ``(B, 1, H, W)`` float, paper 0.
@@ -41,6 +47,14 @@ class Augment:
         """
         if self == Augment():
             return images
+        images = self._warp(images)
+        if self.stroke_px:
+            images = self._with_another_pen(images)
+        if self.low_resolution and torch.rand(()) < self.low_resolution:
+            images = _at_low_resolution(images)
+        return images
+
+    def _warp(self, images: Tensor) -> Tensor:
         size = images.shape[-1]
         grid = F.affine_grid(self._affine(images, size), list(images.shape), align_corners=False)
         if self.elastic_px:
@@ -66,3 +80,17 @@ class Augment:
             torch.stack([sin * width, slant * sin + cos * height, down * shift], dim=1),
         ]
         return torch.stack(rows, dim=1)
+
+    def _with_another_pen(self, images: Tensor) -> Tensor:
+        """Thicken or thin the strokes: part of the way to the largest or smallest neighbour."""
+        change = (torch.rand(len(images), 1, 1, 1, device=images.device) * 2 - 1) * self.stroke_px
+        thick = F.max_pool2d(images, 3, stride=1, padding=1)
+        thin = -F.max_pool2d(-images, 3, stride=1, padding=1)
+        return torch.lerp(images, torch.where(change > 0, thick, thin), change.abs())
+
+
+def _at_low_resolution(images: Tensor) -> Tensor:
+    size = list(images.shape[-2:])
+    side = int(torch.randint(LOWEST_PX, size[0], ()))
+    coarse = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+    return F.interpolate(coarse, size, mode="bilinear", align_corners=False)

@@ -37,6 +37,11 @@ class ImageSet(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.indices)
 
+    @property
+    def chosen_labels(self) -> Tensor:
+        """The labels of the set, in its order, ``(M,)``."""
+        return self.labels[self.indices]
+
     def __getitems__(self, positions: Sequence[int]) -> Batch:
         chosen = self.indices[torch.as_tensor(positions)]
         return self.images[chosen], self.labels[chosen]

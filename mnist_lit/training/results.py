@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from mnist_lit import figures
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.files import whole_file
+from mnist_lit.training.calibration import calibration_error, fit_temperature
 from mnist_lit.training.module import LitClassifier
-from mnist_lit.training.runs import Run
+from mnist_lit.training.runs import Run, store_temperature
 
 SETS = ("train", "val", "test")  # in the order of MNISTDataModule.predict_dataloader
 
@@ -27,10 +28,10 @@ SETS = ("train", "val", "test")  # in the order of MNISTDataModule.predict_datal
 def finish(
     run: Run, trainer: Trainer, model: LitClassifier, data: MNISTDataModule, facts: dict[str, Any]
 ) -> None:
-    """Evaluate a trained network; write the figures and ``results.json``.
+    """Evaluate and calibrate a trained network; write the figures and ``results.json``.
 
     Args:
-        run: where they go.
+        run: where they go; its best checkpoint gets the temperature.
         trainer: the one that has trained.
         model: with the weights to evaluate.
         data: what it was trained on.
@@ -41,14 +42,23 @@ def finish(
     measured = {
         f"{name}/{metric}": value
         for name in SETS
-        for metric, value in _measure(log_probs[name], _labels(data, name)).items()
+        for metric, value in _measure(log_probs[name], data.images(name).chosen_labels).items()
     }
-    results = {**facts, **measured, "num_test_images": len(log_probs["test"])}
+    temperature = fit_temperature(log_probs["val"], data.images("val").chosen_labels)
+    store_temperature(run.best, temperature)
+    probs = (log_probs["test"] / temperature).softmax(1)
+    results = {
+        **facts,
+        **measured,
+        "num_test_images": len(probs),
+        "temperature": temperature,
+        "test/calibration_error": calibration_error(probs, data.images("test").chosen_labels),
+    }
     test_metrics = {name: value for name, value in measured.items() if name.startswith("test/")}
     for logger in trainer.loggers:
         logger.log_metrics({**test_metrics, "epoch": trainer.current_epoch}, trainer.global_step)
         logger.save()
-    for name, figure in _draw(run, model, data, log_probs["test"].exp()):
+    for name, figure in _draw(run, model, data, probs):
         png = _png(figure)
         with whole_file(run.figures / f"{name}.png") as path:
             path.write_bytes(png)
@@ -63,11 +73,6 @@ def finish(
         path.write_text(json.dumps(results, indent=2) + "\n")
 
 
-def _labels(data: MNISTDataModule, name: str) -> Tensor:
-    images = data.images(name)
-    return images.labels[images.indices]
-
-
 def _measure(log_probs: Tensor, labels: Tensor) -> dict[str, float]:
     return {
         "acc": (log_probs.argmax(1) == labels).double().mean().item(),
@@ -78,7 +83,7 @@ def _measure(log_probs: Tensor, labels: Tensor) -> dict[str, float]:
 def _draw(
     run: Run, model: LitClassifier, data: MNISTDataModule, probs: Tensor
 ) -> Iterator[tuple[str, Figure]]:
-    images, labels = data.images("test").images, _labels(data, "test")
+    images, labels = data.images("test").images, data.images("test").chosen_labels
     convolutions = [layer for layer in model.network.modules() if isinstance(layer, nn.Conv2d)]
     yield "predictions", figures.predictions(images, labels, probs, data.classes)
     yield "confusion", figures.confusion(labels, probs.argmax(1), data.classes)
@@ -116,6 +121,8 @@ def show(run: Run) -> None:
     console.print(
         f"{results['params']:,} parameters, {results['epochs']} epochs"
         f" in {results['fit_seconds']:.0f} s, {results['images_per_s']:,.0f} images a second\n"
+        f"confidence is off by {results['test/calibration_error']:.2%} on average"
+        f" (test images, temperature {results['temperature']:.2f})\n"
         f"checkpoint  {run.best}\n"
         f"figures     {run.figures}\n"
         f"results     {run.results}\n"

@@ -137,6 +137,13 @@ def load_weights(model: LightningModule, path: Path) -> None:
         ) from error
 
 
+def store_temperature(path: Path, temperature: float) -> None:
+    """Add to a checkpoint what its network's logits are to be divided by."""
+    checkpoint = {**load_checkpoint(path), "temperature": temperature}
+    with whole_file(path) as temporary:
+        torch.save(checkpoint, temporary)
+
+
 @dataclass(frozen=True)
 class Start:
     """Where a training begins: in which folder, if in an old one, and from which checkpoint."""
