@@ -2,7 +2,8 @@
 
     python tests/stress.py [--split val] [--num 2000] [--ckpt_path PATH]
 
-prints the share of them that is read without an error.
+prints the share of them that is read without an error, and the accuracy on the images themselves
+after what other pens and scanners do to them.
 """
 
 import argparse
@@ -15,9 +16,11 @@ from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
+import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from mnist_lit.classifier import Classifier
 from mnist_lit.data.module import MNISTDataModule
@@ -219,6 +222,46 @@ KINDS: dict[str, tuple[Maker, bool]] = {
 }
 
 
+def _low_resolution(image: Array, side: int) -> Array:
+    coarse = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(coarse, (28, 28), interpolation=cv2.INTER_LINEAR))
+
+
+def _tilted(image: Array, degrees: float) -> Array:
+    turn = cv2.getRotationMatrix2D((13.5, 13.5), degrees, 1)
+    return np.asarray(cv2.warpAffine(image, turn, (28, 28)))
+
+
+PENS_AND_SCANNERS: dict[str, Callable[[Array], Array]] = {
+    "as they are": lambda image: image,
+    "blurred": lambda image: np.asarray(cv2.GaussianBlur(image, (0, 0), 1.5)),
+    "16x16 and back": lambda image: _low_resolution(image, 16),
+    "8x8 and back": lambda image: _low_resolution(image, 8),
+    "thick": lambda image: np.asarray(cv2.dilate(image, np.ones((3, 3)))),
+    "thin": lambda image: np.asarray(cv2.erode(image, np.ones((2, 2)))),
+    "tilted left": lambda image: _tilted(image, 20),
+    "tilted right": lambda image: _tilted(image, -20),
+    "off centre": lambda image: np.roll(image, (2, -2), (0, 1)),
+}
+"""What is done to images ``(28, 28)`` in [0, 1]."""
+
+
+def accuracy(classifier: Classifier, name: str, split: str) -> float:
+    """The share of all images that is told right after one of `PENS_AND_SCANNERS`."""
+    images, labels = _digits(split)
+    changed = np.stack([PENS_AND_SCANNERS[name](image) for image in images])
+    answers = classifier.probabilities(torch.from_numpy(changed)[:, None]).argmax(1)
+    return (answers == labels).double().mean().item()
+
+
+def _digits(split: str) -> tuple[Array, Tensor]:
+    """All images of a set, ``(N, 28, 28)`` in [0, 1], and their labels."""
+    data = MNISTDataModule()
+    data.setup()
+    chosen = data.images(split)
+    return (chosen.images[chosen.indices][:, 0].float() / 255).numpy(), chosen.chosen_labels
+
+
 def make(kind: str, split: str, num: int, seed: int = 0) -> Iterator[Stress]:
     """Pictures of one kind.
 
@@ -228,18 +271,14 @@ def make(kind: str, split: str, num: int, seed: int = 0) -> Iterator[Stress]:
         num: how many; single digits are taken in the order of the set, each once.
         seed: of everything random.
     """
-    data = MNISTDataModule()
-    data.setup()
-    chosen = data.images(split)
-    images = (chosen.images[chosen.indices][:, 0].float() / 255).numpy()
-    labels = chosen.labels[chosen.indices].tolist()
+    images, labels = _digits(split)
     maker, several = KINDS[kind]
     for number in range(num):
         random = np.random.default_rng([seed, number])
         which = [number % len(images)]
         if several:
             which = random.integers(len(images), size=random.integers(2, 7)).tolist()
-        text = "".join(str(labels[index]) for index in which)
+        text = "".join(str(int(labels[index])) for index in which)
         yield maker([images[index] for index in which], text, random)
 
 
@@ -267,6 +306,8 @@ def main() -> None:
     for kind in KINDS:
         right = read(classifier, list(make(kind, given.split, given.num, given.seed)))
         print(f"{kind:22} {sum(right) / len(right):.2%} of {len(right)}", flush=True)
+    for name in PENS_AND_SCANNERS:
+        print(f"{name:22} {accuracy(classifier, name, given.split):.2%}", flush=True)
 
 
 if __name__ == "__main__":

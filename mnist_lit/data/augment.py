@@ -9,7 +9,7 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat
 from torch import Tensor
 
 COARSE = 4  # control points along each side of an elastic warp
-LOWEST_PX = 12  # side of the coarsest image of a digit that can still be read for sure
+LOWEST_PX = 8  # side of the coarsest image in which a digit can still be read
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Augment:
         elastic_px: standard deviation of the shifts, in pixels, that 4x4 control points undergo,
             and everything between them smoothly.
         stroke_px: how far the edges of strokes may move, outwards or inwards, in pixels; 1 at most.
-        low_resolution: share of batches that are reduced to as few as 12x12 pixels and enlarged
+        low_resolution: share of batches that are reduced to as few as 8x8 pixels and enlarged
             again.
     """
 

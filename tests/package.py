@@ -1,0 +1,69 @@
+"""Make a run's best network the packaged one, and write down how good it is.
+
+    python tests/package.py lightning_logs/version_N
+
+writes ``mnist_lit/weights/mnist.pt`` and the table in the model card beside it: test images,
+nothing chosen by them.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+import stress
+import torch
+from rich.progress import track
+
+from mnist_lit.checkpoints import load_checkpoint
+from mnist_lit.classifier import PACKAGED, Classifier
+from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.files import whole_file
+from mnist_lit.training.calibration import calibration_error
+from mnist_lit.training.runs import Run
+
+CARD = PACKAGED.with_name("README.md")
+KEPT = ("mnist_lit", "hyper_parameters", "state_dict", "temperature")
+NUM_PICTURES = 1000  # of each kind
+
+
+def measure(classifier: Classifier) -> dict[str, float]:
+    """All figures of the card that take no pictures, as shares."""
+    data = MNISTDataModule()
+    data.setup()
+    test = data.images("test")
+    probs = classifier.probabilities(test.images)
+    figures = {f"test images, {name}": stress.accuracy(classifier, name, "test")
+               for name in stress.PENS_AND_SCANNERS}  # fmt: skip
+    return {**figures, "calibration error": calibration_error(probs, test.chosen_labels)}
+
+
+def read_card() -> dict[str, float]:
+    """The figures that the card states, as shares."""
+    rows = re.findall(r"^\| (.+?) \| ([\d.]+) % \|$", CARD.read_text(), re.MULTILINE)
+    return {name: float(percent) / 100 for name, percent in rows}
+
+
+def _write_card(figures: dict[str, float]) -> None:
+    rows = "".join(
+        f"| {name} | {share:.2%} |\n".replace("%", " %") for name, share in figures.items()
+    )
+    with whole_file(CARD) as path:
+        path.write_text(re.sub(r"(\|---\|---\|\n)(\|.*\n)*", rf"\g<1>{rows}", CARD.read_text()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Package the best network of a run.")
+    parser.add_argument("run", type=Path)
+    checkpoint = load_checkpoint(Run(parser.parse_args().run).best)
+    with whole_file(PACKAGED) as path:
+        torch.save({name: checkpoint[name] for name in KEPT}, path)
+    classifier = Classifier.load()
+    figures = measure(classifier)
+    for kind in track(stress.KINDS, "reading"):
+        pictures = list(stress.make(kind, "test", NUM_PICTURES))
+        figures[kind] = sum(stress.read(classifier, pictures)) / NUM_PICTURES
+    _write_card(figures)
+
+
+if __name__ == "__main__":
+    main()
