@@ -123,3 +123,13 @@ def test_low_resolution_takes_details_and_leaves_ink_and_place(digits: torch.Ten
 
 def _roughness(images: torch.Tensor) -> float:
     return images.diff(dim=-1).abs().mean().item()
+
+
+def test_mirror_changes_the_sides_of_its_share_of_images(digits: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    seen = Augment(mirror=0.3)(digits)
+    kept = torch.isclose(seen, digits, atol=1e-4).flatten(1).all(1)
+    mirrored = torch.isclose(seen, digits.flip(-1), atol=1e-4).flatten(1).all(1)
+
+    assert (kept | mirrored).all()
+    assert mirrored.float().mean() == pytest.approx(0.3, abs=0.07)

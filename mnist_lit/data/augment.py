@@ -26,6 +26,7 @@ class Augment:
         stroke_px: how far the edges of strokes may move, outwards or inwards, in pixels; 1 at most.
         low_resolution: share of batches that are reduced to as few as 8x8 pixels and enlarged
             again.
+        mirror: share of images whose left and right change places; for clothes, not for digits.
     """
 
     rotate_deg: NonNegativeFloat = 0.0
@@ -35,6 +36,7 @@ class Augment:
     elastic_px: NonNegativeFloat = 0.0
     stroke_px: ClosedUnitInterval = 0.0
     low_resolution: ClosedUnitInterval = 0.0
+    mirror: ClosedUnitInterval = 0.0
 
     def __call__(self, images: Tensor) -> Tensor:
         """Change each image of a batch by random amounts, on the batch's device.
@@ -47,6 +49,9 @@ class Augment:
         """
         if self == Augment():
             return images
+        if self.mirror:
+            chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < self.mirror
+            images = torch.where(chosen, images.flip(-1), images)
         images = self._warp(images)
         if self.stroke_px:
             images = self._with_another_pen(images)
