@@ -226,7 +226,7 @@ def _denoise(pixels: Array) -> Array:
         return pixels
     grey = _mean_of_colours(pixels)
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6
-    step = 1 + min(grey.shape) // 100
+    step = 1 + min(grey.shape) // 50
     edges = cv2.filter2D(grey, -1, kernel)[::step, ::step]
     grain = float(np.median(np.abs(edges))) / 0.6745
     blur_px = min(2.0, 40 * grain)
@@ -288,10 +288,16 @@ def _mean_of_colours(pixels: Array) -> Array:
     return np.asarray(cv2.transform(pixels, np.full((1, 3), 1 / 3, np.float32)))
 
 
+def _quantile(values: Array, share: float) -> float:
+    """The value that a share of all values does not exceed; faster than NumPy's for a few."""
+    place = round(share * (values.size - 1))
+    return float(np.partition(values, place, axis=None)[place])
+
+
 def _noise(strength: Array) -> float:
     """Standard deviation of what is paper: its lower third, so that no ink is among it."""
-    step = 1 + min(strength.shape) // 100  # some thousand pixels tell enough
-    return float(np.quantile(strength[::step, ::step], 0.3)) / 0.385  # for half of a bell curve
+    step = 1 + min(strength.shape) // 50  # a few thousand pixels tell enough
+    return _quantile(strength[::step, ::step], 0.3) / 0.385  # for half of a bell curve
 
 
 @dataclass(frozen=True)
@@ -310,12 +316,17 @@ class Components:
 
     @classmethod
     def of(cls, mask: Mask) -> "Components":
-        _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8))
-        corners = statistics[:, :2]
-        boxes = np.concatenate([corners, corners + statistics[:, 2:4]], axis=1)
-        areas = statistics[:, cv2.CC_STAT_AREA].copy()
-        areas[0] = 0
-        return cls(labels, boxes, areas)
+        # connectedComponentsWithStats takes ten times as long: it looks at the paper as well.
+        count, labels = cv2.connectedComponents(mask.view(np.uint8))
+        rows, columns = np.nonzero(mask)
+        numbers: NDArray[np.int32] = labels[rows, columns].astype(np.int32, copy=False)
+        boxes = np.empty((4, count), int)
+        boxes[:2], boxes[2:] = max(mask.shape), 0
+        for edges, places in zip(boxes, (columns, rows), strict=False):
+            np.minimum.at(edges, numbers, places)
+        for edges, places in zip(boxes[2:], (columns, rows), strict=True):
+            np.maximum.at(edges, numbers, places + 1)
+        return cls(labels, boxes.T, np.bincount(numbers, minlength=count))
 
     @property
     def mask(self) -> Mask:
@@ -329,7 +340,7 @@ def _ink(strength: Array, noise: float) -> Components:
     candidates = strength[strength > sure]
     if not len(candidates):
         return Components.of(np.zeros(strength.shape, bool))
-    strongest = float(np.quantile(candidates, 0.95))
+    strongest = _quantile(candidates, 0.95)
     sure = max(sure, 0.5 * strongest)
     ink = Components.of(strength > max(0.05, 3 * noise, 0.3 * strongest))
     is_ink = np.zeros(len(ink.areas), bool)
@@ -640,7 +651,7 @@ def _cut_out(digit: Ink, strength: Array, noise: float) -> tuple[Array, tuple[sl
     """A digit's ink in [0, 1] with a margin, and its place; large digits have sharp edges."""
     area, mine = _around(digit, 2 + digit.size // 20)
     crop = strength[area]
-    full = max(float(np.quantile(crop[mine > 0], 0.85)), 1e-6)
+    full = max(_quantile(crop[mine > 0], 0.85), 1e-6)
     floor = min(2 * noise, 0.3 * full)
     ink = np.clip((crop - floor) / (full - floor), 0, 1)
     sharper = min(4.0, max(1.0, digit.size / FIT / 2))

@@ -197,7 +197,9 @@ def _print_table(results: Iterable[Result]) -> int:
             unsure = f"{answer.confidence:.1%} not sure"
             table.add_row(Text(path), Text(answer.number, "bold yellow"), Text(unsure, "yellow"))
         else:
-            table.add_row(Text(path), Text(answer.number, "bold"), f"{answer.confidence:.1%}")
+            table.add_row(
+                Text(path), Text(answer.number, "bold"), f"{min(answer.confidence, 0.999):.1%}"
+            )
     Console().print(table)
     return exit_code
 

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from mnist_lit.classifier import Classifier
-from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.data.module import SETS, MNISTDataModule
 from mnist_lit.pictures import find_digits
 
 Array: TypeAlias = NDArray[Any]
@@ -297,7 +297,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="How many pictures of a stress set are read right."
     )
-    parser.add_argument("--split", choices=["train", "val", "test"], default="val")
+    parser.add_argument("--split", choices=SETS, default="val")
     parser.add_argument("--num", type=int, default=2000, help="pictures of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ckpt_path", type=Path)

@@ -18,6 +18,8 @@ from mnist_lit.errors import UserError
 Batch = tuple[Tensor, Tensor]
 """Images ``(B, 1, 28, 28)`` and labels ``(B,)``."""
 
+SETS = ("train", "val", "test")
+
 EVAL_BATCH_SIZE = 500
 """Images a batch where nothing is learned: large enough for speed, small enough for memory."""
 
@@ -185,11 +187,11 @@ class MNISTDataModule(LightningDataModule):
         return self._eval_loader("test")
 
     def predict_dataloader(self) -> list[DataLoader[Batch]]:
-        """All images of training, validation and test, each set in its own order."""
-        return [self._eval_loader(name) for name in ("train", "val", "test")]
+        """All images, in the order of `SETS` and of each set."""
+        return [self._eval_loader(name) for name in SETS]
 
     def images(self, name: str) -> ImageSet:
-        """The images of ``"train"``, ``"val"`` or ``"test"``, as they were before any batching."""
+        """The images of one of `SETS`, as they were before any batching."""
         return self._sets[name]
 
     def _eval_loader(self, name: str) -> DataLoader[Batch]:

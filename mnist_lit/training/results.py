@@ -16,13 +16,11 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
 
 from mnist_lit import figures
-from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.data.module import SETS, MNISTDataModule
 from mnist_lit.files import whole_file
 from mnist_lit.training.calibration import calibration_error, fit_temperature
 from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.runs import Run, store_temperature
-
-SETS = ("train", "val", "test")  # in the order of MNISTDataModule.predict_dataloader
 
 
 def finish(
