@@ -226,6 +226,7 @@ function drawBox({ digit, confidence, box }, index) {
   const [left, top, right, bottom] = onPaper(box);
   const pixel = SIDE / paper.clientWidth; // of the screen
   const gap = 6 * pixel;
+  context.globalAlpha = index === selected ? 1 : 0.6;
   context.strokeStyle = context.fillStyle = colour(
     confidence < UNSURE ? "--unsure" : index === selected ? "--accent" : "--quiet",
   );
@@ -238,6 +239,7 @@ function drawBox({ digit, confidence, box }, index) {
   context.font = `600 ${14 * pixel}px system-ui, sans-serif`;
   const above = top - gap - 5 * pixel;
   context.fillText(digit, left - gap + 2 * pixel, above > 12 * pixel ? above : bottom + gap + 16 * pixel);
+  context.globalAlpha = 1;
 }
 
 new ResizeObserver(() => {
@@ -302,6 +304,7 @@ function showVerdict() {
   const isUnsure = confidence < UNSURE;
   let text = `${percent(confidence)} % ${isUnsure ? "– not sure" : "sure"}`;
   if (!answer.number) text = answer.problem ?? (isSettled ? "no digit found" : "");
+  if (isBlank()) text = "The answer appears here while you draw";
   element("verdict").textContent = text;
   element("verdict").classList.toggle("unsure", isUnsure || Boolean(answer.problem));
   if (isSettled) element("spoken").textContent = `${answer.number} ${text}`;
