@@ -1,9 +1,9 @@
 """`serve`: a web page that reads digits while they are drawn, and HTTP for programs."""
 
 import argparse
-import signal
 import socket
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from mnist_lit.errors import UserError
 
@@ -32,16 +32,11 @@ def main(args: Sequence[str]) -> int:
     given = parser.parse_args(args[1:])
     if given.workers < 1:
         raise UserError(f"--workers {given.workers}: at least one is needed")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops it as Ctrl-C does
+    if not all(find_spec(package) for package in ("fastapi", "uvicorn")):
+        raise UserError("serve needs FastAPI and uvicorn: pip install 'mnist-lit[serve]'")
     with _listen(given.host, given.port) as listener:
-        try:  # only now, for torch takes seconds to load
-            from mnist_lit.serve.server import run
-        except ModuleNotFoundError as error:
-            if error.name not in ("fastapi", "uvicorn"):
-                raise
-            raise UserError(
-                "serve needs FastAPI and uvicorn: pip install 'mnist-lit[serve]'"
-            ) from None
+        from mnist_lit.serve.server import run
+
         run(listener, given.ckpt_path, given.workers)
     return 0
 
@@ -59,4 +54,5 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:  # UnicodeError: what no host can be called
         reason = getattr(error, "strerror", None) or "no such host"
+        reason, *_ = reason.split(" (while ")  # the address again
         raise UserError(f"cannot listen on {host}, port {port}: {reason}") from error

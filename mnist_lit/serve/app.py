@@ -19,11 +19,11 @@ from torch import Tensor
 from mnist_lit import __version__
 from mnist_lit.classifier import Classifier
 from mnist_lit.pictures import PictureError
+from mnist_lit.serve.protocol import REQUEST_TIMEOUT_S
 
 PAGE = Path(__file__).parent / "page"
 MAX_BYTES = 5_000_000  # of a picture
 MAX_REQUESTS = 64  # at a time, each of which may hold a picture; more are told to come back
-REQUEST_TIMEOUT_S = 10  # for a request's head, and again for its body
 NUM_THREADS = 2  # one computes while the other waits for the interpreter
 
 
