@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,6 @@ from mnist_lit.serve.app import MAX_BYTES, MAX_REQUESTS, PAGE
 from mnist_lit.serve.protocol import REQUEST_TIMEOUT_S
 
 FORMATS = ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running() as started:
-        yield started
-        assert started.process.poll() is None, "it ended on the way"
 
 
 @pytest.fixture(scope="module")
@@ -219,10 +212,12 @@ def test_server_is_as_it_describes_itself(server: Server) -> None:
 # --- starting and stopping ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_stops_it_once_everything_is_answered(number: int, picture: bytes) -> None:
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
+def test_signal_stops_it_once_everything_is_answered(
+    number: int, workers: int, picture: bytes
+) -> None:
     head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(picture)}\r\n\r\n"
-    with running() as server:
+    with running(f"--workers={workers}") as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
             connection.sendall(head.encode() + picture[:100])
             assert server.predict(picture)[0] == 200
@@ -230,15 +225,6 @@ def test_signal_stops_it_once_everything_is_answered(number: int, picture: bytes
             time.sleep(0.5)
             connection.sendall(picture[100:])
             assert connection.recv(10_000).startswith(b"HTTP/1.1 200 ")
-        _, errors = server.process.communicate(timeout=30)
-
-    assert (server.process.returncode, errors) == (0, "")
-
-
-def test_workers_share_the_port(picture: bytes) -> None:
-    with running("--workers=2") as server:
-        assert server.predict(picture)[0] == 200
-        server.process.terminate()
         _, errors = server.process.communicate(timeout=30)
 
     assert (server.process.returncode, errors) == (0, "")

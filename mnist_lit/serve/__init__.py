@@ -7,8 +7,6 @@ from importlib.util import find_spec
 
 from mnist_lit.errors import UserError
 
-BACKLOG = 2048  # connections that wait to be accepted, as many as uvicorn allows by default
-
 
 def main(args: Sequence[str]) -> int:
     """Serve until Ctrl-C or SIGTERM; `args` begins with the command's name."""
@@ -51,7 +49,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise UserError(f"--port {port}: ports go from 0 to 65535")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        return socket.create_server(address[:2], family=family)
     except (OSError, UnicodeError) as error:  # UnicodeError: what no host can be called
         reason = getattr(error, "strerror", None) or "no such host"
         reason, *_ = reason.split(" (while ")  # the address again
