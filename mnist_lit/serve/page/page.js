@@ -236,10 +236,10 @@ function drawBox({ digit, confidence, box }, index) {
   context.roundRect(left - gap, top - gap, right - left + 2 * gap, bottom - top + 2 * gap, gap);
   context.stroke();
   context.setLineDash([]);
+  context.globalAlpha = 1;
   context.font = `600 ${14 * pixel}px system-ui, sans-serif`;
   const above = top - gap - 5 * pixel;
   context.fillText(digit, left - gap + 2 * pixel, above > 12 * pixel ? above : bottom + gap + 16 * pixel);
-  context.globalAlpha = 1;
 }
 
 new ResizeObserver(() => {
