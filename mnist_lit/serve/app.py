@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
+from PIL import Image
 from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
@@ -18,11 +20,12 @@ from torch import Tensor
 
 from mnist_lit import __version__
 from mnist_lit.classifier import Classifier
-from mnist_lit.pictures import PictureError
+from mnist_lit.pictures import FORMATS, PictureError
 from mnist_lit.serve.protocol import REQUEST_TIMEOUT_S
 
 PAGE = Path(__file__).parent / "page"
 MAX_BYTES = 5_000_000  # of a picture
+MAX_PIXELS = 25_000_000  # of a picture, however few bytes it has: some take 50 bytes of memory each
 MAX_REQUESTS = 64  # at a time, each of which may hold a picture; more are told to come back
 NUM_THREADS = 2  # one computes while the other waits for the interpreter
 
@@ -84,7 +87,7 @@ def create_app(ckpt_path: str | None = None, is_local: bool = True) -> FastAPI:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]"])
     app.mount("/page", StaticFiles(directory=PAGE))
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(PAGE / "index.html")
 
@@ -144,6 +147,8 @@ async def _body(request: Request) -> bytes:
 
 
 def _read(classifier: Classifier, picture: bytes, details: bool) -> dict[str, Any]:
+    if _num_pixels(picture) > MAX_PIXELS:
+        raise PictureError(f"the picture has more than {MAX_PIXELS / 1e6:.0f} million pixels")
     reading = classifier.read(picture)
     answer = reading.as_dict()
     if details and reading.digits:
@@ -154,6 +159,15 @@ def _read(classifier: Classifier, picture: bytes, details: bool) -> dict[str, An
             digit["image"] = _base64(image)
             digit["feature_maps"] = _base64(maps / maps.amax().clamp(min=1e-6))
     return answer
+
+
+def _num_pixels(picture: bytes) -> int:
+    """By what a picture says itself; 0 if it cannot be read, which `Classifier` will say."""
+    try:
+        with Image.open(BytesIO(picture), formats=FORMATS) as image:
+            return image.width * image.height
+    except Exception:
+        return 0
 
 
 def _base64(values: Tensor) -> str:

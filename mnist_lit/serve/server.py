@@ -53,8 +53,6 @@ def run(listener: socket.socket, ckpt_path: str | None, workers: int) -> None:
         timeout_worker_healthcheck=60,  # a worker that loads torch is slow to answer
         timeout_graceful_shutdown=2 * REQUEST_TIMEOUT_S,
     )
-    # Pillow's, on odd metadata and on sizes that `find_digits` has its own limit for.
-    warnings.filterwarnings("ignore", module="PIL")
     print(f"http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops it)", flush=True)
     if workers == 1:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, once all is answered
@@ -68,4 +66,6 @@ def _create_app(ckpt_path: str | None, is_local: bool) -> "FastAPI":
     """The app of a worker, who has to answer its supervisor before it has loaded torch."""
     from mnist_lit.serve.app import create_app
 
+    # Pillow's, on odd metadata and on sizes that `find_digits` has its own limit for.
+    warnings.filterwarnings("ignore", module="PIL")
     return create_app(ckpt_path, is_local)

@@ -2,7 +2,8 @@
 
 const SIDE = 280; // of the paper, in its own pixels: what strokes are measured in and the server gets
 const UNSURE = 0.9; // what is read with a smaller probability is marked, as `predict` does
-const MAX_BYTES = 5_000_000; // the server takes no more
+const MAX_BYTES = 5_000_000; // the server takes no more ...
+const MAX_PIXELS = 25_000_000; // ... nor of these
 const MAX_SIDE = 1600; // the server looks at no more pixels than these along the longest side
 const RETRY_MS = 1000;
 const TIMEOUT_MS = 15_000;
@@ -19,7 +20,7 @@ const BLANK = { strokes: [], picture: null };
 const NOTHING = { number: "", digits: [] };
 let state = BLANK;
 let past = []; // the states before, for undo
-let pen = null; // the pointer that is drawing
+let pen = null; // the pointer that draws
 let answer = NOTHING;
 let selected = 0; // the digit whose probabilities are shown
 let picked = false; // by hand: it stays selected until the next stroke
@@ -28,6 +29,7 @@ const isBlank = () => !state.strokes.length && !state.picture;
 
 function become(next) {
   state = next;
+  pen = null; // a stroke that is just being drawn ends here
   // What was asked before is not about this: its answer must not be shown.
   request?.abort();
   show(NOTHING);
@@ -48,7 +50,7 @@ async function open(file) {
   if (!file) return;
   const bitmap = await createImageBitmap(file).catch(() => null); // TIFF: read, but not shown
   const picture = { blob: file, bitmap, width: bitmap?.width, height: bitmap?.height };
-  if (bitmap && file.size > MAX_BYTES) {
+  if (bitmap && (file.size > MAX_BYTES || bitmap.width * bitmap.height > MAX_PIXELS)) {
     const scale = Math.min(1, MAX_SIDE / Math.max(bitmap.width, bitmap.height));
     const small = document.createElement("canvas");
     picture.width = small.width = Math.max(1, Math.round(bitmap.width * scale));
@@ -308,6 +310,7 @@ function showVerdict() {
   element("verdict").textContent = text;
   element("verdict").classList.toggle("unsure", isUnsure || Boolean(answer.problem));
   if (isSettled) element("spoken").textContent = `${answer.number} ${text}`;
+  if (isBlank()) element("spoken").textContent = "";
 }
 
 const bars = [...Array(10).keys()].map((digit) => {
