@@ -124,11 +124,13 @@ class Classifier:
     def feature_maps(self, images: Tensor) -> Tensor:
         """How strongly each filter of the first convolution answers, everywhere in an image.
 
+        It is what the filters' weights (and biases) alone say: before pooling or normalisation.
+
         Args:
             images: ``(B, 1, 28, 28)`` float in [0, 1].
 
         Returns:
-            ``(B, C, 24, 24)`` from 0 on, for the C filters, before pooling.
+            ``(B, C, 24, 24)`` from 0 on, for the C filters.
         """
         conv1 = next(layer for layer in self.network.modules() if isinstance(layer, nn.Conv2d))
         return F.relu(conv1(self.network.normalise(images)))

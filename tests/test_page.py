@@ -121,7 +121,7 @@ def test_each_digit_can_be_looked_at(page: Page) -> None:
     seen = "document.getElementById('seen').toDataURL()"
     maps = "[...document.querySelectorAll('#maps canvas')].map((map) => map.toDataURL())"
     two = page.evaluate(seen), page.evaluate(maps)
-    assert len(set(two[1])) == 10
+    assert len(set(two[1])) >= 10
     expect(page.locator("#bars .most")).to_contain_text("2")
 
     page.get_by_role("button", name="4").focus()

@@ -40,10 +40,10 @@ class Digit(BaseModel):
     )
     probabilities: list[float] = Field(description="of 0 to 9")
     image: str | None = Field(None, description="what the network sees: 28x28 uint8, as base64")
-    feature_maps: str | None = Field(
+    feature_maps: list[str] | None = Field(
         None,
-        description="what the first convolution's filters make of it, 255 where the strongest"
-        " answers most: 10x24x24 uint8, as base64",
+        description="where each filter of the first convolution answers, 255 where one answers"
+        " most: 24x24 uint8, as base64",
     )
 
 
@@ -157,7 +157,8 @@ def _read(classifier: Classifier, picture: bytes, details: bool) -> dict[str, An
             answer["digits"], images, classifier.feature_maps(images), strict=True
         ):
             digit["image"] = _base64(image)
-            digit["feature_maps"] = _base64(maps / maps.amax().clamp(min=1e-6))
+            strongest = maps.amax().clamp(min=1e-6)
+            digit["feature_maps"] = [_base64(one / strongest) for one in maps]
     return answer
 
 

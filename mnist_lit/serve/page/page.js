@@ -335,19 +335,20 @@ function showChances() {
 // --- inside the network
 
 const MAP_SIDE = 24;
-const maps = [...Array(10).keys()].map(() => {
-  const map = Object.assign(document.createElement("canvas"), { width: MAP_SIDE, height: MAP_SIDE });
-  element("maps").append(map);
-  return map;
-});
 const WHITE = [[20, 18, 30], [255, 255, 255]]; // ink 1, paper 0
 const GLOW = [[20, 18, 30], [86, 40, 120], [205, 72, 92], [250, 164, 82], [253, 246, 205]];
 
 function showInside() {
   const digit = answer.digits[selected];
-  const values = digit ? bytes(digit.feature_maps) : [];
-  paint(element("seen"), digit ? bytes(digit.image) : [], WHITE);
-  maps.forEach((map, index) => paint(map, values.slice(index * MAP_SIDE ** 2), GLOW));
+  const maps = element("maps");
+  const values = digit?.feature_maps ?? Array(maps.childElementCount || 10).fill("");
+  while (maps.childElementCount < values.length) {
+    const size = { width: MAP_SIDE, height: MAP_SIDE };
+    maps.append(Object.assign(document.createElement("canvas"), size));
+    maps.style.setProperty("--columns", Math.ceil(Math.sqrt(2 * values.length)));
+  }
+  paint(element("seen"), bytes(digit?.image ?? ""), WHITE);
+  values.forEach((map, index) => paint(maps.children[index], bytes(map), GLOW));
 }
 
 const bytes = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
