@@ -9,7 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import UserError
@@ -40,6 +41,15 @@ class Digit:
     probabilities: Tensor
     image: Tensor
 
+    def as_dict(self) -> dict[str, Any]:
+        """What programs get, ready for JSON."""
+        return {
+            "digit": self.digit,
+            "confidence": round(self.confidence, 6),
+            "box": self.box,
+            "probabilities": [round(prob, 6) for prob in self.probabilities.tolist()],
+        }
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -57,6 +67,10 @@ class Reading:
     def confidence(self) -> float:
         """The probability that all digits are right; 1 where there is none."""
         return prod(digit.confidence for digit in self.digits)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What programs get, ready for JSON."""
+        return {"number": self.number, "digits": [digit.as_dict() for digit in self.digits]}
 
 
 class Classifier:
@@ -106,6 +120,20 @@ class Classifier:
             logits = [self.network(batch) for batch in torch.split(images.float(), BATCH_SIZE)]
             # A clone, for an inference tensor cannot be used in training.
             return (torch.cat(logits) / self.temperature).softmax(dim=1).clone()
+
+    def feature_maps(self, images: Tensor) -> Tensor:
+        """How strongly each filter of the first convolution answers, everywhere in an image.
+
+        It is what the filters' weights (and biases) alone say: before pooling or normalisation.
+
+        Args:
+            images: ``(B, 1, 28, 28)`` float in [0, 1].
+
+        Returns:
+            ``(B, C, 24, 24)`` from 0 on, for the C filters.
+        """
+        conv1 = next(layer for layer in self.network.modules() if isinstance(layer, nn.Conv2d))
+        return F.relu(conv1(self.network.normalise(images)))
 
     def read(self, picture: Picture) -> Reading:
         """Read the digits in a picture: a path, the bytes of a file, or a PIL image.

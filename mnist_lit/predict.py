@@ -151,16 +151,7 @@ def _print_json(results: Iterable[Result]) -> int:
             row["error"] = str(answer)
             exit_code = 1
         else:
-            row["number"] = answer.number
-            row["digits"] = [
-                {
-                    "digit": digit.digit,
-                    "confidence": round(digit.confidence, 6),
-                    "box": digit.box,
-                    "probabilities": [round(prob, 6) for prob in digit.probabilities.tolist()],
-                }
-                for digit in answer.digits
-            ]
+            row |= answer.as_dict()
         print(json.dumps(row, ensure_ascii=False), flush=True)
     return exit_code
 

@@ -1,11 +1,12 @@
 """What several tests use: data extracted once, runs trained once, the commands as functions."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from server import Server, running
 
 from mnist_lit.__main__ import main
 from mnist_lit.data.module import MNISTDataModule
@@ -58,6 +59,14 @@ def brief_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(data_dir.parent))
         return fit_in(tmp_path_factory.mktemp("brief"), *BRIEFLY)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """``serve`` with the packaged network; it must outlive all that is done to it."""
+    with running() as started:
+        yield started
+        assert started.process.poll() is None
 
 
 def results_of(run: Run) -> dict[str, Any]:

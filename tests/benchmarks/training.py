@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+import machine
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -134,16 +135,8 @@ def print_table(table: Sequence[Row], rounds: Sequence[dict[str, Measured]]) -> 
     console.print(shown, markup=False)
     console.print(
         f"mnist_lit {__version__}, torch {torch.__version__}, Python {platform.python_version()},"
-        f" {torch.get_num_threads()} threads, {platform.machine()}, {_processor()}"
+        f" {torch.get_num_threads()} threads, {machine.describe()}"
     )
-
-
-def _processor() -> str:
-    lines = (
-        Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
-    )
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def main() -> None:

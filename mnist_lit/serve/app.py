@@ -1,0 +1,176 @@
+"""HTTP around `Classifier`: the page, and what it and other programs ask."""
+
+import asyncio
+import base64
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from PIL import Image
+from pydantic import BaseModel, Field
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
+from torch import Tensor
+
+from mnist_lit import __version__
+from mnist_lit.classifier import Classifier
+from mnist_lit.pictures import FORMATS, PictureError
+from mnist_lit.serve.protocol import REQUEST_TIMEOUT_S
+
+PAGE = Path(__file__).parent / "page"
+MAX_BYTES = 5_000_000  # of a picture
+MAX_PIXELS = 25_000_000  # of a picture, however few bytes it has: some take 50 bytes of memory each
+MAX_REQUESTS = 64  # at a time, each of which may hold a picture; more are told to come back
+NUM_THREADS = 2  # one computes while the other waits for the interpreter
+
+
+class Digit(BaseModel):
+    """A digit that was read."""
+
+    digit: int = Field(ge=0, le=9)
+    confidence: float = Field(description="its probability")
+    box: tuple[int, int, int, int] = Field(
+        description="left, top, right, bottom in pixels; right and bottom are the first outside"
+    )
+    probabilities: list[float] = Field(description="of 0 to 9")
+    image: str | None = Field(None, description="what the network sees: 28x28 uint8, as base64")
+    feature_maps: list[str] | None = Field(
+        None,
+        description="where each filter of the first convolution answers, 255 where one answers"
+        " most: 24x24 uint8, as base64",
+    )
+
+
+class Answer(BaseModel):
+    """What a picture says."""
+
+    number: str = Field(description="lines of writing are set apart by a space; empty: no digit")
+    digits: list[Digit]
+
+
+class Problem(BaseModel):
+    """Why there is no answer."""
+
+    detail: str
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "No picture, or a damaged one"},
+    408: {"model": Problem, "description": "The picture takes too long to arrive"},
+    413: {"model": Problem, "description": f"More than {MAX_BYTES / 1e6:.0f} MB"},
+    503: {"model": Problem, "description": "Too many requests at a time"},
+}
+PICTURE = {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
+
+
+def create_app(ckpt_path: str | None = None, is_local: bool = True) -> FastAPI:
+    """The app, with a network of its own; torch and OpenCV are set to one thread.
+
+    Args:
+        ckpt_path: a checkpoint that `fit` wrote; None: the packaged network.
+        is_local: answer only to this machine's own names, whatever others a foreign web page
+            makes the browser believe in (DNS rebinding).
+    """
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    classifier = Classifier.load(ckpt_path)
+    threads = ThreadPoolExecutor(NUM_THREADS)
+    places = asyncio.Semaphore(MAX_REQUESTS)
+    app = FastAPI(title="mnist_lit", version=__version__, docs_url=None, redoc_url=None)
+    if is_local:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]"])
+    app.mount("/page", StaticFiles(directory=PAGE))
+
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html")
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Whether the server answers."""
+        return {"status": "ok"}
+
+    @app.post(
+        "/predict",
+        responses=PROBLEMS,
+        response_model=Answer,
+        response_model_exclude_none=True,
+        openapi_extra={"requestBody": {"required": True, **PICTURE}},
+    )
+    async def predict(request: Request, details: bool = False) -> dict[str, Any]:
+        """Read the digits in a picture, whose bytes are the body.
+
+        With `details`, each digit comes with what the network sees of it.
+        """
+        if places.locked():
+            raise HTTPException(503, "too many requests at a time", {"Retry-After": "1"})
+        async with places:
+            picture = await _body(request)
+            loop = asyncio.get_running_loop()
+            try:
+                return await loop.run_in_executor(threads, _read, classifier, picture, details)
+            except PictureError as error:
+                raise HTTPException(400, str(error)) from error
+
+    return app
+
+
+async def _body(request: Request) -> bytes:
+    """A request's body, no more of it than is allowed, and for no longer.
+
+    Raises:
+        HTTPException: 413, 408, or 400 if the sender went away.
+    """
+    body = bytearray()
+    too_large = HTTPException(413, f"the picture has more than {MAX_BYTES / 1e6:.0f} MB")
+    # Said before the body is asked for, this reaches a client that waits to be asked, like curl.
+    if int(request.headers.get("content-length", 0)) > MAX_BYTES:
+        raise too_large
+    try:
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    raise too_large
+    except TimeoutError:
+        headers = {"Connection": "close"}
+        raise HTTPException(408, "the picture takes too long to arrive", headers) from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the picture was not sent to its end") from None
+    return bytes(body)
+
+
+def _read(classifier: Classifier, picture: bytes, details: bool) -> dict[str, Any]:
+    if _num_pixels(picture) > MAX_PIXELS:
+        raise PictureError(f"the picture has more than {MAX_PIXELS / 1e6:.0f} million pixels")
+    reading = classifier.read(picture)
+    answer = reading.as_dict()
+    if details and reading.digits:
+        images = torch.stack([digit.image for digit in reading.digits])
+        for digit, image, maps in zip(
+            answer["digits"], images, classifier.feature_maps(images), strict=True
+        ):
+            digit["image"] = _base64(image)
+            strongest = maps.amax().clamp(min=1e-6)
+            digit["feature_maps"] = [_base64(one / strongest) for one in maps]
+    return answer
+
+
+def _num_pixels(picture: bytes) -> int:
+    """By what a picture says itself; 0 if it cannot be read, which `Classifier` will say."""
+    try:
+        with Image.open(BytesIO(picture), formats=FORMATS) as image:
+            return image.width * image.height
+    except Exception:
+        return 0
+
+
+def _base64(values: Tensor) -> str:
+    """Values in [0, 1] as bytes."""
+    return base64.b64encode((values * 255).round().byte().numpy().tobytes()).decode()

@@ -1,0 +1,399 @@
+// Draws, asks the server for what is drawn while it is being drawn, and shows the answer.
+
+const SIDE = 280; // of the paper, in its own pixels: what strokes are measured in and the server gets
+const UNSURE = 0.9; // what is read with a smaller probability is marked, as `predict` does
+const MAX_BYTES = 5_000_000; // the server takes no more ...
+const MAX_PIXELS = 25_000_000; // ... nor of these
+const MAX_SIDE = 1600; // the server looks at no more pixels than these along the longest side
+const RETRY_MS = 1000;
+const TIMEOUT_MS = 15_000;
+const HEARTBEAT_MS = 3000;
+
+const element = (id) => document.getElementById(id);
+const paper = element("paper");
+const context = paper.getContext("2d");
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+// --- what is on the paper: strokes, or a picture; never changed but by the pen that is down
+
+const BLANK = { strokes: [], picture: null };
+const NOTHING = { number: "", digits: [] };
+let state = BLANK;
+let past = []; // the states before, for undo
+let pen = null; // the pointer that draws
+let answer = NOTHING;
+let selected = 0; // the digit whose probabilities are shown
+let picked = false; // by hand: it stays selected until the next stroke
+
+const isBlank = () => !state.strokes.length && !state.picture;
+
+function become(next) {
+  state = next;
+  pen = null; // a stroke that is just being drawn ends here
+  // What was asked before is not about this: its answer must not be shown.
+  request?.abort();
+  show(NOTHING);
+  changed();
+}
+
+function undo() {
+  if (past.length) become(past.pop());
+}
+
+function clear() {
+  if (isBlank()) return;
+  past.push(state);
+  become(BLANK);
+}
+
+async function open(file) {
+  if (!file) return;
+  const bitmap = await createImageBitmap(file).catch(() => null); // TIFF: read, but not shown
+  const picture = { blob: file, bitmap, width: bitmap?.width, height: bitmap?.height };
+  if (bitmap && (file.size > MAX_BYTES || bitmap.width * bitmap.height > MAX_PIXELS)) {
+    const scale = Math.min(1, MAX_SIDE / Math.max(bitmap.width, bitmap.height));
+    const small = document.createElement("canvas");
+    picture.width = small.width = Math.max(1, Math.round(bitmap.width * scale));
+    picture.height = small.height = Math.max(1, Math.round(bitmap.height * scale));
+    small.getContext("2d").drawImage(bitmap, 0, 0, small.width, small.height);
+    picture.blob = await new Promise((resolve) => small.toBlob(resolve, "image/jpeg", 0.92));
+  }
+  past.push(state);
+  become({ strokes: [], picture });
+}
+
+// --- the pen
+
+const position = (event) => {
+  const { left, top, width } = paper.getBoundingClientRect();
+  return { x: ((event.clientX - left) * SIDE) / width, y: ((event.clientY - top) * SIDE) / width };
+};
+
+paper.addEventListener("pointerdown", (event) => {
+  if (pen !== null || event.button !== 0) return;
+  event.preventDefault();
+  const at = position(event);
+  if (state.picture) return pick(answer.digits.findIndex(({ box }) => contains(onPaper(box), at)));
+  pen = event.pointerId;
+  paper.setPointerCapture(pen);
+  past.push(state);
+  state = { ...state, strokes: [...state.strokes, { width: element("width").valueAsNumber, points: [at] }] };
+  picked = false;
+  changed();
+});
+
+paper.addEventListener("pointermove", (event) => {
+  if (event.pointerId !== pen) return;
+  const between = event.getCoalescedEvents?.() ?? []; // every place since the last frame
+  state.strokes.at(-1).points.push(...(between.length ? between : [event]).map(position));
+  changed();
+});
+
+for (const end of ["pointerup", "pointercancel"]) {
+  paper.addEventListener(end, (event) => {
+    if (event.pointerId !== pen) return;
+    pen = null;
+    showVerdict();
+  });
+}
+
+// --- asking: one request at a time, always about the newest state
+
+let version = 0; // of what is on the paper
+let answered = 0; // the version whose answer is shown
+let request = null; // the AbortController of the one in flight
+
+function changed() {
+  version += 1;
+  document.body.classList.toggle("used", !isBlank());
+  document.body.classList.toggle("shown", state.picture !== null);
+  element("undo").disabled = !past.length;
+  element("clear").disabled = isBlank();
+  redraw();
+  if (!request) ask();
+}
+
+async function ask() {
+  while (answered !== version) {
+    const asked = version;
+    request = new AbortController();
+    const { signal } = request;
+    try {
+      const read = isBlank() ? NOTHING : await predict(signal);
+      if (signal.aborted) continue;
+      answered = asked;
+      show(read);
+    } catch (error) {
+      if (signal.aborted) continue;
+      if (error instanceof TypeError || error.name === "TimeoutError") setGone(true);
+      await sleep(error.retryMs ?? RETRY_MS);
+    }
+  }
+  request = null;
+  showVerdict();
+}
+
+/** The server's answer; an error of the picture is an answer too, `{ problem }`. */
+async function predict(signal) {
+  const body = state.picture ? state.picture.blob : await drawing();
+  signal = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]);
+  const response = await fetch("predict?details=true", { method: "POST", body, signal });
+  setGone(false);
+  if (response.status === 503) {
+    throw Object.assign(new Error("busy"), { retryMs: 1000 * response.headers.get("Retry-After") });
+  }
+  const content = await response.json();
+  return response.ok ? content : { ...NOTHING, problem: String(content.detail) };
+}
+
+const sheet = Object.assign(document.createElement("canvas"), { width: SIDE, height: SIDE });
+const ink = sheet.getContext("2d", { alpha: false });
+
+/** The strokes as a PNG, black on white whatever the page's colours are. */
+function drawing() {
+  ink.fillStyle = "white";
+  ink.fillRect(0, 0, SIDE, SIDE);
+  drawStrokes(ink, "black");
+  return new Promise((resolve) => sheet.toBlob(resolve));
+}
+
+function setGone(gone) {
+  const text = gone ? "The server does not answer. Waiting for it…" : "";
+  if (element("server").textContent !== text) element("server").textContent = text;
+}
+
+setInterval(async () => {
+  if (request || document.hidden) return;
+  const signal = AbortSignal.timeout(HEARTBEAT_MS);
+  setGone(!(await fetch("healthz", { signal }).catch(() => null)));
+}, HEARTBEAT_MS);
+
+// --- showing what is on the paper
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
+
+function drawStrokes(target, style) {
+  target.strokeStyle = style;
+  target.lineCap = target.lineJoin = "round";
+  for (const { width, points } of state.strokes) {
+    target.lineWidth = width;
+    target.beginPath();
+    target.moveTo(points[0].x, points[0].y);
+    // From middle to middle of the lines between the points, bent towards them: no corners.
+    for (let i = 1; i < points.length; i++) {
+      const [from, to] = [points[i - 1], points[i]];
+      target.quadraticCurveTo(from.x, from.y, (from.x + to.x) / 2, (from.y + to.y) / 2);
+    }
+    target.lineTo(points.at(-1).x, points.at(-1).y);
+    target.stroke();
+  }
+}
+
+/** How a picture lies on the paper: whole, in its middle. */
+function placed({ width, height }) {
+  const scale = SIDE / Math.max(width, height);
+  return { scale, left: (SIDE - width * scale) / 2, top: (SIDE - height * scale) / 2 };
+}
+
+/** A box of the answer, in the paper's pixels. */
+function onPaper(box) {
+  if (!state.picture) return box;
+  const { scale, left, top } = placed(state.picture);
+  return box.map((edge, i) => edge * scale + (i % 2 ? top : left));
+}
+
+const contains = ([left, top, right, bottom], { x, y }) =>
+  left <= x && x < right && top <= y && y < bottom;
+
+let isWaiting = false;
+function redraw() {
+  if (isWaiting) return;
+  isWaiting = true;
+  requestAnimationFrame(() => {
+    isWaiting = false;
+    const scale = paper.width / SIDE;
+    context.setTransform(scale, 0, 0, scale, 0, 0);
+    context.clearRect(0, 0, SIDE, SIDE);
+    if (state.picture?.bitmap) {
+      const { scale, left, top } = placed(state.picture);
+      const { bitmap, width, height } = state.picture;
+      context.drawImage(bitmap, left, top, width * scale, height * scale);
+    }
+    drawStrokes(context, colour("--ink"));
+    if (!state.picture || state.picture.bitmap) answer.digits.forEach(drawBox);
+  });
+}
+
+function drawBox({ digit, confidence, box }, index) {
+  const [left, top, right, bottom] = onPaper(box);
+  const pixel = SIDE / paper.clientWidth; // of the screen
+  const gap = 6 * pixel;
+  context.globalAlpha = index === selected ? 1 : 0.6;
+  context.strokeStyle = context.fillStyle = colour(
+    confidence < UNSURE ? "--unsure" : index === selected ? "--accent" : "--quiet",
+  );
+  context.lineWidth = (index === selected ? 2 : 1.25) * pixel;
+  context.setLineDash(confidence < UNSURE ? [6 * pixel, 4 * pixel] : []);
+  context.beginPath();
+  context.roundRect(left - gap, top - gap, right - left + 2 * gap, bottom - top + 2 * gap, gap);
+  context.stroke();
+  context.setLineDash([]);
+  context.globalAlpha = 1;
+  context.font = `600 ${14 * pixel}px system-ui, sans-serif`;
+  const above = top - gap - 5 * pixel;
+  context.fillText(digit, left - gap + 2 * pixel, above > 12 * pixel ? above : bottom + gap + 16 * pixel);
+}
+
+new ResizeObserver(() => {
+  paper.width = paper.height = Math.round(paper.clientWidth * devicePixelRatio);
+  redraw();
+}).observe(paper);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+
+// --- showing the answer
+
+function show(next) {
+  answer = next;
+  const last = state.strokes.at(-1)?.points.at(-1);
+  if (!picked && last) selected = answer.digits.findIndex(({ box }) => contains(box, last));
+  if (!answer.digits[selected]) selected = answer.digits.length - 1;
+  showAnswer();
+}
+
+function pick(index) {
+  if (index < 0) return;
+  selected = index;
+  picked = true;
+  showAnswer();
+}
+
+function showAnswer() {
+  showNumber();
+  showVerdict();
+  showChances();
+  showInside();
+  redraw();
+}
+
+function showNumber() {
+  const number = element("number");
+  const characters = [...answer.number];
+  if (number.textContent !== answer.number) {
+    number.style.setProperty("--length", Math.max(1, characters.length));
+    number.replaceChildren(
+      ...characters.map((character) => {
+        const part = document.createElement(character === " " ? "span" : "button");
+        part.textContent = character;
+        return part;
+      }),
+    );
+    for (const [index, button] of number.querySelectorAll("button").entries()) {
+      button.addEventListener("click", () => pick(index));
+    }
+  }
+  for (const [index, button] of number.querySelectorAll("button").entries()) {
+    button.ariaPressed = index === selected;
+    button.classList.toggle("unsure", answer.digits[index].confidence < UNSURE);
+  }
+}
+
+const percent = (share) => (share < 0.99 ? Math.round(100 * share) : Math.floor(1000 * share) / 10);
+
+/** How sure the number is; `spoken` once nothing moves any more. */
+function showVerdict() {
+  const isSettled = pen === null && !request && !isBlank();
+  const confidence = answer.digits.reduce((product, digit) => product * digit.confidence, 1);
+  const isUnsure = confidence < UNSURE;
+  let text = `${percent(confidence)} % ${isUnsure ? "– not sure" : "sure"}`;
+  if (!answer.number) text = answer.problem ?? (isSettled ? "no digit found" : "");
+  if (isBlank()) text = "The answer appears here while you draw";
+  element("verdict").textContent = text;
+  element("verdict").classList.toggle("unsure", isUnsure || Boolean(answer.problem));
+  if (isSettled) element("spoken").textContent = `${answer.number} ${text}`;
+  if (isBlank()) element("spoken").textContent = "";
+}
+
+const bars = [...Array(10).keys()].map((digit) => {
+  const bar = document.createElement("li");
+  for (const tag of ["span", "i", "b"]) bar.append(document.createElement(tag));
+  bar.lastChild.textContent = digit;
+  element("bars").append(bar);
+  return bar;
+});
+
+function showChances() {
+  const digit = answer.digits[selected];
+  bars.forEach((bar, index) => {
+    const share = digit?.probabilities[index] ?? 0;
+    bar.style.setProperty("--share", share);
+    bar.firstChild.textContent = share < 0.005 ? "" : percent(share);
+    bar.classList.toggle("most", index === digit?.digit);
+    bar.classList.toggle("unsure", digit?.confidence < UNSURE);
+  });
+}
+
+// --- inside the network
+
+const MAP_SIDE = 24;
+const WHITE = [[20, 18, 30], [255, 255, 255]]; // ink 1, paper 0
+const GLOW = [[20, 18, 30], [86, 40, 120], [205, 72, 92], [250, 164, 82], [253, 246, 205]];
+
+function showInside() {
+  const digit = answer.digits[selected];
+  const maps = element("maps");
+  const values = digit?.feature_maps ?? Array(maps.childElementCount || 10).fill("");
+  while (maps.childElementCount < values.length) {
+    const size = { width: MAP_SIDE, height: MAP_SIDE };
+    maps.append(Object.assign(document.createElement("canvas"), size));
+    maps.style.setProperty("--columns", Math.ceil(Math.sqrt(2 * values.length)));
+  }
+  paint(element("seen"), bytes(digit?.image ?? ""), WHITE);
+  values.forEach((map, index) => paint(maps.children[index], bytes(map), GLOW));
+}
+
+const bytes = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+
+/** Values from 0 to 255, row by row, in colours between those given. */
+function paint(canvas, values, colours) {
+  const target = canvas.getContext("2d");
+  const image = target.createImageData(canvas.width, canvas.height);
+  for (let i = 0; i < canvas.width * canvas.height; i++) {
+    const place = ((values[i] ?? 0) / 255) * (colours.length - 1);
+    const [low, high] = [colours[Math.floor(place)], colours[Math.ceil(place)]];
+    const mixed = low.map((part, c) => part + (high[c] - part) * (place % 1));
+    image.data.set([...mixed, 255], 4 * i);
+  }
+  target.putImageData(image, 0, 0);
+}
+
+// --- buttons, keys, and pictures that are dropped or pasted
+
+element("undo").addEventListener("click", undo);
+element("clear").addEventListener("click", clear);
+element("open").addEventListener("click", () => element("file").click());
+element("file").addEventListener("change", ({ target }) => {
+  open(target.files[0]);
+  target.value = ""; // so that the same file can be chosen again
+});
+
+addEventListener("keydown", (event) => {
+  const isUndo = event.key === "z" && (event.ctrlKey || event.metaKey) && !event.shiftKey;
+  if (isUndo) undo();
+  else if (event.key === "Delete") clear();
+  else return;
+  event.preventDefault();
+});
+
+addEventListener("paste", (event) => open(event.clipboardData.files[0]));
+addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("dropping");
+});
+addEventListener("dragleave", () => document.body.classList.remove("dropping"));
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dropping");
+  open(event.dataTransfer.files[0]);
+});
+
+showAnswer();

@@ -1,0 +1,71 @@
+"""The web server around the app."""
+
+import contextlib
+import ipaddress
+import signal
+import socket
+import warnings
+from functools import partial
+from typing import TYPE_CHECKING
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from mnist_lit.serve.protocol import REQUEST_TIMEOUT_S, Protocol
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self';"
+    " img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'none'; require-trusted-types-for 'script'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",  # so that a newer version's page and script fit together
+}
+
+
+def run(listener: socket.socket, ckpt_path: str | None, workers: int) -> None:
+    """Serve until Ctrl-C or SIGTERM; requests that have been accepted are answered first.
+
+    Raises:
+        UserError: the checkpoint cannot be read.
+    """
+    from mnist_lit.classifier import Classifier
+
+    Classifier.load(ckpt_path)  # what is wrong with it is said here, once, and not by each worker
+    host, port = listener.getsockname()[:2]
+    is_local = ipaddress.ip_address(host).is_loopback
+    config = uvicorn.Config(
+        partial(_create_app, ckpt_path, is_local),
+        factory=True,
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        headers=list(HEADERS.items()),
+        workers=workers,
+        timeout_worker_healthcheck=60,  # a worker that loads torch is slow to answer
+        timeout_graceful_shutdown=2 * REQUEST_TIMEOUT_S,
+    )
+    print(f"http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops it)", flush=True)
+    if workers == 1:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, once all is answered
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run([listener])
+    else:
+        Multiprocess(config, [listener]).run()
+
+
+def _create_app(ckpt_path: str | None, is_local: bool) -> "FastAPI":
+    """The app of a worker, who has to answer its supervisor before it has loaded torch."""
+    from mnist_lit.serve.app import create_app
+
+    # Pillow's, on odd metadata and on sizes that `find_digits` has its own limit for.
+    warnings.filterwarnings("ignore", module="PIL")
+    return create_app(ckpt_path, is_local)

@@ -1,0 +1,243 @@
+"""The page in a real browser: what somebody who draws sees."""
+
+import base64
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import stress
+from PIL import Image
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from server import Server, running
+
+from mnist_lit.serve.app import MAX_BYTES
+
+Stroke = Sequence[tuple[int, int]]
+# As people write them, on a sheet of 100x140.
+STROKES: dict[str, list[Stroke]] = {
+    "0": [[(50, 5), (20, 25), (10, 70), (25, 120), (55, 132), (85, 105), (90, 55), (50, 5)]],
+    "1": [[(55, 5), (48, 132)]],
+    "2": [[(15, 40), (30, 12), (65, 8), (82, 38), (62, 80), (15, 128), (90, 126)]],
+    "3": [[(18, 18), (50, 5), (80, 25), (42, 64), (78, 76), (86, 108), (55, 132), (12, 118)]],
+    "4": [[(50, 5), (10, 80), (92, 78)], [(66, 42), (60, 134)]],
+    "5": [[(28, 8), (22, 60), (58, 54), (84, 78), (76, 116), (12, 118)], [(28, 8), (84, 6)]],
+    "6": [[(70, 5), (32, 48), (16, 98), (38, 130), (70, 122), (76, 92), (50, 76), (20, 100)]],
+    "7": [[(12, 12), (86, 10), (44, 134)]],
+    "8": [[(76, 20), (46, 6), (22, 28), (76, 98), (52, 132), (22, 106), (74, 36), (76, 20)]],
+    "9": [[(78, 28), (46, 8), (20, 38), (46, 64), (76, 40), (78, 28), (72, 82), (58, 134)]],
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=path,
+            args=["--disable-gpu", "--disable-quic", "--disable-background-networking"],
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    """The page, at whose end nothing was complained about in the console."""
+    complaints: list[str] = []
+    with browser.new_page(viewport={"width": 1280, "height": 900}) as opened:
+        opened.on("console", lambda message: complaints.append(message.text))
+        opened.on("pageerror", lambda error: complaints.append(str(error)))
+        opened.goto(server.url)
+        yield opened
+    assert complaints == []
+
+
+def press_along(page: Page, stroke: Stroke, left: float = 90, top: float = 60) -> None:
+    """Draw a stroke with the mouse, whose button stays pressed.
+
+    Args:
+        page: the one to draw on.
+        stroke: points.
+        left: what is added to each x, in 280ths of the paper's side.
+        top: what is added to each y.
+    """
+    paper = page.locator("#paper").bounding_box()
+    assert paper is not None
+    scale = paper["width"] / 280
+    for number, (x, y) in enumerate(stroke):
+        to = paper["x"] + (left + x) * scale, paper["y"] + (top + y) * scale
+        page.mouse.move(*to, steps=1 if number == 0 else 3)
+        if number == 0:
+            page.mouse.down()
+
+
+def draw(page: Page, digit: str, left: float = 90, top: float = 60) -> None:
+    for stroke in STROKES[digit]:
+        press_along(page, stroke, left, top)
+        page.mouse.up()
+
+
+def expect_number(page: Page, number: str) -> None:
+    expect(page.locator("#number")).to_have_text(number)
+
+
+@pytest.mark.parametrize("digit", STROKES)
+def test_digit_is_read_before_the_button_is_released(page: Page, digit: str) -> None:
+    *before, last = STROKES[digit]
+    for stroke in before:
+        press_along(page, stroke)
+        page.mouse.up()
+    press_along(page, last)
+
+    expect_number(page, digit)
+    expect(page.locator("#bars .most")).to_contain_text(digit)
+    page.mouse.up()
+    expect(page.locator("#spoken")).to_contain_text(f"{digit} ")
+
+
+def test_undo_takes_back_a_stroke_and_clear_everything(page: Page) -> None:
+    draw(page, "1", left=20)
+    draw(page, "7", left=150)
+    expect_number(page, "17")
+    page.get_by_role("button", name="Undo").click()
+    expect_number(page, "1")
+    page.get_by_role("button", name="Clear").click()
+    expect_number(page, "")
+    expect(page.get_by_role("button", name="Clear")).to_be_disabled()
+    page.keyboard.press("Control+z")
+    expect_number(page, "1")
+    page.keyboard.press("Delete")
+    expect_number(page, "")
+
+
+def test_each_digit_can_be_looked_at(page: Page) -> None:
+    draw(page, "4", left=20)
+    draw(page, "2", left=150)
+    expect_number(page, "42")
+    seen = "document.getElementById('seen').toDataURL()"
+    maps = "[...document.querySelectorAll('#maps canvas')].map((map) => map.toDataURL())"
+    two = page.evaluate(seen), page.evaluate(maps)
+    assert len(set(two[1])) >= 10
+    expect(page.locator("#bars .most")).to_contain_text("2")
+
+    page.get_by_role("button", name="4").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#bars .most")).to_contain_text("4")
+    expect(page.get_by_role("button", name="4")).to_have_attribute("aria-pressed", "true")
+    assert page.evaluate(seen) != two[0]
+
+
+def test_scribble_is_no_digit(page: Page) -> None:
+    press_along(page, [(0, 0), (1, 1)])
+    page.mouse.up()
+    expect(page.locator("#verdict")).to_have_text("no digit found")
+
+
+def test_colours_of_the_page_change_nothing(page: Page) -> None:
+    page.emulate_media(color_scheme="dark")
+    draw(page, "3")
+    expect_number(page, "3")
+
+
+def test_finger_draws_and_the_page_stays(browser: Browser, server: Server) -> None:
+    with browser.new_page(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
+    ) as page:
+        page.goto(server.url)
+        paper = page.locator("#paper").bounding_box()
+        assert paper is not None
+        touch = page.context.new_cdp_session(page)
+        for number, (x, y) in enumerate([(140, 240), (140, 180), (140, 120), (140, 60)]):
+            points = [{"x": paper["x"] + x, "y": paper["y"] + y}]
+            event = "touchMove" if number else "touchStart"
+            touch.send("Input.dispatchTouchEvent", {"type": event, "touchPoints": points})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+        expect_number(page, "1")
+        assert page.evaluate("[scrollY, document.documentElement.scrollWidth]") == [0, 390]
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> tuple[Path, str]:
+    """A file, and the number in it."""
+    picture = next(stress.make("photographed", "val", 1))
+    path = tmp_path_factory.mktemp("photo") / "photo.jpg"
+    path.write_bytes(picture.file)
+    return path, picture.number
+
+
+def test_chosen_picture_is_read(page: Page, photo: tuple[Path, str]) -> None:
+    draw(page, "4")
+    expect_number(page, "4")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Picture").click()
+    chooser.value.set_files(photo[0])
+    expect_number(page, photo[1])
+    page.get_by_role("button", name="Undo").click()
+    expect_number(page, "4")
+
+
+@pytest.mark.parametrize("event", ["drop", "paste"])
+def test_dropped_or_pasted_picture_is_read(page: Page, photo: tuple[Path, str], event: str) -> None:
+    page.evaluate(
+        """([event, content]) => {
+            const data = new DataTransfer();
+            const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
+            data.items.add(new File([bytes], "photo.jpg", { type: "image/jpeg" }));
+            const options = { bubbles: true, dataTransfer: data, clipboardData: data };
+            const type = event === "drop" ? DragEvent : ClipboardEvent;
+            document.body.dispatchEvent(new type(event, options));
+        }""",
+        [event, base64.b64encode(photo[0].read_bytes()).decode()],
+    )
+    expect_number(page, photo[1])
+
+
+def test_picture_larger_than_the_server_takes_is_read_too(
+    page: Page, photo: tuple[Path, str], tmp_path: Path
+) -> None:
+    large = tmp_path / "large.bmp"
+    with Image.open(photo[0]) as image:
+        scale = 2500 / max(image.size)
+        image.resize((round(image.width * scale), round(image.height * scale))).save(large)
+    assert large.stat().st_size > MAX_BYTES
+    page.locator("#file").set_input_files(large)
+    expect_number(page, photo[1])
+
+
+# --- the server, late or gone ---------------------------------------------------------------------
+
+
+def test_late_answer_does_not_come_back(page: Page) -> None:
+    late: list[Route] = []
+    page.route("**/predict*", lambda route: late.append(route), times=1)
+    draw(page, "8")
+    page.wait_for_timeout(300)
+    assert len(late) == 1
+    page.get_by_role("button", name="Clear").click()
+    draw(page, "1")
+    expect_number(page, "1")
+    late[0].continue_()
+    page.wait_for_timeout(300)
+    expect_number(page, "1")
+
+
+def test_page_says_that_the_server_is_gone_and_goes_on_when_it_is_back(browser: Browser) -> None:
+    with browser.new_page() as page:
+        with running() as first:
+            page.goto(first.url)
+            draw(page, "2")
+            expect_number(page, "2")
+        expect(page.get_by_role("status")).to_contain_text("does not answer")
+        page.get_by_role("button", name="Clear").click()
+        draw(page, "7")
+        with running(f"--port={first.port}"):
+            expect(page.locator("#number")).to_have_text("7", timeout=20_000)
+            expect(page.get_by_role("status")).to_have_text("")

@@ -1,0 +1,269 @@
+"""The server: what it answers, what it refuses, and how it starts and stops."""
+
+import base64
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import schemathesis
+import stress
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from server import Server, running
+
+from mnist_lit import Classifier
+from mnist_lit.__main__ import main
+from mnist_lit.serve.app import MAX_BYTES, MAX_REQUESTS, PAGE
+from mnist_lit.serve.protocol import REQUEST_TIMEOUT_S
+
+FORMATS = ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"]
+
+
+@pytest.fixture(scope="module")
+def picture(data_dir: Path) -> bytes:
+    """A number drawn on a canvas."""
+    return next(stress.make("numbers drawn", "val", 1)).file
+
+
+def as_format(picture: bytes, name: str) -> bytes:
+    file = BytesIO()
+    Image.open(BytesIO(picture)).resize((100, 100)).save(file, name)
+    return file.getvalue()
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+def test_answers_are_those_of_predict(
+    server: Server, picture: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "picture").write_bytes(picture)
+    assert main(["predict", str(tmp_path / "picture"), "--format=json"]) == 0
+    expected = json.loads(capsys.readouterr().out)
+    status, answer = server.predict(picture)
+
+    assert status == 200
+    assert set(answer) == {"number", "digits"}
+    assert answer["number"] == expected["number"]
+    for digit, other in zip(answer["digits"], expected["digits"], strict=True):
+        assert set(digit) == set(other)
+        assert (digit["digit"], digit["box"]) == (other["digit"], other["box"])
+        assert digit["confidence"] == pytest.approx(other["confidence"], abs=1e-5)
+        assert digit["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
+
+
+def test_no_digit_is_an_answer_too(server: Server) -> None:
+    file = BytesIO()
+    Image.new("L", (280, 280), 255).save(file, "PNG")
+    assert server.predict(file.getvalue()) == (200, {"number": "", "digits": []})
+
+
+def test_details_are_what_the_network_sees(server: Server, picture: bytes) -> None:
+    expected = Classifier.load().read(picture)
+    _, answer = server.predict(picture, "?details=true")
+
+    for digit, other in zip(answer["digits"], expected.digits, strict=True):
+        image = np.frombuffer(base64.b64decode(digit["image"]), np.uint8).reshape(28, 28)
+        maps = [np.frombuffer(base64.b64decode(m), np.uint8) for m in digit["feature_maps"]]
+        np.testing.assert_allclose(image / 255, other.image[0], atol=0.003)
+        assert np.shape(maps)[1:] == (24 * 24,)
+        assert np.max(maps) == 255
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def bomb(side: int) -> bytes:
+    """A PNG of a few kB, nothing but white."""
+    file = BytesIO()
+    Image.new("1", (side, side), 1).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda picture: b"", "is no picture"),
+        (lambda picture: b"hello", "is no picture"),
+        (lambda picture: picture[: len(picture) // 2], "damaged or cut off"),
+        (lambda picture: bomb(5001), "more than 25 million pixels"),
+        (lambda picture: bomb(20_000), "million pixels"),
+    ],
+    ids=["empty", "text", "cut off", "large", "bomb"],
+)
+def test_what_is_no_picture_is_said(
+    server: Server, picture: bytes, make: Callable[[bytes], bytes], said: str
+) -> None:
+    status, answer = server.predict(make(picture))
+
+    assert status == 400
+    assert said in answer["detail"]
+
+
+def test_large_body_is_refused_before_it_is_sent(server: Server) -> None:
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {MAX_BYTES + 1}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
+
+
+def test_large_body_of_unknown_length_is_refused(server: Server) -> None:
+    chunks = iter([bytes(1_000_000)] * 30)
+    status, answer = server.predict(chunks)
+
+    assert status == 413
+    assert "5 MB" in answer["detail"]
+
+
+def test_slow_senders_are_limited_in_number_and_time(server: Server, picture: bytes) -> None:
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
+    body = b"Content-Length: 100\r\n\r\nthe first of 100 bytes"
+    start = time.monotonic()
+    slow = [
+        socket.create_connection(("127.0.0.1", server.port), timeout=30)
+        for _ in range(MAX_REQUESTS + 1)
+    ]
+    for connection in slow[1:]:
+        connection.sendall(head + body)
+    slow[0].sendall(head)
+    while (refused := server.request("POST", "/predict", picture))[0] == 200:
+        assert time.monotonic() - start < REQUEST_TIMEOUT_S / 2
+    assert (refused[0], refused[1]["Retry-After"]) == (503, "1")
+    assert server.request("GET", "/healthz")[0] == 200
+
+    assert slow[0].recv(1000) == b""
+    for connection in slow[1:]:
+        assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
+    assert REQUEST_TIMEOUT_S - 1 < time.monotonic() - start < REQUEST_TIMEOUT_S + 5
+    assert server.predict(picture)[0] == 200
+    for connection in slow:
+        connection.close()
+
+
+def test_foreign_names_of_this_machine_are_refused(server: Server) -> None:
+    for name, expected in (("evil.example", 400), ("localhost:1", 200), ("[::1]:80", 200)):
+        assert server.request("GET", "/", headers={"Host": name})[0] == expected
+
+
+def test_foreign_pages_are_not_let_in(server: Server) -> None:
+    headers = server.request("GET", "/", headers={"Origin": "https://evil.example"})[1]
+
+    assert "Access-Control-Allow-Origin" not in headers
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_page_is_small_and_asks_for_nothing_elsewhere(server: Server) -> None:
+    files = {file.name: file.read_bytes() for file in PAGE.iterdir()}
+    assert sum(map(len, files.values())) < 30_000
+    assert server.request("GET", "/")[2] == files["index.html"]
+    for name, content in files.items():
+        assert server.request("GET", f"/page/{name}")[2] == content
+        assert b"//" not in content.replace(b"http://www.w3.org/2000/svg", b"").replace(b"// ", b"")
+
+
+@settings(max_examples=60, deadline=None)
+@given(body=st.binary(max_size=2000))
+def test_any_bytes_get_an_answer(server: Server, body: bytes) -> None:
+    assert server.predict(body)[0] in (200, 400)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_any_damage_gets_an_answer(server: Server, picture: bytes, data: st.DataObject) -> None:
+    whole = as_format(picture, data.draw(st.sampled_from(FORMATS)))
+    # Most of what steers a decoder stands at the beginning.
+    where = st.integers(0, min(200, len(whole) - 1)) | st.integers(0, len(whole) - 1)
+    body = bytearray(whole)
+    for place in data.draw(st.lists(where, max_size=5)):
+        body[place] = data.draw(st.integers(0, 255))
+    body = body[: data.draw(st.none() | where)]
+    assert server.predict(bytes(body), "?details=true")[0] in (200, 400)
+
+
+def test_server_is_as_it_describes_itself(server: Server) -> None:
+    described = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    assert set(described) == {"/healthz", "/predict"}
+    for operation in (described["/healthz"]["GET"], described["/predict"]["POST"]):
+
+        @settings(max_examples=50, deadline=None)
+        @given(case=operation.as_strategy())
+        def validate(case: Any) -> None:
+            case.call_and_validate()
+
+        validate()
+
+
+# --- starting and stopping ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
+def test_signal_stops_it_once_everything_is_answered(
+    number: int, workers: int, picture: bytes
+) -> None:
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(picture)}\r\n\r\n"
+    with running(f"--workers={workers}") as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(head.encode() + picture[:100])
+            assert server.predict(picture)[0] == 200
+            server.process.send_signal(number)
+            time.sleep(0.5)
+            connection.sendall(picture[100:])
+            assert connection.recv(10_000).startswith(b"HTTP/1.1 200 ")
+        _, errors = server.process.communicate(timeout=30)
+
+    assert (server.process.returncode, errors) == (0, "")
+    with pytest.raises(ConnectionRefusedError):
+        server.predict(picture)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--port=65536"], "ports go from 0 to 65535"),
+        (["--port=0", "--host=no.such.host.invalid"], "cannot listen on no.such.host.invalid"),
+        (["--port=0", "--workers=0"], "at least one"),
+        (["--port=0", "--ckpt_path=missing.ckpt"], "missing.ckpt cannot be read"),
+    ],
+)
+def test_what_the_user_can_mend_is_said_in_one_line(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", *options]) == 2
+    error = capsys.readouterr().err
+
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_port_in_use_is_said(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", f"--port={server.port}"]) == 2
+    assert f"port {server.port}: Address already in use\n" in capsys.readouterr().err
+
+
+def test_missing_extra_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    assert main(["serve", "--port=0"]) == 2
+    assert capsys.readouterr().err.endswith("pip install 'mnist-lit[serve]'\n")
+
+
+def test_serve_loads_neither_lightning_nor_matplotlib() -> None:
+    code = "import sys, mnist_lit.serve.app, mnist_lit.serve.server;"
+    code += "print({name.split('.')[0] for name in sys.modules} & {'pytorch_lightning',"
+    code += " 'torchvision', 'matplotlib', 'torchmetrics', 'scipy'})"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert finished.stdout.splitlines()[-1] == "set()", finished.stderr
