@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from mnist_lit import __version__
 from mnist_lit.errors import UserError
+from mnist_lit.memory import keep_freed_memory
 
 
 class Command(NamedTuple):
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if command not in COMMANDS:
             raise UserError(_unknown(command))
+        keep_freed_memory()
         exit_code: int = import_module(COMMANDS[command].module).main([command, *rest])
     except UserError as error:
         print(f"mnist-lit: error: {error}", file=sys.stderr)

@@ -20,7 +20,7 @@ from mnist_lit.pictures import Box, FoundDigit, Picture, find_digits
 PACKAGED = Path(__file__).parent / "weights" / "mnist.pt"
 BATCH_SIZE = 500  # images at a time; more are no faster
 SURE_OF_A_CUT = 0.95  # how probable both halves of a cut must be ...
-UNSURE_OF_THE_WHOLE = 0.8  # ... while the whole is less probable than this
+UNSURE_OF_THE_WHOLE = 0.9  # ... while the whole is less probable than this
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,9 @@ class Classifier:
             raise ValueError(f"images are (B, 1, 28, 28), not {tuple(images.shape)}")
         if not images.is_floating_point():
             images = images.float() / 255
-        with torch.inference_mode():
+        with torch.no_grad():
             logits = [self.network(batch) for batch in torch.split(images.float(), BATCH_SIZE)]
-            # A clone, for an inference tensor cannot be used in training.
-            return (torch.cat(logits) / self.temperature).softmax(dim=1).clone()
+            return (torch.cat(logits) / self.temperature).softmax(dim=1)
 
     def feature_maps(self, images: Tensor) -> Tensor:
         """How strongly each filter of the first convolution answers, everywhere in an image.

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from mnist_lit.errors import UserError
 
@@ -126,7 +126,8 @@ _TOO_LARGE = f"is refused: more than {MAX_PIXELS / 1e6:.0f} million pixels"
 
 def _pixels(image: Image.Image, longest: int) -> tuple[Array, float]:
     """As `_decode`; `longest` is the picture's longest side, before any reduction."""
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     pixels: Array = _colours(image)
     height, width = pixels.shape[:2]
     scale = min(1.0, WORK_PX / max(height, width))
@@ -150,9 +151,11 @@ def _colours(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode == "L" and not image.has_transparency_data:
         return np.asarray(image)
     if image.has_transparency_data:
-        rgb = _on_paper(np.asarray(image.convert("RGBA")))
+        rgba = image.convert("RGBA")
+        rgba.thumbnail((WORK_PX, WORK_PX), Image.Resampling.BOX)  # what follows takes much memory
+        rgb = _on_paper(np.asarray(rgba))
     else:
-        rgb = np.asarray(image.convert("RGB"))
+        rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     red, green, blue = (rgb[..., colour] for colour in range(3))
     is_grey = np.array_equal(red, green) and np.array_equal(green, blue)
     return np.ascontiguousarray(green) if is_grey else rgb
@@ -357,7 +360,7 @@ def _may_be_ruled(ink: Components, axis: int) -> bool:
     """Whether there is ink as long as rules are: along axis 0, level; 1, upright."""
     lengths = (ink.boxes[:, 2 + axis] - ink.boxes[:, axis])[ink.areas > 0]
     side = ink.labels.shape[1 - axis]
-    return bool((lengths > 0.8 * side).any() or (lengths > 0.5 * side).sum() > 1)
+    return bool((lengths > 0.8 * side).any() or (lengths > 0.5 * side).sum() > 2)
 
 
 def _without_rules(mask: Mask) -> Mask:
@@ -581,7 +584,7 @@ def _grow(box: Box, factor: float) -> Box:
 # --- one digit, as MNIST has it -------------------------------------------------------------------
 
 THINNEST, THICKEST = 0.09, 0.22  # strokes, as a share of the longest side
-CUT_FROM = 1.2  # width over height; what is wider may be two digits
+CUT_FROM = 1.0  # width over height; what is wider may be two digits
 MAX_SIZE = 320  # pixels along the longest side; a larger digit has no more to tell
 
 
@@ -601,7 +604,7 @@ def _prepare(ink: Array, size: int) -> Array | None:
     solid = ink > 0.5
     if not solid.any():
         return None
-    depth = cv2.distanceTransform(np.pad(solid, 1).astype(np.uint8), cv2.DIST_L2, 5)
+    depth = cv2.distanceTransform(_pad(solid.view(np.uint8), 1), cv2.DIST_L2, 5)
     longest = max(np.ptp(axis) + 1 for axis in np.nonzero(solid))
     if 2 * depth.max() > 0.7 * longest:
         return None
@@ -682,7 +685,7 @@ def _with_usual_strokes(ink: Array, depth: Array, longest: float) -> Array:
     if thickness < THINNEST * longest:
         add = (THINNEST * longest - thickness) / (1 - THINNEST) / 2
         margin = int(add) + 2
-        padded = np.pad(ink, margin)
+        padded = _pad(ink, margin)
         outside = cv2.distanceTransform((padded <= 0.5).astype(np.uint8), cv2.DIST_L2, 5)
         return np.asarray(np.clip(add + 1 - outside, 0, 1))
     if thickness > THICKEST * longest:
@@ -690,6 +693,13 @@ def _with_usual_strokes(ink: Array, depth: Array, longest: float) -> Array:
         remove = min(remove, float(depth.max()) / 2)
         return np.asarray(np.clip(depth - remove, 0, 1))
     return ink
+
+
+def _pad(ink: Array, margin: int) -> Array:
+    """Paper around ink, several times as fast as NumPy's pad."""
+    return np.asarray(
+        cv2.copyMakeBorder(ink, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=0)
+    )
 
 
 def _fit(ink: Array) -> Array:
@@ -711,5 +721,5 @@ def _centre(ink: Array) -> Array:
     right = float(ink.sum(axis=0) @ np.arange(width)) / total
     pad = FRAME  # enough for any shift
     top, left = (round(pad + place - FRAME / 2) for place in (down, right))
-    padded = np.pad(ink, pad)
+    padded = _pad(ink, pad)
     return padded[None, top : top + FRAME, left : left + FRAME].astype(np.float32)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from mnist_lit import __version__
 from mnist_lit.classifier import Classifier
+from mnist_lit.memory import keep_freed_memory
 from mnist_lit.pictures import FORMATS, PictureError
 from mnist_lit.serve.protocol import REQUEST_TIMEOUT_S
 
@@ -77,6 +80,7 @@ def create_app(ckpt_path: str | None = None, is_local: bool = True) -> FastAPI:
         is_local: answer only to this machine's own names, whatever others a foreign web page
             makes the browser believe in (DNS rebinding).
     """
+    keep_freed_memory()  # not said yet in a process that is one of several workers
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     classifier = Classifier.load(ckpt_path)
@@ -153,12 +157,13 @@ def _read(classifier: Classifier, picture: bytes, details: bool) -> dict[str, An
     answer = reading.as_dict()
     if details and reading.digits:
         images = torch.stack([digit.image for digit in reading.digits])
-        for digit, image, maps in zip(
-            answer["digits"], images, classifier.feature_maps(images), strict=True
+        maps = classifier.feature_maps(images)
+        maps /= maps.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
+        for digit, image, answers in zip(
+            answer["digits"], _as_bytes(images), _as_bytes(maps), strict=True
         ):
             digit["image"] = _base64(image)
-            strongest = maps.amax().clamp(min=1e-6)
-            digit["feature_maps"] = [_base64(one / strongest) for one in maps]
+            digit["feature_maps"] = [_base64(one) for one in answers]
     return answer
 
 
@@ -171,6 +176,10 @@ def _num_pixels(picture: bytes) -> int:
         return 0
 
 
-def _base64(values: Tensor) -> str:
-    """Values in [0, 1] as bytes."""
-    return base64.b64encode((values * 255).round().byte().numpy().tobytes()).decode()
+def _as_bytes(values: Tensor) -> NDArray[np.uint8]:
+    """Values in [0, 1] to 0 to 255."""
+    return (values * 255).round().byte().numpy()
+
+
+def _base64(values: NDArray[np.uint8]) -> str:
+    return base64.b64encode(values.tobytes()).decode()

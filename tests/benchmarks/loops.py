@@ -22,6 +22,7 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 from mnist_lit.data.sources import default_data_dir, load
+from mnist_lit.memory import keep_freed_memory
 from mnist_lit.models import build
 
 NUM_TRAIN = 55_000  # as many as `fit` trains on
@@ -31,6 +32,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 def bare(batch_size: int) -> tuple[nn.Module, bool, Callable[[], Batches]]:
+    keep_freed_memory()
     network = build("cnn", dropout=0.25).to(memory_format=torch.channels_last)
     network.mean.fill_(MEAN)
     network.std.fill_(STD)
