@@ -23,7 +23,7 @@ from mnist_lit.training.runs import Run
 
 CARD = PACKAGED.with_name("README.md")
 KEPT = ("mnist_lit", "hyper_parameters", "state_dict", "temperature")
-NUM_PICTURES = 1000  # of each kind
+NUM_PICTURES = 500  # of each kind
 
 
 def measure(classifier: Classifier) -> dict[str, float]:
