@@ -19,8 +19,8 @@ from mnist_lit.pictures import Box, FoundDigit, Picture, find_digits
 
 PACKAGED = Path(__file__).parent / "weights" / "mnist.pt"
 BATCH_SIZE = 500  # images at a time; more are no faster
-SURE_OF_A_CUT = 0.95  # how probable both halves of a cut must be ...
-UNSURE_OF_THE_WHOLE = 0.9  # ... while the whole is less probable than this
+SURE_OF_A_CUT = 0.98  # how probable both halves of a cut must be ...
+UNSURE_OF_THE_WHOLE = 0.8  # ... while the whole is less probable than this
 
 
 @dataclass(frozen=True)

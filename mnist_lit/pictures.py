@@ -1,7 +1,7 @@
 """From any picture to the digits in it, each prepared exactly as the images of MNIST were."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -64,8 +64,8 @@ def find_digits(picture: Picture) -> list[FoundDigit]:
     pixels = _denoise(pixels)
     best: list[FoundDigit] = []
     most = -1.0
-    for window in WINDOWS:
-        strength, noise = _strength(pixels, window)
+    for paper in _papers(pixels):
+        strength, noise = _strength(pixels, paper)
         components = _ink(strength, noise)
         found = []
         explained = 0
@@ -187,6 +187,7 @@ def _on_paper(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
 # --- ink ------------------------------------------------------------------------------------------
 
 COARSE = 40  # longest side of the map of the paper's colour
+FLAT = 0.015  # colours that differ by less, of the range from black to white, are the same paper
 # Over so much of a picture, as a share of the longest side, most is paper. If much is ink by this,
 # but most of that no digit (a sheet on a table), the next is tried.
 WINDOWS = (0.75, 0.3)
@@ -194,17 +195,16 @@ LITTLE_INK = 0.1  # of the picture; less is writing and what writing comes with
 LEAST_CONTRAST = 0.08  # of the range from black to white; fainter is no ink
 
 
-def _strength(pixels: Array, window: float) -> tuple[Array, float]:
+def _strength(pixels: Array, paper: Array) -> tuple[Array, float]:
     """How far each pixel's colour is from the paper's around it.
 
     Args:
         pixels: ``(H, W)`` or ``(H, W, 3)`` in [0, 1].
-        window: one of `WINDOWS`.
+        paper: one of `_papers`.
 
     Returns:
         ``(H, W)`` from 0 on, and the noise in it (a standard deviation), which is no ink.
     """
-    paper = _paper(pixels, window)
     strength = _distance(pixels, paper)
     noise = _noise(strength)
     # Again, nearer to each place: the mean of everything that cannot be ink.
@@ -236,21 +236,33 @@ def _denoise(pixels: Array) -> Array:
     return pixels if blur_px < 0.5 else cv2.GaussianBlur(pixels, (0, 0), blur_px)
 
 
-def _paper(pixels: Array, window: float) -> Array:
-    """The paper's colour everywhere, coarsely: a median over windows wider than any stroke.
-
-    A median follows slow changes of light and keeps the straight edge of a shadow. Beyond the
-    picture, the paper goes on as it is at its rim, so that ink in a corner is not taken for it.
-    """
+def _papers(pixels: Array) -> Iterator[Array]:
+    """What the paper's colour may be everywhere, as a coarse picture; the likeliest first."""
     height, width = pixels.shape[:2]
     scale = min(1.0, COARSE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     coarse = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    width_of_window = int(window * max(size)) | 1
+    rim = np.concatenate([coarse[0], coarse[-1], coarse[:, 0], coarse[:, -1]])
+    colour = np.median(rim, axis=0)
+    differs = np.abs(rim - colour).reshape(len(rim), -1).max(axis=1) > FLAT
+    if differs.mean() < 0.3:  # a canvas, or a scan, however much of it is ink
+        yield np.full_like(coarse, colour)
+    for window in WINDOWS:
+        yield _local_paper(coarse, window)
+
+
+def _local_paper(coarse: Array, window: float) -> Array:
+    """A median over windows wider than any stroke.
+
+    A median follows slow changes of light and keeps the straight edge of a shadow. Beyond the
+    picture, the paper goes on as it is at its rim, so that ink in a corner is not taken for it.
+    """
+    height, width = coarse.shape[:2]
+    width_of_window = int(window * max(height, width)) | 1
     pad = width_of_window // 2
     rim = _with_clean_rim(coarse)
     padded = cv2.copyMakeBorder(rim, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-    inside = slice(pad, pad + size[1]), slice(pad, pad + size[0])
+    inside = slice(pad, pad + height), slice(pad, pad + width)
     padded[inside] = coarse
     median = cv2.medianBlur((padded * 255 + 0.5).astype(np.uint8), width_of_window)[inside]
     return median.astype(np.float32) / 255
@@ -438,7 +450,7 @@ def _pieces(ink: Components, pixels: Array) -> list[Ink]:
         piece = Ink(box, area, ink.labels, frozenset([number]))
         if piece.size >= 5 and area >= 5:
             pieces.append(piece)
-    usual = _usual_height(pieces)
+    usual = _usual_size(pieces)
     pieces = [piece for piece in pieces if piece.size > 0.12 * usual]
     pieces = [piece for piece in pieces if _is_on_one_paper(piece, ink, pixels)]
     return [piece for piece in pieces if not any(_frames(piece, other) for other in pieces)]
@@ -491,19 +503,23 @@ def _frames(piece: Ink, other: Ink) -> bool:
     """Whether a piece is drawn around another one: a frame, a table, a ring."""
     a, b = piece.box, other.box
     inside = a[0] < b[0] and a[1] < b[1] and b[2] < a[2] and b[3] < a[3]
-    return inside and other.height > 0.25 * piece.height
+    if not inside or other.height <= 0.25 * piece.height:
+        return False
+    x, y = (b[0] + b[2]) // 2, (b[1] + b[3]) // 2
+    sides = piece.labels[y, :x], piece.labels[y, x:], piece.labels[:y, x], piece.labels[y:, x]
+    return all(np.isin(side, list(piece.numbers)).any() for side in sides)
 
 
-def _usual_height(pieces: Sequence[Ink]) -> float:
-    """The height that half of all ink, by height, does not reach."""
-    heights = np.sort([piece.height for piece in pieces])
-    total = np.cumsum(heights)
-    return float(heights[np.searchsorted(total, total[-1] / 2)]) if len(heights) else 0.0
+def _usual_size(pieces: Sequence[Ink]) -> float:
+    """The longest side that half of all ink, by longest sides, does not reach."""
+    sizes = np.sort([piece.size for piece in pieces])
+    total = np.cumsum(sizes)
+    return float(sizes[np.searchsorted(total, total[-1] / 2)]) if len(sizes) else 0.0
 
 
 def _join(pieces: list[Ink]) -> list[Ink]:
     """Put together the strokes of one digit, then drop what is too small to be one."""
-    usual = _usual_height(pieces)
+    usual = _usual_size(pieces)
     joined = True
     while joined:
         joined = False
