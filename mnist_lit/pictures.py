@@ -511,10 +511,10 @@ def _frames(piece: Ink, other: Ink) -> bool:
 
 
 def _usual_size(pieces: Sequence[Ink]) -> float:
-    """The longest side that half of all ink, by longest sides, does not reach."""
-    sizes = np.sort([piece.size for piece in pieces])
-    total = np.cumsum(sizes)
-    return float(sizes[np.searchsorted(total, total[-1] / 2)]) if len(sizes) else 0.0
+    """The longest side of the piece up to which, from low to high ones, half of all height is."""
+    by_height = sorted(pieces, key=lambda piece: piece.height)
+    total = np.cumsum([piece.height for piece in by_height])
+    return by_height[np.searchsorted(total, total[-1] / 2)].size if pieces else 0.0
 
 
 def _join(pieces: list[Ink]) -> list[Ink]:
