@@ -1,10 +1,13 @@
 """The networks themselves."""
 
+from typing import get_args
+
+import pytest
 import torch
 import torch.nn.functional as F
 
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.models import CNN, build
+from mnist_lit.models import CNN, NetworkName, build
 
 
 def test_cnn_is_the_original_one() -> None:
@@ -27,12 +30,13 @@ def test_normalisation_travels_with_the_weights() -> None:
     assert loaded.normalise(torch.tensor(0.13)).item() == 0
 
 
-def test_cnn_can_learn_one_batch_by_heart(data_dir: object) -> None:
+@pytest.mark.parametrize("name", get_args(NetworkName))
+def test_network_can_learn_one_batch_by_heart(name: NetworkName, data_dir: object) -> None:
     data = MNISTDataModule()
     data.setup()
     images, labels = data.images("train").images[:100] / 255, data.images("train").labels[:100]
     torch.manual_seed(0)
-    network = build("cnn", dropout=0.0)
+    network = build(name, dropout=0.0)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(100):
         optimizer.zero_grad()

@@ -5,7 +5,7 @@
 Every measurement is a process of its own. In each round all rows are measured one after the other,
 and a row's ratio is taken within its round, so that a machine that gets slower or faster changes
 both sides; the table shows medians over the rounds. About 8 minutes a round on 2 cores: leave the
-machine alone meanwhile.
+machine alone meanwhile. Each measurement is also said on standard error as soon as it is there.
 """
 
 import argparse
@@ -144,14 +144,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     table = rows()
+    console = Console(stderr=True)
     progress = track(
         [(number, row) for number in range(args.rounds) for row in table],
         description="measuring",
-        console=Console(stderr=True),
+        console=console,
     )
     rounds: list[dict[str, Measured]] = [{} for _ in range(args.rounds)]
     for number, row in progress:
-        rounds[number][row.name] = measure(row.arguments)
+        rounds[number][row.name] = measured = measure(row.arguments)
+        console.print(
+            f"{row.name}: {measured.images_per_s:,.0f} images/s, process {measured.wall_s:.1f} s,"
+            f" {measured.peak_mib:,.0f} MiB"
+        )
     print_table(table, rounds)
 
 
