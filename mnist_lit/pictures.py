@@ -229,9 +229,7 @@ def _denoise(pixels: Array) -> Array:
         return pixels
     grey = _mean_of_colours(pixels)
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6
-    step = 1 + min(grey.shape) // 50
-    edges = cv2.filter2D(grey, -1, kernel)[::step, ::step]
-    grain = float(np.median(np.abs(edges))) / 0.6745
+    grain = float(np.median(np.abs(_sample(cv2.filter2D(grey, -1, kernel))))) / 0.6745
     blur_px = min(2.0, 40 * grain)
     return pixels if blur_px < 0.5 else cv2.GaussianBlur(pixels, (0, 0), blur_px)
 
@@ -303,6 +301,12 @@ def _mean_of_colours(pixels: Array) -> Array:
     return np.asarray(cv2.transform(pixels, np.full((1, 3), 1 / 3, np.float32)))
 
 
+def _sample(values: Array) -> Array:
+    """A few thousand of all pixels, evenly; they tell enough."""
+    step = 1 + min(values.shape) // 50
+    return values[::step, ::step]
+
+
 def _quantile(values: Array, share: float) -> float:
     """The value that a share of all values does not exceed; faster than NumPy's for a few."""
     place = round(share * (values.size - 1))
@@ -311,8 +315,7 @@ def _quantile(values: Array, share: float) -> float:
 
 def _noise(strength: Array) -> float:
     """Standard deviation of what is paper: its lower third, so that no ink is among it."""
-    step = 1 + min(strength.shape) // 50  # a few thousand pixels tell enough
-    return _quantile(strength[::step, ::step], 0.3) / 0.385  # for half of a bell curve
+    return _quantile(_sample(strength), 0.3) / 0.385  # for half of a bell curve
 
 
 @dataclass(frozen=True)
@@ -335,13 +338,12 @@ class Components:
         count, labels = cv2.connectedComponents(mask.view(np.uint8))
         rows, columns = np.nonzero(mask)
         numbers: NDArray[np.int32] = labels[rows, columns].astype(np.int32, copy=False)
-        boxes = np.empty((4, count), int)
-        boxes[:2], boxes[2:] = max(mask.shape), 0
-        for edges, places in zip(boxes, (columns, rows), strict=False):
-            np.minimum.at(edges, numbers, places)
-        for edges, places in zip(boxes[2:], (columns, rows), strict=True):
-            np.maximum.at(edges, numbers, places + 1)
-        return cls(labels, boxes.T, np.bincount(numbers, minlength=count))
+        boxes = np.zeros((count, 4), int)
+        boxes[:, :2] = max(mask.shape)
+        for axis, places in enumerate((columns, rows)):
+            np.minimum.at(boxes[:, axis], numbers, places)
+            np.maximum.at(boxes[:, axis + 2], numbers, places + 1)
+        return cls(labels, boxes, np.bincount(numbers, minlength=count))
 
     @property
     def mask(self) -> Mask:

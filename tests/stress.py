@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -254,6 +255,7 @@ def accuracy(classifier: Classifier, name: str, split: str) -> float:
     return (answers == labels).double().mean().item()
 
 
+@cache
 def _digits(split: str) -> tuple[Array, Tensor]:
     """All images of a set, ``(N, 28, 28)`` in [0, 1], and their labels."""
     data = MNISTDataModule()
