@@ -1,7 +1,8 @@
 """`MNISTDataModule`: split, loaders, and batches as floats in [0, 1]."""
 
+import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mnist_lit.data.augment import Augment
 from mnist_lit.data.sources import SOURCES, DatasetName, default_data_dir, load
@@ -20,8 +21,9 @@ Batch = tuple[Tensor, Tensor]
 
 SETS = ("train", "val", "test")
 
-EVAL_BATCH_SIZE = 500
-"""Images a batch where nothing is learned: large enough for speed, small enough for memory."""
+EVAL_BATCH_SIZE = 100
+"""Images a batch where nothing is learned: as many as a training step usually has. Larger ones are
+no faster, and the C library would find room for them in new memory again and again."""
 
 
 class ImageSet(Dataset[Batch]):
@@ -44,37 +46,38 @@ class ImageSet(Dataset[Batch]):
         """The labels of the set, in its order, ``(M,)``."""
         return self.labels[self.indices]
 
-    def __getitems__(self, positions: Sequence[int]) -> Batch:
-        chosen = self.indices[torch.as_tensor(positions)]
+    def __getitem__(self, positions: Tensor) -> Batch:
+        chosen = self.indices[positions]
         return self.images[chosen], self.labels[chosen]
 
 
-class EpochShuffle(Sampler[int]):
-    """A new order every epoch, which depends on the seed and the epoch's number alone.
+class EpochShuffle(Sampler[Tensor]):
+    """Batches of positions, in a new order every epoch, set by the seed and the epoch's number.
 
     Args:
         size: how many images.
+        batch_size: how many of them a batch has; the last one may have fewer.
         seed: two samplers of one seed give the same orders.
     """
 
-    def __init__(self, size: int, seed: int) -> None:
-        self.size, self.seed = size, seed
+    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        self.size, self.batch_size, self.seed = size, batch_size, seed
         self.epoch = 0
-        self.start = 0  # how many images of the epoch are done already
+        self.start = 0  # how many batches of the epoch are done already
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.size
+        return math.ceil(self.size / self.batch_size)
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[Tensor]:
         # Seeded by both, not by their sum: epoch 1 of seed 1 is not epoch 0 of seed 2.
         mixed = random.Random(f"{self.seed} {self.epoch}").getrandbits(63)
         order = torch.randperm(self.size, generator=torch.Generator().manual_seed(mixed))
         start, self.start = self.start, 0
-        yield from order[start:].tolist()
+        yield from torch.split(order, self.batch_size)[start:]
 
 
 class ResumableLoader(DataLoader[Batch]):
@@ -83,18 +86,15 @@ class ResumableLoader(DataLoader[Batch]):
     Lightning puts `state_dict` into every checkpoint and gives it back on resuming.
     """
 
-    def __init__(
-        self, dataset: ImageSet, sampler: EpochShuffle, batch_size: int, **kwargs: Any
-    ) -> None:
-        super().__init__(dataset, sampler=sampler, batch_size=batch_size, **kwargs)
+    def __init__(self, dataset: ImageSet, sampler: EpochShuffle, **kwargs: Any) -> None:
+        super().__init__(dataset, sampler=sampler, **kwargs)
         self._shuffle = sampler
-        self._images_per_batch = batch_size
         self._batches_done = 0
         self._batches_to_skip = 0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         self._batches_done, self._batches_to_skip = self._batches_to_skip, 0
-        self._shuffle.start = self._batches_done * self._images_per_batch
+        self._shuffle.start = self._batches_done
         for batch in super().__iter__():
             self._batches_done += 1
             yield batch
@@ -175,10 +175,8 @@ class MNISTDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         images = self._sets["train"]
-        sampler = EpochShuffle(len(images), seed=torch.initial_seed())
-        return ResumableLoader(
-            images, sampler, batch_size=self.batch_size, **self._loader_options()
-        )
+        shuffle = EpochShuffle(len(images), self.batch_size, seed=torch.initial_seed())
+        return ResumableLoader(images, shuffle, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._eval_loader("val")
@@ -196,15 +194,12 @@ class MNISTDataModule(LightningDataModule):
 
     def _eval_loader(self, name: str) -> DataLoader[Batch]:
         images = self._sets[name]
-        return DataLoader(
-            images,
-            sampler=SequentialSampler(images),
-            batch_size=EVAL_BATCH_SIZE,
-            **self._loader_options(),
-        )
+        batches = torch.split(torch.arange(len(images)), EVAL_BATCH_SIZE)
+        return DataLoader(images, sampler=batches, **self._loader_options())
 
     def _loader_options(self) -> dict[str, Any]:
         return {
+            "batch_size": None,  # the samplers say which positions make a batch
             "collate_fn": _as_it_is,
             "num_workers": self.num_workers,
             # A generator of its own: without one, each iteration draws from torch's global random
