@@ -69,7 +69,7 @@ def find_digits(picture: Picture) -> list[FoundDigit]:
         components = _ink(strength, noise)
         found = []
         explained = 0
-        for number, line in enumerate(_lines(_join(_pieces(components, pixels)))):
+        for number, line in enumerate(_lines(_join(_pieces(components, pixels, strength)))):
             for digit in line:
                 ink, area = _cut_out(digit, strength, noise)
                 image = _prepare(ink, digit.size)
@@ -412,6 +412,7 @@ def _without_rules(mask: Mask) -> Mask:
 
 # --- from pieces of ink to digits, in reading order -----------------------------------------------
 
+FAINTEST_AT_THE_RIM = 0.55  # ink there, as a share of the strongest elsewhere
 MAX_PIECES = 500  # the largest ones; a picture with more is no writing
 
 
@@ -444,7 +445,7 @@ class Ink:
         return max(self.width, self.height)
 
 
-def _pieces(ink: Components, pixels: Array) -> list[Ink]:
+def _pieces(ink: Components, pixels: Array, strength: Array) -> list[Ink]:
     """Connected ink, without specks, frames, and edges of paper or shadows."""
     pieces = []
     for number in np.argsort(-ink.areas)[:MAX_PIECES].tolist():
@@ -455,6 +456,7 @@ def _pieces(ink: Components, pixels: Array) -> list[Ink]:
     usual = _usual_size(pieces)
     pieces = [piece for piece in pieces if piece.size > 0.12 * usual]
     pieces = [piece for piece in pieces if _is_on_one_paper(piece, ink, pixels)]
+    pieces = _without_faint_ones_at_the_rim(pieces, strength)
     return [piece for piece in pieces if not any(_frames(piece, other) for other in pieces)]
 
 
@@ -481,6 +483,29 @@ def _is_on_one_paper(piece: Ink, ink: Components, pixels: Array) -> bool:
     plane = np.stack([np.ones(len(rows)), rows, columns], axis=1).astype(np.float32)
     residual = shades - plane @ np.linalg.lstsq(plane, shades)[0]
     return float(residual.std()) < 0.3
+
+
+def _without_faint_ones_at_the_rim(pieces: list[Ink], strength: Array) -> list[Ink]:
+    """Drop what reaches the picture's rim and is far fainter than the writing within.
+
+    It is a corner in shadow or a rule of the paper, of which too little is seen to tell otherwise.
+    """
+    height, width = strength.shape
+
+    def reaches_the_rim(piece: Ink) -> bool:
+        left, top, right, bottom = piece.box
+        return left == 0 or top == 0 or right == width or bottom == height
+
+    def mean_strength(piece: Ink) -> float:
+        area, mine = _around(piece, 0)
+        return float(strength[area][mine > 0].mean())
+
+    at_the_rim = [piece for piece in pieces if reaches_the_rim(piece)]
+    within = [mean_strength(piece) for piece in pieces if piece not in at_the_rim]
+    if not at_the_rim or not within:
+        return pieces
+    least = FAINTEST_AT_THE_RIM * max(within)
+    return [piece for piece in pieces if piece not in at_the_rim or mean_strength(piece) >= least]
 
 
 def _around(digit: Ink, margin: int, step: int = 1) -> tuple[tuple[slice, slice], Array]:
@@ -602,6 +627,7 @@ def _grow(box: Box, factor: float) -> Box:
 # --- one digit, as MNIST has it -------------------------------------------------------------------
 
 THINNEST, THICKEST = 0.09, 0.22  # strokes, as a share of the longest side
+FAINTEST = 0.4  # ink, as a share of what most of the same digit's ink has
 CUT_FROM = 1.0  # width over height; what is wider may be two digits
 MAX_SIZE = 320  # pixels along the longest side; a larger digit has no more to tell
 
@@ -674,7 +700,13 @@ def _cut_out(digit: Ink, strength: Array, noise: float) -> tuple[Array, tuple[sl
     crop = strength[area]
     full = max(_quantile(crop[mine > 0], 0.85), 1e-6)
     floor = min(2 * noise, 0.3 * full)
-    ink = np.clip((crop - floor) / (full - floor), 0, 1)
+    peak: Array | float = full
+    if digit.size > 2 * FIT:  # the edges of smaller ones are faint as they should be
+        # What is thin is also faint in a blurred picture: ink is what is dark for its surroundings.
+        reach = 1 + digit.size // 12
+        peak = cv2.dilate(crop, np.ones((2 * reach + 1, 2 * reach + 1)))
+        peak = np.clip(cv2.blur(peak, (2 * reach + 1, 2 * reach + 1)), FAINTEST * full, full)
+    ink = np.clip((crop - floor) / (peak - floor), 0, 1)
     sharper = min(4.0, max(1.0, digit.size / FIT / 2))
     ink = np.clip((ink - 0.5) * sharper + 0.5, 0, 1)
     reach = 1 + digit.size // 40

@@ -1,8 +1,11 @@
 """Splits, orders and batches."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from mnist_lit.data.augment import Augment
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
 
@@ -55,6 +58,19 @@ def test_batches_are_floats_from_0_to_1(data: MNISTDataModule) -> None:
     assert images.shape == (100, 1, 28, 28)
     assert images.dtype == torch.float32
     assert (images.min().item(), images.max().item()) == (0, 1)
+
+
+@pytest.mark.parametrize(("epoch", "warped"), [(0, True), (2, True), (3, False)])
+def test_last_epochs_show_the_images_as_they_are(
+    data: MNISTDataModule, epoch: int, warped: bool
+) -> None:
+    training = SimpleNamespace(training=True, current_epoch=epoch, max_epochs=4)
+    module = MNISTDataModule(augment=Augment(rotate_deg=20), augment_until=0.75)
+    module.trainer = training  # type: ignore[assignment]
+    raw, labels = next(iter(data.train_dataloader()))
+    images, _ = module.on_after_batch_transfer((raw, labels), dataloader_idx=0)
+
+    assert torch.equal(images, raw / 255) is not warped
 
 
 def test_every_epoch_has_its_order_and_every_seed_too(data: MNISTDataModule) -> None:

@@ -200,6 +200,17 @@ def test_uneven_light_and_shadow_do_not_matter(five: Array) -> None:
     assert difference(seen(shadowed.astype(np.uint8)), seen(sheet(five))) < 0.3
 
 
+@pytest.mark.parametrize(("edge", "softness"), [(200, 20), (420, 8), (520, 8)])
+def test_corner_in_shadow_is_no_digit(five: Array, edge: int, softness: int) -> None:
+    away = np.add.outer(np.arange(640), np.arange(640))
+    shadow = 1 / (1 + np.exp((away - edge) / softness))
+    ink = np.zeros((640, 640))
+    ink[400 : 400 + five.shape[0], 300 : 300 + five.shape[1]] = five
+    picture = Image.fromarray((255 * (0.9 - 0.35 * shadow - 0.55 * ink)).astype(np.uint8))
+
+    assert difference(seen(picture), seen(sheet(five))) < 0.1
+
+
 @pytest.mark.parametrize("squared", [False, True])
 def test_lines_of_the_paper_are_no_ink(five: Array, squared: bool) -> None:
     picture = np.full((300, 300), 255, np.uint8)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -125,6 +125,7 @@ class MNISTDataModule(LightningDataModule):
         split_seed: which ones; the same on every machine, whatever else is seeded.
         num_workers: processes that load batches; with everything in memory, 0 is fastest.
         augment: random warps of the training images.
+        augment_until: share of the epochs after which training images are left as they are.
     """
 
     def __init__(
@@ -136,13 +137,14 @@ class MNISTDataModule(LightningDataModule):
         split_seed: NonNegativeInt = 0,
         num_workers: NonNegativeInt = 0,
         augment: Augment = Augment(),  # noqa: B008, it is frozen
+        augment_until: ClosedUnitInterval = 1.0,
     ) -> None:
         super().__init__()
         self.dataset: DatasetName = dataset
         self.data_dir = Path(data_dir).expanduser() if data_dir else default_data_dir()
         self.batch_size, self.val_size = batch_size, val_size
         self.split_seed, self.num_workers = split_seed, num_workers
-        self.augment = augment
+        self.augment, self.augment_until = augment, float(augment_until)
         self._sets: dict[str, ImageSet] = {}
 
     @property
@@ -211,9 +213,15 @@ class MNISTDataModule(LightningDataModule):
         """On the device: pixels from uint8 to float in [0, 1], warped if they are trained on."""
         images, labels = batch
         images = images.float() / 255
-        if self.trainer is not None and self.trainer.training:
+        if self._is_augmenting():
             images = self.augment(images)
         return images, labels
+
+    def _is_augmenting(self) -> bool:
+        if self.trainer is None or not self.trainer.training:
+            return False
+        num_epochs = self.trainer.max_epochs or -1  # -1: nobody knows when it ends
+        return num_epochs < 0 or self.trainer.current_epoch < self.augment_until * num_epochs
 
 
 def _as_it_is(batch: Batch) -> Batch:
