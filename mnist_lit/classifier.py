@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import UserError
 from mnist_lit.models import Network, build
-from mnist_lit.pictures import Box, FoundDigit, Picture, find_digits
+from mnist_lit.pictures import FRAME, Box, FoundDigit, Picture, find_digits
 
 PACKAGED = Path(__file__).parent / "weights" / "mnist.pt"
 BATCH_SIZE = 500  # images at a time; more are no faster
@@ -183,18 +183,21 @@ def looks(images: Tensor) -> Tensor:
     """
     cos, sin = math.cos(math.radians(LOOK_DEG)), math.sin(math.radians(LOOK_DEG))
     slant = math.tan(math.radians(LOOK_DEG))
-    ways = [
-        ((cos, -sin), (sin, cos)),
-        ((cos, sin), (-sin, cos)),
-        ((1, slant), (0, 1)),
-        ((1, -slant), (0, 1)),
-    ]
-    changed = []
-    for way in ways:
-        affine = F.pad(torch.tensor(way, dtype=torch.float32), (0, 1)).expand(len(images), 2, 3)
-        grid = F.affine_grid(affine, list(images.shape), align_corners=False)
-        changed.append(F.grid_sample(images, grid, align_corners=False))
-    return torch.cat([images, *changed])
+    ways = torch.tensor(
+        [
+            [[cos, -sin, 0], [sin, cos, 0]],
+            [[cos, sin, 0], [-sin, cos, 0]],
+            [[1, slant, 0], [0, 1, 0]],
+            [[1, -slant, 0], [0, 1, 0]],
+        ]
+    )
+    grids = F.affine_grid(ways, [len(ways), 1, FRAME, FRAME], align_corners=False)
+    changed = F.grid_sample(
+        images.repeat(len(ways), 1, 1, 1),
+        grids.repeat_interleave(len(images), dim=0),
+        align_corners=False,
+    )
+    return torch.cat([images, changed])
 
 
 def _surest(whole: Digit, found: FoundDigit, halves: Iterator[Digit]) -> list[Digit]:
