@@ -90,7 +90,7 @@ def test_preparation_costs_little_accuracy_on_mnist(classifier: Classifier) -> N
     assert prepared >= plain - 0.001
 
 
-def test_looking_again_turns_and_slants_either_way(classifier: Classifier) -> None:
+def test_looking_again_turns_and_slants_either_way() -> None:
     bar = torch.zeros(1, 1, 28, 28)
     bar[..., 4:24, 13:15] = 1
     seen = looks(bar.expand(3, -1, -1, -1)).view(5, 3, 28, 28)
