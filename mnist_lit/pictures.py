@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import compress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -500,12 +501,12 @@ def _without_faint_ones_at_the_rim(pieces: list[Ink], strength: Array) -> list[I
         area, mine = _around(piece, 0)
         return float(strength[area][mine > 0].mean())
 
-    at_the_rim = [piece for piece in pieces if reaches_the_rim(piece)]
-    within = [mean_strength(piece) for piece in pieces if piece not in at_the_rim]
-    if not at_the_rim or not within:
+    at_the_rim = np.array([reaches_the_rim(piece) for piece in pieces], bool)
+    if not at_the_rim.any() or at_the_rim.all():
         return pieces
-    least = FAINTEST_AT_THE_RIM * max(within)
-    return [piece for piece in pieces if piece not in at_the_rim or mean_strength(piece) >= least]
+    strengths = np.array([mean_strength(piece) for piece in pieces])
+    faint = strengths < FAINTEST_AT_THE_RIM * strengths[~at_the_rim].max()
+    return list(compress(pieces, ~(at_the_rim & faint)))
 
 
 def _around(digit: Ink, margin: int, step: int = 1) -> tuple[tuple[slice, slice], Array]:

@@ -37,23 +37,27 @@ def bare(batch_size: int) -> tuple[nn.Module, bool, Callable[[], Batches]]:
     network = build("cnn", dropout=0.25).to(memory_format=torch.channels_last)
     network.mean.fill_(MEAN)
     network.std.fill_(STD)
+    return network, True, _in_memory(batch_size)
+
+
+def usual(batch_size: int) -> tuple[nn.Module, bool, Callable[[], Batches]]:
+    epoch = _in_memory(batch_size)
+
+    def normalised() -> Batches:
+        for images, labels in epoch():
+            yield (images - MEAN) / STD, labels
+
+    return _usual_network().to(memory_format=torch.channels_last), False, normalised
+
+
+def _in_memory(batch_size: int) -> Callable[[], Batches]:
     images, labels = load("mnist", default_data_dir(), train=True)
 
     def epoch() -> Batches:
         for chosen in torch.split(torch.randperm(NUM_TRAIN), batch_size):
             yield images[chosen].float() / 255, labels[chosen]
 
-    return network, True, epoch
-
-
-def usual(batch_size: int) -> tuple[nn.Module, bool, Callable[[], Batches]]:
-    images, labels = load("mnist", default_data_dir(), train=True)
-
-    def epoch() -> Batches:
-        for chosen in torch.split(torch.randperm(NUM_TRAIN), batch_size):
-            yield (images[chosen].float() / 255 - MEAN) / STD, labels[chosen]
-
-    return _usual_network().to(memory_format=torch.channels_last), False, epoch
+    return epoch
 
 
 def reference(batch_size: int) -> tuple[nn.Module, bool, Callable[[], Batches]]:
