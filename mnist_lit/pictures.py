@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from io import BytesIO
-from itertools import compress
+from itertools import combinations, compress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -43,17 +44,39 @@ class FoundDigit:
         image: ``(1, 28, 28)`` float32 in [0, 1], ink 1, paper 0.
         box: where it is, in pixels of the picture as seen (EXIF orientation applied).
         line: which line of writing it stands in, from 0 at the top.
-        cuts: if it is so wide that it may be two digits that touch: the ways to cut it.
+        ink: what the image was made of, ``(H, W)`` float32 in [0, 1].
+        frame: where that is, in pixels of the picture as seen.
     """
 
     image: Array
     box: Box
     line: int
-    cuts: tuple[tuple["FoundDigit", "FoundDigit"], ...] = ()
+    ink: Array
+    frame: Box
 
 
-def find_digits(picture: Picture) -> list[FoundDigit]:
-    """Find the digits in a picture, in reading order; none is an answer too.
+@dataclass(frozen=True)
+class Arc:
+    """Some of the pieces of ink at a place, taken for one digit.
+
+    Attributes:
+        start: the first of them, counted from the left.
+        end: the first one that is not among them.
+        digit: what they are together; None: too little to be read.
+    """
+
+    start: int
+    end: int
+    digit: FoundDigit | None
+
+
+Place: TypeAlias = tuple[Arc, ...]
+"""A segmentation graph: which pieces of ink make a digit together, shape alone does not tell. Each
+path of arcs from piece 0 to the last one is a way to read all of them."""
+
+
+def find_digits(picture: Picture) -> list[Place]:
+    """Find the places in a picture where digits are, in reading order; none is an answer too.
 
     Args:
         picture: a path, the bytes of a file, or a PIL image; of any size, mode and polarity.
@@ -63,21 +86,21 @@ def find_digits(picture: Picture) -> list[FoundDigit]:
     """
     pixels, shrunk = _decode(picture)
     pixels = _denoise(pixels)
-    best: list[FoundDigit] = []
+    best: list[Place] = []
     most = -1.0
     for paper in _papers(pixels):
         strength, noise = _strength(pixels, paper)
         components = _ink(strength, noise)
+        pieces = _join(_pieces(components, pixels, strength))
+        usual = _usual_size(pieces)
         found = []
         explained = 0
-        for number, line in enumerate(_lines(_join(_pieces(components, pixels, strength)))):
-            for digit in line:
-                ink, area = _cut_out(digit, strength, noise)
-                image = _prepare(ink, digit.size)
-                if image is not None:
-                    cuts = _cuts(ink, area, digit, number, shrunk)
-                    found.append(FoundDigit(image, _grow(digit.box, shrunk), number, cuts))
-                    explained += digit.area
+        for number, line in enumerate(_lines(_near_each_other(pieces, usual))):
+            for ink in line:
+                place = _ways(ink, usual, strength, noise, number, shrunk)
+                if any(arc.digit for arc in place):
+                    found.append(place)
+                    explained += ink.area
         num_ink = int(components.areas.sum())
         share = explained / max(1, num_ink)
         if share > most:
@@ -193,10 +216,11 @@ FLAT = 0.015  # colours that differ by less, of the range from black to white, a
 # but most of that no digit (a sheet on a table), the next is tried.
 WINDOWS = (0.75, 0.3)
 LITTLE_INK = 0.1  # of the picture; less is writing and what writing comes with
+DARKEST_SHADOW = 0.3  # of full light; in less, ink and noise are too much alike
 LEAST_CONTRAST = 0.08  # of the range from black to white; fainter is no ink
 
 
-def _strength(pixels: Array, paper: Array) -> tuple[Array, float]:
+def _strength(pixels: Array, paper: Array) -> tuple[Array, Array]:
     """How far each pixel's colour is from the paper's around it.
 
     Args:
@@ -204,7 +228,7 @@ def _strength(pixels: Array, paper: Array) -> tuple[Array, float]:
         paper: one of `_papers`.
 
     Returns:
-        ``(H, W)`` from 0 on, and the noise in it (a standard deviation), which is no ink.
+        ``(H, W)`` from 0 on, and the noise in it (a standard deviation), which is no ink, alike.
     """
     strength = _distance(pixels, paper)
     noise = _noise(strength)
@@ -216,8 +240,18 @@ def _strength(pixels: Array, paper: Array) -> tuple[Array, float]:
     colour = cv2.resize(blank_only, size, interpolation=cv2.INTER_AREA)
     weight = _for_each_colour(cv2.GaussianBlur(weight, (0, 0), 1.5), pixels)
     colour = cv2.GaussianBlur(colour, (0, 0), 1.5)
-    strength = _distance(pixels, (colour + 0.05 * paper) / (weight + 0.05))
-    return strength, _noise(strength)
+    paper = (colour + 0.05 * paper) / (weight + 0.05)
+    strength = _distance(pixels, paper)
+    noise = _noise(strength)
+    light = _mean_of_colours(paper)
+    strongest = np.unravel_index(int(strength.argmax()), strength.shape)
+    if np.ptp(light) < FLAT or pixels[strongest].mean() > light.mean():
+        return strength, np.broadcast_to(np.float32(noise), strength.shape)
+    # Ink takes its share of whatever light there is: all as in full light.
+    light = np.maximum(light / light.max(), DARKEST_SHADOW)
+    size = strength.shape[1], strength.shape[0]
+    light = cv2.resize(light, size, interpolation=cv2.INTER_LINEAR)
+    return strength / light, noise / light
 
 
 def _denoise(pixels: Array) -> Array:
@@ -352,15 +386,15 @@ class Components:
         return np.asarray((self.areas > 0)[self.labels])
 
 
-def _ink(strength: Array, noise: float) -> Components:
+def _ink(strength: Array, noise: Array) -> Components:
     """Tell ink from paper: what cannot be noise, and what is connected to it."""
-    sure = max(LEAST_CONTRAST, 5 * noise)
+    sure = np.maximum(LEAST_CONTRAST, 5 * noise)
     candidates = strength[strength > sure]
     if not len(candidates):
         return Components.of(np.zeros(strength.shape, bool))
     strongest = _quantile(candidates, 0.95)
-    sure = max(sure, 0.5 * strongest)
-    ink = Components.of(strength > max(0.05, 3 * noise, 0.3 * strongest))
+    sure = np.maximum(sure, 0.5 * strongest)
+    ink = Components.of(strength > np.maximum(max(0.05, 0.3 * strongest), 3 * noise))
     is_ink = np.zeros(len(ink.areas), bool)
     is_ink[ink.labels[strength > sure]] = True
     ink.areas[~is_ink] = 0
@@ -413,7 +447,12 @@ def _without_rules(mask: Mask) -> Mask:
 
 # --- from pieces of ink to digits, in reading order -----------------------------------------------
 
-FAINTEST_AT_THE_RIM = 0.55  # ink there, as a share of the strongest elsewhere
+FAINTEST_ELSEWHERE = 0.42  # ink, as a share of the strongest that is not at the picture's rim
+FAINTEST_AT_THE_RIM = 0.65
+NEAR = 0.25  # gap between strokes that may be one digit's, as a share of the usual digit's size
+TALLEST, WIDEST = 1.6, 1.25  # a digit of several pieces, as a share of it
+SMALLEST = 0.3  # height of a digit, as a share of it
+MOST_STROKES = 3  # pieces of one digit
 MAX_PIECES = 500  # the largest ones; a picture with more is no writing
 
 
@@ -426,12 +465,14 @@ class Ink:
         area: how many pixels it has.
         labels: ``(H, W)`` int32, the number of the piece that each pixel belongs to.
         numbers: the pieces' numbers.
+        parts: what may also be digits of their own, from left to right; empty: it has none.
     """
 
     box: Box
     area: int
     labels: Array
     numbers: frozenset[int]
+    parts: tuple["Ink", ...] = ()
 
     @property
     def width(self) -> int:
@@ -457,7 +498,7 @@ def _pieces(ink: Components, pixels: Array, strength: Array) -> list[Ink]:
     usual = _usual_size(pieces)
     pieces = [piece for piece in pieces if piece.size > 0.12 * usual]
     pieces = [piece for piece in pieces if _is_on_one_paper(piece, ink, pixels)]
-    pieces = _without_faint_ones_at_the_rim(pieces, strength)
+    pieces = _without_faint_ones(pieces, strength)
     return [piece for piece in pieces if not any(_frames(piece, other) for other in pieces)]
 
 
@@ -486,10 +527,10 @@ def _is_on_one_paper(piece: Ink, ink: Components, pixels: Array) -> bool:
     return float(residual.std()) < 0.3
 
 
-def _without_faint_ones_at_the_rim(pieces: list[Ink], strength: Array) -> list[Ink]:
-    """Drop what reaches the picture's rim and is far fainter than the writing within.
+def _without_faint_ones(pieces: list[Ink], strength: Array) -> list[Ink]:
+    """Drop what is far fainter than the writing: rules of the paper, corners in shadow.
 
-    It is a corner in shadow or a rule of the paper, of which too little is seen to tell otherwise.
+    Of what reaches the picture's rim, too little is seen to tell by its form, so less is enough.
     """
     height, width = strength.shape
 
@@ -497,16 +538,16 @@ def _without_faint_ones_at_the_rim(pieces: list[Ink], strength: Array) -> list[I
         left, top, right, bottom = piece.box
         return left == 0 or top == 0 or right == width or bottom == height
 
-    def mean_strength(piece: Ink) -> float:
+    def typical_strength(piece: Ink) -> float:
         area, mine = _around(piece, 0)
-        return float(strength[area][mine > 0].mean())
+        return _quantile(strength[area][mine > 0], 0.85)
 
     at_the_rim = np.array([reaches_the_rim(piece) for piece in pieces], bool)
-    if not at_the_rim.any() or at_the_rim.all():
+    if len(pieces) < 2 or at_the_rim.all():
         return pieces
-    strengths = np.array([mean_strength(piece) for piece in pieces])
-    faint = strengths < FAINTEST_AT_THE_RIM * strengths[~at_the_rim].max()
-    return list(compress(pieces, ~(at_the_rim & faint)))
+    strengths = np.array([typical_strength(piece) for piece in pieces])
+    least = np.where(at_the_rim, FAINTEST_AT_THE_RIM, FAINTEST_ELSEWHERE)
+    return list(compress(pieces, strengths >= least * strengths[~at_the_rim].max()))
 
 
 def _around(digit: Ink, margin: int, step: int = 1) -> tuple[tuple[slice, slice], Array]:
@@ -546,7 +587,7 @@ def _usual_size(pieces: Sequence[Ink]) -> float:
 
 
 def _join(pieces: list[Ink]) -> list[Ink]:
-    """Put together the strokes of one digit, then drop what is too small to be one."""
+    """Put together what can only be the strokes of one digit."""
     usual = _usual_size(pieces)
     joined = True
     while joined:
@@ -563,7 +604,30 @@ def _join(pieces: list[Ink]) -> list[Ink]:
                 pieces = [other for other in others if other is not partner] + [both]
                 joined = True
                 break
-    return [piece for piece in pieces if piece.height > 0.3 * usual and piece.width < 4 * usual]
+    return [piece for piece in pieces if piece.width < 4 * usual]
+
+
+def _near_each_other(pieces: list[Ink], usual: float) -> list[Ink]:
+    """Put together what may be the strokes of one digit, or digits beside each other."""
+    places: list[list[Ink]] = []
+    for piece in pieces:
+        near = [place for place in places if any(_may_belong(piece, p, usual) for p in place)]
+        places = [place for place in places if place not in near]
+        places.append([piece, *(p for place in near for p in place)])
+    return [_one(sorted(place, key=lambda p: p.box[0] + p.box[2])) for place in places]
+
+
+def _one(parts: Sequence[Ink]) -> Ink:
+    whole = reduce(_union, parts)
+    return replace(whole, parts=tuple(parts))
+
+
+def _may_belong(a: Ink, b: Ink, usual: float) -> bool:
+    return max(_gaps(a.box, b.box)) <= NEAR * usual and _is_one_digit_at_most(_union(a, b), usual)
+
+
+def _is_one_digit_at_most(ink: Ink, usual: float) -> bool:
+    return ink.height <= TALLEST * usual and ink.width <= WIDEST * usual
 
 
 def _gaps(a: Box, b: Box) -> tuple[int, int]:
@@ -629,7 +693,12 @@ def _grow(box: Box, factor: float) -> Box:
 
 THINNEST, THICKEST = 0.09, 0.22  # strokes, as a share of the longest side
 FAINTEST = 0.4  # ink, as a share of what most of the same digit's ink has
-CUT_FROM = 1.0  # width over height; what is wider may be two digits
+CUT_FROM = 0.6  # width over height; what is wider may be two digits
+CUT_SLANTS = (-0.5, -0.25, 0.0, 0.25, 0.5)  # columns a row
+CUTS_A_SLANT = 2
+CUT_MARGIN = 0.2  # of the width, where no digit would be left
+SPECK = 0.1  # of a half's ink; what is less and apart is the other half's
+MAX_SIZE_TO_CUT = 100  # pixels along the longest side; cuts take no more
 MAX_SIZE = 320  # pixels along the longest side; a larger digit has no more to tell
 
 
@@ -661,46 +730,90 @@ def _prepare(ink: Array, size: int) -> Array | None:
     return _centre(np.clip(_fit(ink), 0, 1))
 
 
-def _cuts(
-    ink: Array, area: tuple[slice, slice], digit: Ink, line: int, shrunk: float
-) -> tuple[tuple[FoundDigit, FoundDigit], ...]:
-    """The ways to cut what may be two digits: upright or aslant, where there is least ink."""
-    if digit.width < CUT_FROM * digit.height:
-        return ()
-    rows, columns = np.indices(ink.shape)
-    middle = ink.shape[0] / 2
-    ways = []
-    for slant in (-0.3, 0.0, 0.3):
-        across = columns + slant * (rows - middle)
-        bins = np.clip(across, 0, ink.shape[1] - 1).astype(int)
-        profile = np.bincount(bins.ravel(), ink.ravel(), minlength=ink.shape[1])
-        first, last = (round(ink.shape[1] * share) for share in (0.25, 0.75))
-        if last <= first:
+def _ways(ink: Ink, usual: float, strength: Array, noise: Array, line: int, shrunk: float) -> Place:
+    """The ways to take what is written at one place."""
+    arcs = []
+    for start, end in combinations(range(len(ink.parts) + 1), 2):
+        one = reduce(_union, ink.parts[start:end])
+        several = end - start > 1
+        if several and (end - start > MOST_STROKES or not _is_one_digit_at_most(one, usual)):
             continue
-        cut = first + int(np.argmin(profile[first:last]))
-        halves = [np.where(part, ink, 0) for part in (across < cut, across >= cut)]
-        found = [_half(half.astype(np.float32), area, line, shrunk) for half in halves]
-        if found[0] and found[1]:
-            ways.append((found[0], found[1]))
-    return tuple(ways)
+        digit = None
+        if one.height > SMALLEST * usual:
+            crop, frame = _cut_out(one, strength, noise)
+            digit = _digit(crop, one.box, frame, line, shrunk)
+        if digit or not several:
+            arcs.append(Arc(start, end, digit))
+    return tuple(arcs)
 
 
-def _half(ink: Array, area: tuple[slice, slice], line: int, shrunk: float) -> FoundDigit | None:
+def _digit(ink: Array, box: Box, frame: Box, line: int, shrunk: float) -> FoundDigit | None:
+    """Prepare ink; boxes are in pixels of what is searched."""
+    image = _prepare(ink, max(box[2] - box[0], box[3] - box[1]))
+    if image is None:
+        return None
+    kept = _shrink(ink, MAX_SIZE_TO_CUT)
+    return FoundDigit(image, _grow(box, shrunk), line, kept, _grow(frame, shrunk))
+
+
+def halves(digit: FoundDigit) -> list[tuple[FoundDigit, FoundDigit]]:
+    """The ways to cut in two what may be two digits that touch.
+
+    Cuts are straight, upright or aslant, where there is least ink in their way.
+    """
+    height, width = digit.ink.shape
+    if width < CUT_FROM * height:
+        return []
+    rows, columns = np.indices(digit.ink.shape)
+    ways = []
+    for slant in CUT_SLANTS:
+        across = columns + slant * (rows - height / 2)
+        bins = np.clip(across, 0, width - 1).astype(int)
+        profile = np.bincount(bins.ravel(), digit.ink.ravel(), minlength=width)
+        for cut in _valleys(profile):
+            sides = (across < cut), (across >= cut)
+            left, right = (_half(digit, np.where(side, digit.ink, 0)) for side in sides)
+            if left and right:
+                ways.append((left, right))
+    return ways
+
+
+def _valleys(profile: Array) -> list[int]:
+    """Where there is least, and where there is least apart from there; not near the ends."""
+    margin = max(1, round(CUT_MARGIN * len(profile)))
+    inner = profile[margin:-margin].astype(float)
+    valleys: list[int] = []
+    while len(valleys) < CUTS_A_SLANT and np.isfinite(inner).any():
+        valley = int(np.argmin(inner))
+        valleys.append(margin + valley)
+        inner[max(0, valley - margin // 2) : valley + margin // 2 + 1] = np.inf
+    return valleys
+
+
+def _half(digit: FoundDigit, ink: Array) -> FoundDigit | None:
+    pieces = Components.of(ink > 0.5)
+    specks = np.flatnonzero(pieces.areas[1:] < SPECK * pieces.areas[1:].sum()) + 1
+    ink = np.where(np.isin(pieces.labels, specks), 0, ink).astype(np.float32)
     rows, columns = (np.flatnonzero((ink > 0.5).any(axis=axis)) for axis in (1, 0))
     if len(rows) < 5:
         return None
-    top, left = area[0].start, area[1].start
-    box = left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1
-    image = _prepare(ink, int(max(np.ptp(rows), np.ptp(columns)) + 1))
-    return None if image is None else FoundDigit(image, _grow(box, shrunk), line)
+    box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    image = _prepare(ink, max(box[2] - box[0], box[3] - box[1]))
+    if image is None:
+        return None
+    left, top, right, _ = digit.frame
+    scale = (right - left) / ink.shape[1]
+    corner = left, top, left, top
+    whole = tuple(round(start + edge * scale) for start, edge in zip(corner, box, strict=True))
+    return replace(digit, image=image, box=whole, ink=ink)
 
 
-def _cut_out(digit: Ink, strength: Array, noise: float) -> tuple[Array, tuple[slice, slice]]:
-    """A digit's ink in [0, 1] with a margin, and its place; large digits have sharp edges."""
+def _cut_out(digit: Ink, strength: Array, noise: Array) -> tuple[Array, Box]:
+    """A digit's ink in [0, 1] with a margin, and where it is; large digits have sharp edges."""
     area, mine = _around(digit, 2 + digit.size // 20)
     crop = strength[area]
     full = max(_quantile(crop[mine > 0], 0.85), 1e-6)
-    floor = min(2 * noise, 0.3 * full)
+    floor = np.minimum(2 * noise[area], 0.3 * full)
     peak: Array | float = full
     if digit.size > 2 * FIT:  # the edges of smaller ones are faint as they should be
         # What is thin is also faint in a blurred picture: ink is what is dark for its surroundings.
@@ -712,7 +825,10 @@ def _cut_out(digit: Ink, strength: Array, noise: float) -> tuple[Array, tuple[sl
     ink = np.clip((ink - 0.5) * sharper + 0.5, 0, 1)
     reach = 1 + digit.size // 40
     near = cv2.dilate(mine, np.ones((2 * reach + 1, 2 * reach + 1)))
-    return np.where(near > 0, ink, 0).astype(np.float32), area
+    rows, columns = area
+    left, top = columns.start, rows.start
+    frame = left, top, left + crop.shape[1], top + crop.shape[0]
+    return np.where(near > 0, ink, 0).astype(np.float32), frame
 
 
 def _shrink(ink: Array, longest: int) -> Array:

@@ -19,7 +19,7 @@ from PIL import Image
 from mnist_lit.classifier import Classifier, Digit, Reading
 from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
-from mnist_lit.pictures import FoundDigit, PictureError, find_digits
+from mnist_lit.pictures import PictureError, Place, find_digits
 
 SUFFIXES = {
     ".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".ppm",
@@ -102,7 +102,7 @@ def _read(classifier: Classifier, paths: Sequence[str]) -> Iterator[Result]:
             ahead = following
 
 
-def _find(path: str) -> tuple[str, list[FoundDigit] | PictureError]:
+def _find(path: str) -> tuple[str, list[Place] | PictureError]:
     try:
         return path, find_digits(path)
     except PictureError as error:

@@ -73,6 +73,19 @@ def test_last_epochs_show_the_images_as_they_are(
     assert torch.equal(images, raw / 255) is not warped
 
 
+def test_what_is_no_digit_is_of_all_classes_alike(data: MNISTDataModule) -> None:
+    module = MNISTDataModule(no_digits=0.1)
+    module.trainer = SimpleNamespace(training=True, current_epoch=0, max_epochs=4)  # type: ignore[assignment]
+    raw, labels = next(iter(data.train_dataloader()))
+    images, shares = module.on_after_batch_transfer((raw, labels), dataloader_idx=0)
+
+    assert torch.equal(shares[:10], torch.full((10, 10), 0.1))
+    assert torch.equal(shares[10:].argmax(dim=1), labels[10:])
+    assert torch.equal(shares[10:].amax(dim=1), torch.ones(90))
+    assert torch.equal(images[10:], raw[10:] / 255)
+    assert (images[:10] != raw[:10] / 255).flatten(1).any(dim=1).all()
+
+
 def test_every_epoch_has_its_order_and_every_seed_too(data: MNISTDataModule) -> None:
     torch.manual_seed(1)
     first, second = _labels_in_order(data, epoch=0), _labels_in_order(data, epoch=1)

@@ -1,10 +1,12 @@
 """Learning rates and the logging of training metrics."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from mnist_lit.training.module import one_cycle
+from mnist_lit.training.module import LitClassifier, one_cycle
 
 
 @pytest.mark.parametrize(
@@ -21,3 +23,18 @@ def test_one_cycle_without_warmup_only_falls() -> None:
 
 def test_one_cycle_may_be_asked_before_the_length_is_known() -> None:
     assert one_cycle(0 / math.inf, warmup=0.2) == pytest.approx(0.04)
+
+
+def test_training_metrics_are_those_of_digits_alone() -> None:
+    lit = LitClassifier()
+    optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
+    lit.trainer = SimpleNamespace(optimizers=[optimizer])  # type: ignore[assignment]
+    logits, labels = torch.eye(10) * 5, torch.arange(10)
+    labels[0] = 7
+    lit._unlogged = [(logits, labels)]
+    of_digits = lit.training_metrics()
+    shares = torch.nn.functional.one_hot(labels, 10).float()
+    lit._unlogged = [(logits, shares), (torch.randn(5, 10), torch.full((5, 10), 0.1))]
+
+    assert lit.training_metrics() == pytest.approx(of_digits)
+    assert of_digits["train/acc"] == pytest.approx(0.9)

@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mnist_lit.data.augment import Augment
+from mnist_lit.data.no_digits import no_digits
 from mnist_lit.data.sources import SOURCES, DatasetName, default_data_dir, load
 from mnist_lit.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
-"""Images ``(B, 1, 28, 28)`` and labels ``(B,)``."""
+"""Images ``(B, 1, 28, 28)`` and labels ``(B,)``; with `no_digits`, training batches have the shares
+of all classes instead of labels, ``(B, K)``."""
 
 SETS = ("train", "val", "test")
 
@@ -126,6 +129,8 @@ class MNISTDataModule(LightningDataModule):
         num_workers: processes that load batches; with everything in memory, 0 is fastest.
         augment: random warps of the training images.
         augment_until: share of the epochs after which training images are left as they are.
+        no_digits: share of training images that are made into what is no digit, and of which no
+            class is to be likelier than another.
     """
 
     def __init__(
@@ -138,6 +143,7 @@ class MNISTDataModule(LightningDataModule):
         num_workers: NonNegativeInt = 0,
         augment: Augment = Augment(),  # noqa: B008, it is frozen
         augment_until: ClosedUnitInterval = 1.0,
+        no_digits: ClosedUnitInterval = 0.0,
     ) -> None:
         super().__init__()
         self.dataset: DatasetName = dataset
@@ -145,6 +151,7 @@ class MNISTDataModule(LightningDataModule):
         self.batch_size, self.val_size = batch_size, val_size
         self.split_seed, self.num_workers = split_seed, num_workers
         self.augment, self.augment_until = augment, float(augment_until)
+        self.no_digits = float(no_digits)
         self._sets: dict[str, ImageSet] = {}
 
     @property
@@ -213,13 +220,23 @@ class MNISTDataModule(LightningDataModule):
         """On the device: pixels from uint8 to float in [0, 1], warped if they are trained on."""
         images, labels = batch
         images = images.float() / 255
+        if self.trainer is None or not self.trainer.training:
+            return images, labels
+        if self.no_digits:
+            images, labels = self._with_no_digits(images, labels)
         if self._is_augmenting():
             images = self.augment(images)
         return images, labels
 
+    def _with_no_digits(self, images: Tensor, labels: Tensor) -> Batch:
+        """Replace the first images of a batch, which is in random order."""
+        num = math.ceil(self.no_digits * len(images))
+        shares = F.one_hot(labels, len(self.classes)).float()
+        shares[:num] = 1 / len(self.classes)
+        return torch.cat([no_digits(images[:num]), images[num:]]), shares
+
     def _is_augmenting(self) -> bool:
-        if self.trainer is None or not self.trainer.training:
-            return False
+        assert self.trainer is not None
         num_epochs = self.trainer.max_epochs or -1  # -1: nobody knows when it ends
         return num_epochs < 0 or self.trainer.current_epoch < self.augment_until * num_epochs
 
