@@ -20,8 +20,10 @@ from mnist_lit.pictures import FRAME, Box, FoundDigit, Picture, Place, find_digi
 PACKAGED = Path(__file__).parent / "weights" / "mnist.pt"
 BATCH_SIZE = 500  # images at a time; more are no faster
 LOOK_DEG = 8.0  # how far a digit is turned or slanted when it is looked at again
-SURE = 0.99  # how probable a digit is that needs no second look
-DIGIT_COST = 0.3  # how much more probable, as a logarithm, must be one digit more
+SURE = 0.95  # how probable a digit is that needs no second look, and no cut
+# Between digits there is paper, within them there is none. To take it otherwise, what is read must
+# be so much more probable, as a logarithm.
+AGAINST_PAPER = 1.0
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class Digit:
         digit: which, 0 to 9.
         confidence: its probability.
         box: where it is, in pixels of the picture as seen (EXIF orientation applied).
+        line: which line of writing it stands in, from 0 at the top.
         probabilities: of all ten, ``(10,)``.
         image: what the network saw, ``(1, 28, 28)`` in [0, 1].
-        line: which line of writing it stands in, from 0 at the top.
     """
 
     digit: int
@@ -162,7 +164,7 @@ class Classifier:
         cuts = [(i, cut) for i in unsure for cut in halves(found[i])]
         read = iter(self._classify([half for _, cut in cuts for half in cut]))
         for i, _ in cuts:
-            best[i] = min(best[i], [next(read), next(read)], key=_cost)
+            best[i] = min(best[i], [next(read), next(read)], key=_cost_of_cut)
         return best
 
     def _classify(self, found: Sequence[FoundDigit]) -> list[Digit]:
@@ -215,8 +217,13 @@ def other_looks(images: Tensor) -> Tensor:
 
 
 def _cost(digits: Sequence[Digit]) -> float:
-    """How improbable digits are together, and how many."""
-    return sum(DIGIT_COST - math.log(digit.confidence) for digit in digits)
+    """How improbable digits are together."""
+    return -sum(math.log(digit.confidence) for digit in digits)
+
+
+def _cost_of_cut(digits: Sequence[Digit]) -> float:
+    """The same of digits that touch, or of a single one."""
+    return _cost(digits) + AGAINST_PAPER * (len(digits) - 1)
 
 
 def _likeliest(place: Place, read: Iterator[list[Digit]]) -> list[Digit]:
@@ -226,11 +233,14 @@ def _likeliest(place: Place, read: Iterator[list[Digit]]) -> list[Digit]:
         place: its segmentation graph.
         read: what its arcs are, in their order; as many are taken.
     """
-    paths: dict[int, list[Digit]] = {0: []}
+    paths: dict[int, tuple[float, list[Digit]]] = {0: (0.0, [])}
     for arc in place:  # in the order of their starts, so a path is complete before it goes on
-        path = [*paths[arc.start], *(next(read) if arc.digit else [])]
-        paths[arc.end] = min(paths.get(arc.end, path), path, key=_cost)
-    return paths[place[-1].end]
+        digits = next(read) if arc.digit else []
+        cost, before = paths[arc.start]
+        cost += _cost(digits) + AGAINST_PAPER * (arc.end - arc.start - 1)
+        if arc.end not in paths or cost < paths[arc.end][0]:
+            paths[arc.end] = cost, [*before, *digits]
+    return paths[place[-1].end][1]
 
 
 def _network(checkpoint: dict[str, Any]) -> Network:

@@ -23,7 +23,7 @@ class BestCheckpoint(ModelCheckpoint):
     """Keeps the checkpoint of the epoch with the best validation score as ``best.ckpt``.
 
     Args:
-        monitor: the metric that decides.
+        monitor: the metric that decides; or epoch, for the last one (with max).
         mode: whether less of it is better (min) or more (max).
     """
 
