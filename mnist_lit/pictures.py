@@ -609,17 +609,22 @@ def _join(pieces: list[Ink]) -> list[Ink]:
 
 def _near_each_other(pieces: list[Ink], usual: float) -> list[Ink]:
     """Put together what may be the strokes of one digit, or digits beside each other."""
-    places: list[list[Ink]] = []
+    places: list[Ink] = []
     for piece in pieces:
-        near = [place for place in places if any(_may_belong(piece, p, usual) for p in place)]
-        places = [place for place in places if place not in near]
-        places.append([piece, *(p for place in near for p in place)])
-    return [_one(sorted(place, key=lambda p: p.box[0] + p.box[2])) for place in places]
-
-
-def _one(parts: Sequence[Ink]) -> Ink:
-    whole = reduce(_union, parts)
-    return replace(whole, parts=tuple(parts))
+        place, others = replace(piece, parts=(piece,)), []
+        for other in places:
+            if any(_may_belong(piece, part, usual) for part in other.parts) and (
+                _union(place, other).height <= TALLEST * usual  # else it would be two lines
+            ):
+                parts = (*place.parts, *other.parts)
+                place = replace(_union(place, other), parts=parts)
+            else:
+                others.append(other)
+        places = [*others, place]
+    return [
+        replace(place, parts=tuple(sorted(place.parts, key=lambda part: sum(part.box[::2]))))
+        for place in places
+    ]
 
 
 def _may_belong(a: Ink, b: Ink, usual: float) -> bool:
@@ -734,9 +739,11 @@ def _ways(ink: Ink, usual: float, strength: Array, noise: Array, line: int, shru
     """The ways to take what is written at one place."""
     arcs = []
     for start, end in combinations(range(len(ink.parts) + 1), 2):
+        if end - start > MOST_STROKES:
+            continue
         one = reduce(_union, ink.parts[start:end])
         several = end - start > 1
-        if several and (end - start > MOST_STROKES or not _is_one_digit_at_most(one, usual)):
+        if several and not _is_one_digit_at_most(one, usual):
             continue
         digit = None
         if one.height > SMALLEST * usual:
