@@ -21,6 +21,7 @@ STRONG = (
     "--data.batch_size=1000",
     "--data.augment.rotate_deg=10",
     "--data.augment.elastic_px=1",
+    "--data.no_digits=0.1",
     "--model.schedule=one_cycle",
     "--model.label_smoothing=0.1",
     "--model.lr=0.005",
