@@ -707,17 +707,19 @@ MAX_SIZE_TO_CUT = 100  # pixels along the longest side; cuts take no more
 MAX_SIZE = 320  # pixels along the longest side; a larger digit has no more to tell
 
 
-def _prepare(ink: Array, size: int) -> Array | None:
+def _prepare(ink: Array, box: Box) -> Array | None:
     """Fit a digit's ink into the frame; None for a blob, which no pen has drawn.
 
     Args:
         ink: ``(H, W)`` in [0, 1].
-        size: its longest side without the margin.
+        box: around it, without the margin, in the same pixels.
 
     Source: the MNIST page, "size normalized to fit in a 20x20 pixel box while preserving their
     aspect ratio ... centered in a 28x28 image by computing the center of mass".
     """
-    if FIT - 2 <= size <= FIT:  # as large as it should be: resampling would only blur it
+    left, top, right, bottom = box
+    # If it is as large as it should be, resampling would only blur it.
+    if FIT - 2 <= max(right - left, bottom - top) <= FIT:
         return _centre(ink)
     ink = _shrink(ink, MAX_SIZE)
     solid = ink > 0.5
@@ -756,7 +758,7 @@ def _ways(ink: Ink, usual: float, strength: Array, noise: Array, line: int, shru
 
 def _digit(ink: Array, box: Box, frame: Box, line: int, shrunk: float) -> FoundDigit | None:
     """Prepare ink; boxes are in pixels of what is searched."""
-    image = _prepare(ink, max(box[2] - box[0], box[3] - box[1]))
+    image = _prepare(ink, box)
     if image is None:
         return None
     kept = _shrink(ink, MAX_SIZE_TO_CUT)
@@ -805,7 +807,7 @@ def _half(digit: FoundDigit, ink: Array) -> FoundDigit | None:
     if len(rows) < 5:
         return None
     box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-    image = _prepare(ink, max(box[2] - box[0], box[3] - box[1]))
+    image = _prepare(ink, box)
     if image is None:
         return None
     left, top, right, _ = digit.frame

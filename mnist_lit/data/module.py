@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
-from pytorch_lightning import LightningDataModule
+from pytorch_lightning import LightningDataModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -224,7 +224,7 @@ class MNISTDataModule(LightningDataModule):
             return images, labels
         if self.no_digits:
             images, labels = self._with_no_digits(images, labels)
-        if self._is_augmenting():
+        if self._is_augmenting(self.trainer):
             images = self.augment(images)
         return images, labels
 
@@ -235,10 +235,9 @@ class MNISTDataModule(LightningDataModule):
         shares[:num] = 1 / len(self.classes)
         return torch.cat([no_digits(images[:num]), images[num:]]), shares
 
-    def _is_augmenting(self) -> bool:
-        assert self.trainer is not None
-        num_epochs = self.trainer.max_epochs or -1  # -1: nobody knows when it ends
-        return num_epochs < 0 or self.trainer.current_epoch < self.augment_until * num_epochs
+    def _is_augmenting(self, trainer: Trainer) -> bool:
+        num_epochs = trainer.max_epochs or -1  # -1: nobody knows when it ends
+        return num_epochs < 0 or trainer.current_epoch < self.augment_until * num_epochs
 
 
 def _as_it_is(batch: Batch) -> Batch:
