@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import UserError
 from mnist_lit.models import Network, build
-from mnist_lit.pictures import FRAME, Box, FoundDigit, Picture, Place, find_digits, halves
+from mnist_lit.pictures import FRAME, Box, FoundDigit, Picture, Place, find_digits, halves, lines
 
 PACKAGED = Path(__file__).parent / "weights" / "mnist.pt"
 BATCH_SIZE = 500  # images at a time; more are no faster
 LOOK_DEG = 8.0  # how far a digit is turned or slanted when it is looked at again
 SURE = 0.95  # how probable a digit is that needs no second look, and no cut
-# Between digits there is paper, within them there is none. To take it otherwise, what is read must
-# be so much more probable, as a logarithm.
-AGAINST_PAPER = 0.8
+# Between digits there is paper, within them there is none, and all ink is some digit's. For each
+# exception, what is read must be so much more probable, as a logarithm.
+EXCEPTION = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,17 @@ class Digit:
         digit: which, 0 to 9.
         confidence: its probability.
         box: where it is, in pixels of the picture as seen (EXIF orientation applied).
-        line: which line of writing it stands in, from 0 at the top.
         probabilities: of all ten, ``(10,)``.
         image: what the network saw, ``(1, 28, 28)`` in [0, 1].
+        line: which line of writing it stands in, from 0 at the top.
     """
 
     digit: int
     confidence: float
     box: Box
-    line: int
     probabilities: Tensor
     image: Tensor
+    line: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """What programs get, ready for JSON."""
@@ -155,7 +155,10 @@ class Classifier:
         arcs = [arc for places in pictures for place in places for arc in place]
         found = [arc.digit for arc in arcs if arc.digit]
         read = iter(self._as_one_or_two(found))
-        return [_reading([_likeliest(place, read) for place in places]) for places in pictures]
+        return [
+            _reading([digit for place in places for digit in _likeliest(place, read)])
+            for places in pictures
+        ]
 
     def _as_one_or_two(self, found: Sequence[FoundDigit]) -> list[list[Digit]]:
         """Each as one digit, or as two that touch where that is more probable."""
@@ -176,7 +179,7 @@ class Classifier:
         if unsure.any():
             logs[unsure] = self._look_again(images[unsure], logs[unsure])
         return [
-            Digit(int(prob.argmax()), float(prob.max()), digit.box, digit.line, prob, image)
+            Digit(int(prob.argmax()), float(prob.max()), digit.box, prob, image)
             for digit, prob, image in zip(found, logs.exp(), images, strict=True)
         ]
 
@@ -223,7 +226,7 @@ def _cost(digits: Sequence[Digit]) -> float:
 
 def _cost_of_cut(digits: Sequence[Digit]) -> float:
     """The same of digits that touch, or of a single one."""
-    return _cost(digits) + AGAINST_PAPER * (len(digits) - 1)
+    return _cost(digits) + EXCEPTION * (len(digits) - 1)
 
 
 def _likeliest(place: Place, read: Iterator[list[Digit]]) -> list[Digit]:
@@ -237,7 +240,7 @@ def _likeliest(place: Place, read: Iterator[list[Digit]]) -> list[Digit]:
     for arc in place:  # in the order of their starts, so a path is complete before it goes on
         digits = next(read) if arc.digit else []
         cost, before = paths[arc.start]
-        cost += _cost(digits) + AGAINST_PAPER * (arc.end - arc.start - 1)
+        cost += _cost(digits) + EXCEPTION * (arc.end - arc.start - 1 + (not digits))
         if arc.end not in paths or cost < paths[arc.end][0]:
             paths[arc.end] = cost, [*before, *digits]
     return paths[place[-1].end][1]
@@ -245,7 +248,11 @@ def _likeliest(place: Place, read: Iterator[list[Digit]]) -> list[Digit]:
 
 def _network(checkpoint: dict[str, Any]) -> Network:
     hyper_parameters = checkpoint["hyper_parameters"]
-    network = build(hyper_parameters["network"], hyper_parameters["dropout"])
+    network = build(
+        hyper_parameters["network"],
+        hyper_parameters["dropout"],
+        hyper_parameters.get("mirror", False),  # older ones have none
+    )
     weights = checkpoint["state_dict"].items()
     prefix = "network."
     network.load_state_dict(
@@ -254,11 +261,11 @@ def _network(checkpoint: dict[str, Any]) -> Network:
     return network
 
 
-def _reading(places: Sequence[Sequence[Digit]]) -> Reading:
-    """Put together what was read, place by place."""
-    digits = tuple(digit for place in places for digit in place)
-    number = ""
-    for before, digit in zip((None, *digits), digits, strict=False):
-        number += " " if before and digit.line != before.line else ""
-        number += str(digit.digit)
-    return Reading(number, digits)
+def _reading(digits: Sequence[Digit]) -> Reading:
+    """Put together what was read, in reading order."""
+    read = [
+        [replace(digits[index], line=number) for index in line]
+        for number, line in enumerate(lines([digit.box for digit in digits]))
+    ]
+    number = " ".join("".join(str(digit.digit) for digit in line) for line in read)
+    return Reading(number, tuple(digit for line in read for digit in line))

@@ -1,7 +1,7 @@
 """From any picture to the digits in it, each prepared exactly as the images of MNIST were."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from io import BytesIO
@@ -43,14 +43,12 @@ class FoundDigit:
     Attributes:
         image: ``(1, 28, 28)`` float32 in [0, 1], ink 1, paper 0.
         box: where it is, in pixels of the picture as seen (EXIF orientation applied).
-        line: which line of writing it stands in, from 0 at the top.
         ink: what the image was made of, ``(H, W)`` float32 in [0, 1].
         frame: where that is, in pixels of the picture as seen.
     """
 
     image: Array
     box: Box
-    line: int
     ink: Array
     frame: Box
 
@@ -76,7 +74,7 @@ path of arcs from piece 0 to the last one is a way to read all of them."""
 
 
 def find_digits(picture: Picture) -> list[Place]:
-    """Find the places in a picture where digits are, in reading order; none is an answer too.
+    """Find the places in a picture where digits are, in any order; none is an answer too.
 
     Args:
         picture: a path, the bytes of a file, or a PIL image; of any size, mode and polarity.
@@ -93,14 +91,14 @@ def find_digits(picture: Picture) -> list[Place]:
         components = _ink(strength, noise)
         pieces = _join(_pieces(components, pixels, strength))
         usual = _usual_size(pieces)
+        whole = _whole_size(pieces, usual)
         found = []
         explained = 0
-        for number, line in enumerate(_lines(_near_each_other(pieces, usual))):
-            for ink in line:
-                place = _ways(ink, usual, strength, noise, number, shrunk)
-                if any(arc.digit for arc in place):
-                    found.append(place)
-                    explained += ink.area
+        for ink in _near_each_other(pieces, whole):
+            place = _ways(ink, usual, whole, strength, noise, shrunk)
+            if any(arc.digit for arc in place):
+                found.append(place)
+                explained += ink.area
         num_ink = int(components.areas.sum())
         share = explained / max(1, num_ink)
         if share > most:
@@ -449,10 +447,13 @@ def _without_rules(mask: Mask) -> Mask:
 
 FAINTEST_ELSEWHERE = 0.42  # ink, as a share of the strongest that is not at the picture's rim
 FAINTEST_AT_THE_RIM = 0.65
-NEAR = 0.25  # gap between strokes that may be one digit's, as a share of the usual digit's size
+# Gaps between strokes that may be one digit's, as a share of the usual digit's size.
+NEAR_BESIDE, NEAR_BELOW = 0.25, 0.4
 TALLEST, WIDEST = 1.6, 1.25  # a digit of several pieces, as a share of it
 SMALLEST = 0.3  # height of a digit, as a share of it
+BAR_FROM = 4.0  # width over height
 MOST_STROKES = 3  # pieces of one digit
+LARGEST_WHOLE = 2.2  # a digit all of whose strokes are apart, as a share of the usual one of them
 MAX_PIECES = 500  # the largest ones; a picture with more is no writing
 
 
@@ -586,6 +587,13 @@ def _usual_size(pieces: Sequence[Ink]) -> float:
     return by_height[np.searchsorted(total, total[-1] / 2)].size if pieces else 0.0
 
 
+def _whole_size(pieces: Sequence[Ink], usual: float) -> float:
+    """The usual size of digits: of pieces, unless they are so few that all may be one digit's."""
+    if not 1 < len(pieces) <= MOST_STROKES:
+        return usual
+    return max(usual, min(LARGEST_WHOLE * usual, reduce(_union, pieces).size))
+
+
 def _join(pieces: list[Ink]) -> list[Ink]:
     """Put together what can only be the strokes of one digit."""
     usual = _usual_size(pieces)
@@ -628,7 +636,9 @@ def _near_each_other(pieces: list[Ink], usual: float) -> list[Ink]:
 
 
 def _may_belong(a: Ink, b: Ink, usual: float) -> bool:
-    return max(_gaps(a.box, b.box)) <= NEAR * usual and _is_one_digit_at_most(_union(a, b), usual)
+    across, down = _gaps(a.box, b.box)
+    is_near = across <= NEAR_BESIDE * usual and down <= NEAR_BELOW * usual
+    return is_near and _is_one_digit_at_most(_union(a, b), usual)
 
 
 def _is_one_digit_at_most(ink: Ink, usual: float) -> bool:
@@ -649,6 +659,9 @@ def _belong(piece: Ink, other: Ink, usual: float) -> bool:
     overlap = min(a[2], b[2]) - max(a[0], b[0])
     height = max(a[3], b[3]) - min(a[1], b[1])
     if overlap >= 0.5 * min(piece.width, other.width):  # one above the other, as the bar of a 5
+        below = max(piece, other, key=lambda ink: ink.box[1])
+        if below.width > BAR_FROM * below.height:  # the foot of a 2, or a line drawn under a digit
+            return False
         # Digits of two lines would be twice the usual height, and a gap more.
         return height < (1.95 if down <= 0.15 * usual else 1.5) * usual and down <= 0.25 * usual
     lower = min(piece.height, other.height)
@@ -668,24 +681,26 @@ def _union(a: Ink, b: Ink) -> Ink:
     return Ink(box, a.area + b.area, a.labels, a.numbers | b.numbers)
 
 
-def _lines(digits: Iterable[Ink]) -> list[list[Ink]]:
-    """Lines of writing from top to bottom, each from left to right.
+def lines(boxes: Sequence[Box]) -> list[list[int]]:
+    """Which digits stand in a line, lines from top to bottom, each from left to right.
 
     A digit stands in the line whose last digit is most beside it, so lines may slope.
     """
-    lines: list[list[Ink]] = []
-    for digit in sorted(digits, key=lambda digit: digit.box[0]):
 
-        def shared(line: list[Ink], digit: Ink = digit) -> float:
-            top, bottom = max(line[-1].box[1], digit.box[1]), min(line[-1].box[3], digit.box[3])
-            return (bottom - top) / min(line[-1].height, digit.height)
+    def shared(line: list[int], box: Box) -> float:
+        _, top, _, bottom = boxes[line[-1]]
+        overlap = min(bottom, box[3]) - max(top, box[1])
+        return overlap / min(bottom - top, box[3] - box[1])
 
-        line = max(lines, key=shared, default=None)
-        if line is None or shared(line) < 0.4:
-            lines.append([digit])
+    found: list[list[int]] = []
+    for index in sorted(range(len(boxes)), key=lambda index: boxes[index][0]):
+        box = boxes[index]
+        line = max(found, key=lambda line: shared(line, box), default=None)
+        if line is None or shared(line, box) < 0.4:
+            found.append([index])
         else:
-            line.append(digit)
-    return sorted(lines, key=lambda line: np.mean([digit.box[1] + digit.box[3] for digit in line]))
+            line.append(index)
+    return sorted(found, key=lambda line: np.mean([boxes[index][1::2] for index in line]))
 
 
 def _grow(box: Box, factor: float) -> Box:
@@ -737,7 +752,9 @@ def _prepare(ink: Array, box: Box) -> Array | None:
     return _centre(np.clip(_fit(ink), 0, 1))
 
 
-def _ways(ink: Ink, usual: float, strength: Array, noise: Array, line: int, shrunk: float) -> Place:
+def _ways(
+    ink: Ink, usual: float, whole: float, strength: Array, noise: Array, shrunk: float
+) -> Place:
     """The ways to take what is written at one place."""
     arcs = []
     for start, end in combinations(range(len(ink.parts) + 1), 2):
@@ -745,24 +762,24 @@ def _ways(ink: Ink, usual: float, strength: Array, noise: Array, line: int, shru
             continue
         one = reduce(_union, ink.parts[start:end])
         several = end - start > 1
-        if several and not _is_one_digit_at_most(one, usual):
+        if several and not _is_one_digit_at_most(one, whole):
             continue
         digit = None
         if one.height > SMALLEST * usual:
             crop, frame = _cut_out(one, strength, noise)
-            digit = _digit(crop, one.box, frame, line, shrunk)
+            digit = _digit(crop, one.box, frame, shrunk)
         if digit or not several:
             arcs.append(Arc(start, end, digit))
     return tuple(arcs)
 
 
-def _digit(ink: Array, box: Box, frame: Box, line: int, shrunk: float) -> FoundDigit | None:
+def _digit(ink: Array, box: Box, frame: Box, shrunk: float) -> FoundDigit | None:
     """Prepare ink; boxes are in pixels of what is searched."""
     image = _prepare(ink, box)
     if image is None:
         return None
     kept = _shrink(ink, MAX_SIZE_TO_CUT)
-    return FoundDigit(image, _grow(box, shrunk), line, kept, _grow(frame, shrunk))
+    return FoundDigit(image, _grow(box, shrunk), kept, _grow(frame, shrunk))
 
 
 def halves(digit: FoundDigit) -> list[tuple[FoundDigit, FoundDigit]]:

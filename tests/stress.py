@@ -142,6 +142,19 @@ def touching(digits: Sequence[Array], number: str, random: Generator) -> Stress:
     return Stress(encode(mix(np.pad(ink, 30), black, white)), number[:2])
 
 
+def two_lines(digits: Sequence[Array], number: str, random: Generator) -> Stress:
+    """On a canvas, two lines of writing, either one as long as it happens to be."""
+    end = int(random.integers(1, len(digits)))
+    pen = random.uniform(-0.08, 0.1)
+    rows = [write(row, 100, pen, random) for row in (digits[:end], digits[end:])]
+    width = max(row.shape[1] for row in rows) + 20
+    gap = round(random.uniform(10, 50))
+    sheet = np.concatenate([place(row, row.shape[0] + gap, width, random) for row in rows])
+    black, white = np.zeros(3, np.float32), np.ones(3, np.float32)
+    picture = mix(np.pad(sheet, 30), black, white)
+    return Stress(encode(picture), f"{number[:end]} {number[end:]}")
+
+
 def photographed(digits: Sequence[Array], number: str, random: Generator) -> Stress:
     """With a telephone: uneven light, a shadow, a turn, paper and lens and grain; a JPEG."""
     long = int(random.integers(500, 1800))
@@ -220,6 +233,7 @@ KINDS: dict[str, tuple[Maker, bool]] = {
     "numbers drawn": (drawn, True),
     "numbers photographed": (photographed, True),
     "touching": (touching, True),
+    "two lines": (two_lines, True),
 }
 
 

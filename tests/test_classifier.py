@@ -62,6 +62,19 @@ def test_temperature_changes_how_sure_and_not_what(brief_run: Run, tmp_path: Pat
     torch.testing.assert_close(after.sum(1), torch.ones(100))
 
 
+def test_network_that_was_trained_with_mirror_images_asks_them(
+    brief_run: Run, tmp_path: Path
+) -> None:
+    checkpoint = torch.load(brief_run.best, weights_only=True)
+    checkpoint["hyper_parameters"]["mirror"] = True
+    torch.save(checkpoint, tmp_path / "mirror.pt")
+    images = torch.rand(50, 1, 28, 28)
+    classifier = Classifier.load(tmp_path / "mirror.pt")
+    seen, mirrored = (classifier.probabilities(x) for x in (images, images.flip(-1)))
+
+    torch.testing.assert_close(seen, mirrored)
+
+
 def test_other_checkpoints_are_refused(tmp_path: Path) -> None:
     torch.save({"mnist_lit": {"version": "0.1.0"}, "state_dict": {}}, tmp_path / "other.pt")
     with pytest.raises(UserError, match="does not know"):
@@ -116,6 +129,15 @@ def _drawn(*strokes: list[tuple[int, int]]) -> Image.Image:
 FOUR = [(100, 60), (85, 160), (150, 160)], [(185, 60), (180, 250)]
 ONE = [(330, 50), (325, 250)]
 SEVEN = [(100, 60), (210, 60), (150, 250)]
+BROKEN_FIVE = (
+    [(110, 50), (200, 45)],
+    [(112, 120), (110, 150), (150, 140), (185, 170), (180, 215), (140, 240), (100, 230)],
+)
+
+
+def _half(stroke: list[tuple[int, int]], right: int, down: int) -> list[tuple[int, int]]:
+    """Half as large, and moved."""
+    return [(x // 2 + right, y // 2 + down) for x, y in stroke]
 
 
 @pytest.mark.parametrize(
@@ -126,8 +148,15 @@ SEVEN = [(100, 60), (210, 60), (150, 250)]
         ([[(x - 90, y) for x, y in ONE], SEVEN], "71"),
         ([ONE, [(x + 45, y) for x, y in ONE]], "11"),
         ([SEVEN, [(x - 60, y) for x, y in ONE], [(180, 150), (270, 150)]], "71"),
+        (BROKEN_FIVE, "5"),
+        ([SEVEN, [(60, 285), (260, 285)]], "7"),
+        ([_half(ONE, 0, 0), _half(SEVEN, 100, 120)], "1 7"),
+        ([_half(SEVEN, 0, 0), _half(ONE, -60, 130), _half(SEVEN, 90, 140)], "7 17"),
     ],
-    ids=["open four", "open four and one", "seven near one", "two ones", "touching"],
+    ids=[
+        *("open four", "open four and one", "seven near one", "two ones", "touching"),
+        *("broken five", "underlined seven", "one above seven", "two lines"),
+    ],
 )
 def test_strokes_are_joined_and_cut_as_they_are_most_probable(
     classifier: Classifier, strokes: list[list[tuple[int, int]]], number: str

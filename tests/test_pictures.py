@@ -13,7 +13,7 @@ from PIL import Image
 from stress import Array, place, stroke
 
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.pictures import FoundDigit, Picture, PictureError, find_digits, halves
+from mnist_lit.pictures import FoundDigit, Picture, PictureError, find_digits, halves, lines
 
 
 @pytest.fixture(scope="module")
@@ -298,18 +298,15 @@ def test_digits_that_touch_can_be_cut(five: Array) -> None:
     assert right.box[2:] == pytest.approx((70 + 2 * width, 40 + height), abs=4)
 
 
-def test_digits_come_in_reading_order(digits: NDArray[np.uint8]) -> None:
-    whole = np.zeros((120, 200), np.uint8)
-    chosen = digits[[2, 3, 5, 7, 8, 12]]
-    for index, digit in enumerate(chosen):
-        row, column = divmod(index, 3)
-        top, left = 10 + 50 * row + 5 * column, 10 + 60 * column
-        whole[top : top + 28, left : left + 28] = digit
-    in_order = found(Image.fromarray(whole))
+def test_lines_are_told_though_they_slope() -> None:
+    boxes = [
+        (10 + 60 * column, 10 + 50 * row + 5 * column) for row in (0, 1) for column in range(4)
+    ]
+    shuffled = np.random.default_rng(0).permutation(len(boxes)).tolist()
+    found = lines([(left, top, left + 20, top + 28) for left, top in (boxes[i] for i in shuffled)])
 
-    assert [digit.line for digit in in_order] == [0, 0, 0, 1, 1, 1]
-    for digit, original in zip(in_order, chosen, strict=True):
-        assert difference(digit.image[0], original / 255) < 0.1
+    assert [[shuffled[index] for index in line] for line in found] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert lines([]) == []
 
 
 def test_what_is_no_picture_is_said_in_one_line(tmp_path: Path, five: Array) -> None:
