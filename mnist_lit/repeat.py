@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from statistics import mean, stdev
 
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from mnist_lit.cli import CLI
 from mnist_lit.errors import UserError
+from mnist_lit.training.callbacks import Interrupted
 
 COLUMNS: Mapping[str, tuple[str, str]] = {
     "train/acc": ("training accuracy", ".3%"),
@@ -37,13 +39,21 @@ def main(args: Sequence[str]) -> int:
         if any(text.split("=")[0] == option for text in options):
             raise UserError(f"repeat takes no {option}: it starts a run of its own for each seed")
     console = Console(highlight=False)
-    results = []
-    for number, seed in enumerate(seeds, start=1):
-        console.print(f"seed {seed}, {number} of {len(seeds)}")
-        cli = CLI(["fit", *options, f"--seed_everything={seed}"])
-        assert cli.run is not None
-        results.append(json.loads(cli.run.results.read_text()))
-    console.print(_table(results))
+    results: list[Mapping[str, float]] = []
+    try:
+        for number, seed in enumerate(seeds, start=1):
+            console.print(f"seed {seed}, {number} of {len(seeds)}")
+            cli = CLI(["fit", *options, f"--seed_everything={seed}"])
+            assert cli.run is not None
+            results.append(json.loads(cli.run.results.read_text()))
+    except Interrupted:
+        rest = ",".join(map(str, seeds[len(results) + 1 :]))
+        if rest:
+            print(f"then repeat the rest with --seeds {rest}", file=sys.stderr)
+        raise
+    finally:
+        if results:
+            console.print(_table(results))
     return 0
 
 

@@ -1,13 +1,17 @@
 """One recipe, several seeds."""
 
 import json
+import signal
 from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
 from conftest import BRIEFLY
 
+from mnist_lit import repeat
 from mnist_lit.__main__ import main
+from mnist_lit.cli import CLI
+from mnist_lit.training.callbacks import Interrupted
 
 
 def test_repeat_prints_what_the_runs_say(
@@ -24,6 +28,27 @@ def test_repeat_prints_what_the_runs_say(
     assert "n = 2" in printed
     assert f"{mean(accuracies):.3%}" in printed
     assert f"{stdev(accuracies):.3%}" in printed
+
+
+def test_an_interrupted_one_shows_what_it_has_and_what_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+
+    class InterruptedAtSeedFour(CLI):
+        def __init__(self, args: list[str]) -> None:
+            if "--seed_everything=4" in args:
+                raise Interrupted(signal.SIGINT)
+            super().__init__(args)
+
+    monkeypatch.setattr(repeat, "CLI", InterruptedAtSeedFour)
+    options = ["--trainer.limit_train_batches=10", f"--trainer.default_root_dir={tmp_path}"]
+    with pytest.raises(Interrupted):
+        main(["repeat", "--seeds=3,4,5", *BRIEFLY, *options])
+    said = capsys.readouterr()
+
+    assert "n = 1" in said.out
+    assert said.err.endswith("--seeds 5\n")
 
 
 @pytest.mark.parametrize(
