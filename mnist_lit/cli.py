@@ -71,8 +71,10 @@ def _with_config_of_run(args: list[str]) -> list[str]:
     given, _ = parser.parse_known_args(options)
     if command == "fit" or given.config or {"-h", "--help"} & set(options):
         return args
-    run = runs.run_of(runs.find_checkpoint(given.ckpt_path, Path(given.root)))
-    return [command, "--config", str(run.config), *options] if run else args
+    path = runs.find_checkpoint(given.ckpt_path, Path(given.root))
+    run = runs.run_of(path)
+    found = ["--ckpt_path", str(path)]  # a newer run may have begun when it is loaded
+    return [command, "--config", str(run.config), *options, *found] if run else args
 
 
 class Parser(LightningArgumentParser):
