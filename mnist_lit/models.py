@@ -1,5 +1,6 @@
 """The networks, as plain modules that know nothing of training."""
 
+from abc import abstractmethod
 from typing import Literal
 
 import torch
@@ -13,15 +14,40 @@ class Network(nn.Module):
     """What all networks share: images in [0, 1] go in, logits come out.
 
     The pixels' mean and standard deviation are buffers, so whoever has the weights has them too.
+
+    Args:
+        mirror: whether, once trained, an image and its mirror image are classified together; for
+            clothes, not for digits.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, mirror: bool) -> None:
         super().__init__()
+        self.mirror = mirror
         self.register_buffer("mean", torch.tensor(0.0))
         self.register_buffer("std", torch.tensor(1.0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify.
+
+        Args:
+            images: ``(B, 1, 28, 28)`` float in [0, 1], ink 1, paper 0.
+
+        Returns:
+            Logits, ``(B, 10)``; their softmax is the answer.
+        """
+        x = self.normalise(images)
+        logits = self.logits(x)
+        if self.mirror and not self.training:
+            both = torch.stack([logits, self.logits(x.flip(-1))])
+            logits = both.log_softmax(dim=2).mean(dim=0)
+        return logits
+
+    @abstractmethod
+    def logits(self, x: Tensor) -> Tensor:
+        """From normalised images, ``(B, 1, 28, 28)``."""
 
     def normalise(self, images: Tensor) -> Tensor:
         return (images - self.mean) / self.std
@@ -33,10 +59,11 @@ class CNN(Network):
     Args:
         dropout: share of the second convolution's maps, and of the 50 hidden units, that each
             training step leaves out.
+        mirror: as for `Network`.
     """
 
-    def __init__(self, dropout: float) -> None:
-        super().__init__()
+    def __init__(self, dropout: float, mirror: bool = False) -> None:
+        super().__init__(mirror)
         self.conv1 = nn.Conv2d(1, 10, 5)
         self.conv2 = nn.Conv2d(10, 20, 5)
         self.dropout2d = nn.Dropout2d(dropout)
@@ -44,16 +71,7 @@ class CNN(Network):
         self.dropout = nn.Dropout(dropout)
         self.fc2 = nn.Linear(50, 10)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Classify.
-
-        Args:
-            images: ``(B, 1, 28, 28)`` float in [0, 1], ink 1, paper 0.
-
-        Returns:
-            Logits, ``(B, 10)``; their softmax is the answer.
-        """
-        x = self.normalise(images)  # (B, 1, 28, 28)
+    def logits(self, x: Tensor) -> Tensor:
         x = F.relu(_convolve_and_pool(self.conv1, x))  # (B, 10, 12, 12)
         x = F.relu(self.dropout2d(_convolve_and_pool(self.conv2, x)))  # (B, 20, 4, 4)
         x = F.relu(self.fc1(x.flatten(1)))  # (B, 50)
@@ -79,10 +97,11 @@ class Wide(Network):
 
     Args:
         dropout: share of the last 128 features that each training step leaves out.
+        mirror: as for `Network`.
     """
 
-    def __init__(self, dropout: float) -> None:
-        super().__init__()
+    def __init__(self, dropout: float, mirror: bool = False) -> None:
+        super().__init__(mirror)
         self.layers = nn.Sequential(
             *_convolution(1, 32, 5),  # (B, 32, 24, 24)
             nn.MaxPool2d(2),  # (B, 32, 12, 12)
@@ -97,9 +116,8 @@ class Wide(Network):
             nn.Linear(128, 10),
         )
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Classify; arguments and result as for `CNN`."""
-        logits: Tensor = self.layers(self.normalise(images))
+    def logits(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.layers(x)
         return logits
 
 
@@ -112,7 +130,7 @@ def _convolution(num_in: int, num_out: int, size: int, padding: int = 0) -> list
     ]
 
 
-def build(name: NetworkName, dropout: float) -> Network:
+def build(name: NetworkName, dropout: float, mirror: bool = False) -> Network:
     """A network by its name, with fresh weights."""
     networks: dict[NetworkName, type[CNN] | type[Wide]] = {"cnn": CNN, "wide": Wide}
-    return networks[name](dropout)
+    return networks[name](dropout, mirror)

@@ -66,3 +66,13 @@ def test_dropout_drops_whole_maps_and_keeps_the_scale() -> None:
     dropped = (maps[0] == 0).flatten(2).all(2)
 
     assert 0.45 < dropped.float().mean() < 0.55
+
+
+@pytest.mark.parametrize("name", get_args(NetworkName))
+def test_mirrored_images_get_the_same_answer_once_trained(name: NetworkName) -> None:
+    network = build(name, dropout=0.0, mirror=True)
+    images = torch.rand(20, 1, 28, 28)
+    assert not torch.allclose(network(images), network(images.flip(-1)))
+
+    network.eval()
+    assert torch.allclose(network(images), network(images.flip(-1)), atol=1e-5)

@@ -37,6 +37,8 @@ class LitClassifier(LightningModule):
         warmup: that share, 0 <= warmup < 1.
         label_smoothing: share of the probability that the training target gives to all classes
             alike, 0 <= label_smoothing < 1.
+        mirror: whether, once trained, an image and its mirror image are classified together; for
+            clothes, not for digits.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class LitClassifier(LightningModule):
         schedule: Schedule = "constant",
         warmup: Share = 0.25,
         label_smoothing: Share = 0.0,
+        mirror: bool = False,
     ) -> None:
         super().__init__()
         # Plain numbers: a checkpoint takes no other classes.
@@ -55,7 +58,7 @@ class LitClassifier(LightningModule):
         self.save_hyperparameters()
         self.lr, self.schedule, self.warmup = lr, schedule, warmup
         self.label_smoothing = label_smoothing
-        self.network = build(network, dropout).to(memory_format=torch.channels_last)
+        self.network = build(network, dropout, mirror).to(memory_format=torch.channels_last)
         self.loss = MeanMetric()
         self.accuracy = MulticlassAccuracy(num_classes=10, average="micro", validate_args=False)
         # What training steps put out since the last call of training_metrics: (B, 10) logits, (B,)
