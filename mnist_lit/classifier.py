@@ -23,7 +23,7 @@ LOOK_DEG = 8.0  # how far a digit is turned or slanted when it is looked at agai
 SURE = 0.95  # how probable a digit is that needs no second look, and no cut
 # Between digits there is paper, within them there is none, and all ink is some digit's. For each
 # exception, what is read must be so much more probable, as a logarithm.
-EXCEPTION = 1.0
+EXCEPTION = 0.8
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,24 @@ def test_strokes_are_joined_and_cut_as_they_are_most_probable(
     assert classifier.read(_drawn(*strokes)).number == number
 
 
+def test_line_drawn_under_a_number_is_no_part_of_it(classifier: Classifier) -> None:
+    data = MNISTDataModule()
+    data.setup()
+    held_out = data.images("val")
+    random = np.random.default_rng(0)
+    num_right = 0
+    for chosen in held_out.indices[:120].view(40, 3):
+        digits = list(held_out.images[chosen, 0].float().numpy() / 255)
+        sheet = np.pad(stress.write(digits, 100, 0.02, random), ((40, 90), (60, 60)))
+        height, width = sheet.shape
+        cv2.line(sheet, (45, height - 75), (width - 45, height - 80), 1, 8, cv2.LINE_AA)
+        number = "".join(map(str, held_out.labels[chosen].tolist()))
+        reading = classifier.read(Image.fromarray((255 * (1 - sheet)).astype(np.uint8)))
+        num_right += reading.number == number
+
+    assert num_right >= 36
+
+
 NUM_PICTURES = 120
 
 
