@@ -615,14 +615,14 @@ def _join(pieces: list[Ink]) -> list[Ink]:
     return [piece for piece in pieces if piece.width < 4 * usual]
 
 
-def _near_each_other(pieces: list[Ink], usual: float) -> list[Ink]:
+def _near_each_other(pieces: list[Ink], whole: float) -> list[Ink]:
     """Put together what may be the strokes of one digit, or digits beside each other."""
     places: list[Ink] = []
     for piece in pieces:
         place, others = replace(piece, parts=(piece,)), []
         for other in places:
-            if any(_may_belong(piece, part, usual) for part in other.parts) and (
-                _union(place, other).height <= TALLEST * usual  # else it would be two lines
+            if any(_may_belong(piece, part, whole) for part in other.parts) and (
+                _union(place, other).height <= TALLEST * whole  # else it would be two lines
             ):
                 parts = (*place.parts, *other.parts)
                 place = replace(_union(place, other), parts=parts)
@@ -635,14 +635,14 @@ def _near_each_other(pieces: list[Ink], usual: float) -> list[Ink]:
     ]
 
 
-def _may_belong(a: Ink, b: Ink, usual: float) -> bool:
+def _may_belong(a: Ink, b: Ink, whole: float) -> bool:
     across, down = _gaps(a.box, b.box)
-    is_near = across <= NEAR_BESIDE * usual and down <= NEAR_BELOW * usual
-    return is_near and _is_one_digit_at_most(_union(a, b), usual)
+    is_near = across <= NEAR_BESIDE * whole and down <= NEAR_BELOW * whole
+    return is_near and _is_one_digit_at_most(_union(a, b), whole)
 
 
-def _is_one_digit_at_most(ink: Ink, usual: float) -> bool:
-    return ink.height <= TALLEST * usual and ink.width <= WIDEST * usual
+def _is_one_digit_at_most(ink: Ink, whole: float) -> bool:
+    return ink.height <= TALLEST * whole and ink.width <= WIDEST * whole
 
 
 def _gaps(a: Box, b: Box) -> tuple[int, int]:

@@ -28,6 +28,7 @@ from mnist_lit.data.module import SETS, MNISTDataModule
 from mnist_lit.pictures import find_digits
 
 Array: TypeAlias = NDArray[Any]
+BLACK, WHITE = np.zeros(3, np.float32), np.ones(3, np.float32)
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,7 @@ def drawn(digits: Sequence[Array], number: str, random: Generator) -> Stress:
         size = side * random.uniform(0.2, 0.5)
     ink = write(digits, size, random.uniform(-0.08, 0.1), random)
     if random.random() < 0.4:
-        black, white = np.zeros(3, np.float32), np.ones(3, np.float32)
-        pen, paper = (black, white) if random.random() < 0.5 else (white, black)
+        pen, paper = (BLACK, WHITE) if random.random() < 0.5 else (WHITE, BLACK)
     else:
         pen, paper = colours(random, 0.3)
     height, width = max(side, ink.shape[0]), max(side, ink.shape[1])
@@ -138,8 +138,7 @@ def drawn(digits: Sequence[Array], number: str, random: Generator) -> Stress:
 def touching(digits: Sequence[Array], number: str, random: Generator) -> Stress:
     """On a canvas, two digits that touch."""
     ink = write(digits[:2], 100, random.uniform(-0.04, 0.05), random, touching=True)
-    black, white = np.zeros(3, np.float32), np.ones(3, np.float32)
-    return Stress(encode(mix(np.pad(ink, 30), black, white)), number[:2])
+    return Stress(encode(mix(np.pad(ink, 30), BLACK, WHITE)), number[:2])
 
 
 def two_lines(digits: Sequence[Array], number: str, random: Generator) -> Stress:
@@ -150,8 +149,7 @@ def two_lines(digits: Sequence[Array], number: str, random: Generator) -> Stress
     width = max(row.shape[1] for row in rows) + 20
     gap = round(random.uniform(10, 50))
     sheet = np.concatenate([place(row, row.shape[0] + gap, width, random) for row in rows])
-    black, white = np.zeros(3, np.float32), np.ones(3, np.float32)
-    picture = mix(np.pad(sheet, 30), black, white)
+    picture = mix(np.pad(sheet, 30), BLACK, WHITE)
     return Stress(encode(picture), f"{number[:end]} {number[end:]}")
 
 

@@ -298,6 +298,22 @@ def test_digits_that_touch_can_be_cut(five: Array) -> None:
     assert right.box[2:] == pytest.approx((70 + 2 * width, 40 + height), abs=4)
 
 
+def test_digits_come_in_reading_order(digits: NDArray[np.uint8]) -> None:
+    whole = np.zeros((120, 200), np.uint8)
+    chosen = digits[[2, 3, 5, 7, 8, 12]]
+    for index, digit in enumerate(chosen):
+        row, column = divmod(index, 3)
+        top, left = 10 + 50 * row + 5 * column, 10 + 60 * column
+        whole[top : top + 28, left : left + 28] = digit
+    in_any_order = found(Image.fromarray(whole))
+    in_lines = lines([digit.box for digit in in_any_order])
+
+    assert [number for number, line in enumerate(in_lines) for _ in line] == [0, 0, 0, 1, 1, 1]
+    in_order = [in_any_order[index] for line in in_lines for index in line]
+    for digit, original in zip(in_order, chosen, strict=True):
+        assert difference(digit.image[0], original / 255) < 0.1
+
+
 def test_lines_are_told_though_they_slope() -> None:
     boxes = [
         (10 + 60 * column, 10 + 50 * row + 5 * column) for row in (0, 1) for column in range(4)
