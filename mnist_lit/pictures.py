@@ -88,7 +88,7 @@ def find_digits(picture: Picture) -> list[Place]:
     most = -1.0
     for paper in _papers(pixels):
         strength, noise = _strength(pixels, paper)
-        components = _ink(strength, noise)
+        components = _without_printed_lines(_ink(strength, noise))
         pieces = _join(_pieces(components, pixels, strength))
         usual = _usual_size(pieces)
         whole = _whole_size(pieces, usual)
@@ -103,7 +103,7 @@ def find_digits(picture: Picture) -> list[Place]:
         share = explained / max(1, num_ink)
         if share > most:
             best, most = found, share
-        if share > 0.5 or num_ink < LITTLE_INK * strength.size:
+        if share > 0.5 or (found and num_ink < LITTLE_INK * strength.size):
             break
     return best
 
@@ -269,10 +269,7 @@ def _denoise(pixels: Array) -> Array:
 
 def _papers(pixels: Array) -> Iterator[Array]:
     """What the paper's colour may be everywhere, as a coarse picture; the likeliest first."""
-    height, width = pixels.shape[:2]
-    scale = min(1.0, COARSE / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    coarse = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    coarse = _reduced(_without_strokes(pixels), COARSE, cv2.INTER_AREA)
     rim = np.concatenate([coarse[0], coarse[-1], coarse[:, 0], coarse[:, -1]])
     colour = np.median(rim, axis=0)
     differs = np.abs(rim - colour).reshape(len(rim), -1).max(axis=1) > FLAT
@@ -280,6 +277,19 @@ def _papers(pixels: Array) -> Iterator[Array]:
         yield np.full_like(coarse, colour)
     for window in WINDOWS:
         yield _local_paper(coarse, window)
+
+
+def _without_strokes(pixels: Array) -> Array:
+    """A small picture of whatever is wide, so that a frame along the rim is not taken for paper."""
+    small = _reduced(pixels, 4 * COARSE, cv2.INTER_NEAREST)
+    return cv2.medianBlur((small * 255 + 0.5).astype(np.uint8), 7) / np.float32(255)
+
+
+def _reduced(pixels: Array, longest: int, how: int) -> Array:
+    height, width = pixels.shape[:2]
+    scale = min(1.0, longest / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(pixels, size, interpolation=how))
 
 
 def _local_paper(coarse: Array, window: float) -> Array:
@@ -359,14 +369,16 @@ class Components:
         labels: ``(H, W)`` int32, the number of the component that each pixel belongs to.
         boxes: of each number, ``(N, 4)``.
         areas: how many pixels each has, ``(N,)``; 0 for what is no ink.
+        paper: where there is neither ink nor a printed line, ``(H, W)``.
     """
 
     labels: Array
     boxes: Array
     areas: Array
+    paper: Mask
 
     @classmethod
-    def of(cls, mask: Mask) -> "Components":
+    def of(cls, mask: Mask, paper: Mask) -> "Components":
         # connectedComponentsWithStats takes ten times as long: it looks at the paper as well.
         count, labels = cv2.connectedComponents(mask.view(np.uint8))
         rows, columns = np.nonzero(mask)
@@ -376,7 +388,7 @@ class Components:
         for axis, places in enumerate((columns, rows)):
             np.minimum.at(boxes[:, axis], numbers, places)
             np.maximum.at(boxes[:, axis + 2], numbers, places + 1)
-        return cls(labels, boxes, np.bincount(numbers, minlength=count))
+        return cls(labels, boxes, np.bincount(numbers, minlength=count), paper)
 
     @property
     def mask(self) -> Mask:
@@ -389,18 +401,100 @@ def _ink(strength: Array, noise: Array) -> Components:
     sure = np.maximum(LEAST_CONTRAST, 5 * noise)
     candidates = strength[strength > sure]
     if not len(candidates):
-        return Components.of(np.zeros(strength.shape, bool))
+        return Components.of(np.zeros(strength.shape, bool), np.ones(strength.shape, bool))
     strongest = _quantile(candidates, 0.95)
     sure = np.maximum(sure, 0.5 * strongest)
-    ink = Components.of(strength > np.maximum(max(0.05, 0.3 * strongest), 3 * noise))
+    mask = strength > np.maximum(max(0.05, 0.3 * strongest), 3 * noise)
+    ink = Components.of(mask, cv2.erode((~mask).view(np.uint8), np.ones((3, 3))).view(bool))
     is_ink = np.zeros(len(ink.areas), bool)
     is_ink[ink.labels[strength > sure]] = True
     ink.areas[~is_ink] = 0
+    return ink
+
+
+@dataclass(frozen=True)
+class Ink:
+    """Connected ink, or several pieces of it that belong together.
+
+    Attributes:
+        box: around it, in pixels of what is searched.
+        area: how many pixels it has.
+        labels: ``(H, W)`` int32, the number of the piece that each pixel belongs to.
+        numbers: the pieces' numbers.
+        parts: what may also be digits of their own, from left to right; empty: it has none.
+    """
+
+    box: Box
+    area: int
+    labels: Array
+    numbers: frozenset[int]
+    parts: tuple["Ink", ...] = ()
+
+    @property
+    def width(self) -> int:
+        return self.box[2] - self.box[0]
+
+    @property
+    def height(self) -> int:
+        return self.box[3] - self.box[1]
+
+    @property
+    def size(self) -> int:
+        return max(self.width, self.height)
+
+
+# --- printed lines --------------------------------------------------------------------------------
+
+FORM_WIDTH = 1.25  # of what may be a form's lines, as a share of the usual piece of ink
+FORM_SHARE = 0.6  # of its ink, which is straight and thin
+LEVEL = 0.4  # length of what is a line and no stroke, as a share of the usual piece
+THIN = 0.15  # thickness of the same
+PART = 0.08  # size of what is inside a form and more than a speck, as a share of the form
+
+
+def _without_printed_lines(ink: Components) -> Components:
+    """Remove forms and rules; strokes that cross them stay."""
+    ink = _without_forms(ink)
     for axis in (0, 1):
         if _may_be_ruled(ink, axis):
             mask = ink.mask
-            ink = Components.of(_without_rules(mask.T).T if axis else _without_rules(mask))
+            kept = _without_rules(mask.T).T if axis else _without_rules(mask)
+            ink = Components.of(kept, ink.paper)
     return ink
+
+
+def _without_forms(ink: Components) -> Components:
+    """Remove cells, tables, combs and frames."""
+    pieces = _largest(ink)
+    may_be_form = [_may_be_form(piece, inside) for piece, inside in _with_insides(pieces)]
+    usual = _usual_size([piece for piece, may in zip(pieces, may_be_form, strict=True) if not may])
+    lines = np.zeros(ink.labels.shape, bool)
+    for piece, may in zip(pieces, may_be_form, strict=True):
+        if may or piece.width > FORM_WIDTH * usual:
+            area, mine = _around(piece, 2)
+            straight = _level_lines(mine, usual) | _level_lines(mine.T, usual).T
+            if straight.sum() > FORM_SHARE * piece.area:
+                lines[area] |= straight
+    return Components.of(ink.mask & ~lines, ink.paper) if lines.any() else ink
+
+
+def _may_be_form(piece: Ink, inside: list[Ink]) -> bool:
+    inside = [other for other in inside if other.size > PART * piece.size]
+    return len(inside) > 1 or any(_frames(piece, other) for other in inside)
+
+
+def _level_lines(mask: Array, usual: float) -> Mask:
+    """What is too long and thin for a stroke; a little aslant is level too.
+
+    Args:
+        mask: ``(H, W)`` uint8, ink 1.
+        usual: size of the usual piece of ink, in pixels.
+    """
+    length, thick = max(3, round(LEVEL * usual)), max(3, round(THIN * usual))
+    near = cv2.dilate(mask, np.ones((5, 1), np.uint8))
+    level = cv2.morphologyEx(near, cv2.MORPH_OPEN, np.ones((1, length), np.uint8))
+    strokes = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((thick, 1), np.uint8))
+    return np.asarray((level > 0) & (mask > 0) & (strokes == 0))
 
 
 def _may_be_ruled(ink: Components, axis: int) -> bool:
@@ -457,50 +551,37 @@ LARGEST_WHOLE = 2.2  # a digit all of whose strokes are apart, as a share of the
 MAX_PIECES = 500  # the largest ones; a picture with more is no writing
 
 
-@dataclass(frozen=True)
-class Ink:
-    """Connected ink, or several pieces of it that belong together.
-
-    Attributes:
-        box: around it, in pixels of what is searched.
-        area: how many pixels it has.
-        labels: ``(H, W)`` int32, the number of the piece that each pixel belongs to.
-        numbers: the pieces' numbers.
-        parts: what may also be digits of their own, from left to right; empty: it has none.
-    """
-
-    box: Box
-    area: int
-    labels: Array
-    numbers: frozenset[int]
-    parts: tuple["Ink", ...] = ()
-
-    @property
-    def width(self) -> int:
-        return self.box[2] - self.box[0]
-
-    @property
-    def height(self) -> int:
-        return self.box[3] - self.box[1]
-
-    @property
-    def size(self) -> int:
-        return max(self.width, self.height)
-
-
 def _pieces(ink: Components, pixels: Array, strength: Array) -> list[Ink]:
     """Connected ink, without specks, frames, and edges of paper or shadows."""
+    pieces = _largest(ink)
+    usual = _usual_size(pieces)
+    pieces = [piece for piece in pieces if piece.size > 0.12 * usual]
+    pieces = [piece for piece in pieces if _is_on_one_paper(piece, ink, pixels)]
+    pieces = _without_faint_ones(pieces, strength)
+    return [
+        piece
+        for piece, inside in _with_insides(pieces)
+        if not any(_frames(piece, other) for other in inside)
+    ]
+
+
+def _largest(ink: Components) -> list[Ink]:
+    """All connected ink, from the largest on."""
     pieces = []
     for number in np.argsort(-ink.areas)[:MAX_PIECES].tolist():
         box, area = tuple(ink.boxes[number].tolist()), int(ink.areas[number])
         piece = Ink(box, area, ink.labels, frozenset([number]))
         if piece.size >= 5 and area >= 5:
             pieces.append(piece)
-    usual = _usual_size(pieces)
-    pieces = [piece for piece in pieces if piece.size > 0.12 * usual]
-    pieces = [piece for piece in pieces if _is_on_one_paper(piece, ink, pixels)]
-    pieces = _without_faint_ones(pieces, strength)
-    return [piece for piece in pieces if not any(_frames(piece, other) for other in pieces)]
+    return pieces
+
+
+def _with_insides(pieces: list[Ink]) -> list[tuple[Ink, list[Ink]]]:
+    """Each piece, and those that lie within its box."""
+    boxes = np.array([piece.box for piece in pieces]).reshape(-1, 4)
+    starts, ends = boxes[:, :2], boxes[:, 2:]
+    inside: Mask = np.all((starts[:, None] < starts) & (ends < ends[:, None]), axis=2)
+    return [(piece, list(compress(pieces, row))) for piece, row in zip(pieces, inside, strict=True)]
 
 
 def _is_on_one_paper(piece: Ink, ink: Components, pixels: Array) -> bool:
@@ -515,8 +596,7 @@ def _is_on_one_paper(piece: Ink, ink: Components, pixels: Array) -> bool:
     area, mine = _around(piece, 2 * reach, step)
     reach = 1 + reach // step
     near, far = (cv2.dilate(mine, np.ones((2 * n + 1, 2 * n + 1))) for n in (reach, 2 * reach))
-    blank = ink.areas[ink.labels[area]] == 0
-    rows, columns = np.nonzero((far > near) & blank)
+    rows, columns = np.nonzero((far > near) & ink.paper[area])
     if len(rows) < 10:
         return True
     pixels = np.atleast_3d(pixels[area])
@@ -525,7 +605,7 @@ def _is_on_one_paper(piece: Ink, ink: Components, pixels: Array) -> bool:
     shades = around @ contrast / max(float(contrast @ contrast), 1e-6)
     plane = np.stack([np.ones(len(rows)), rows, columns], axis=1).astype(np.float32)
     residual = shades - plane @ np.linalg.lstsq(plane, shades)[0]
-    return float(residual.std()) < 0.3
+    return _quantile(residual, 0.8) - _quantile(residual, 0.2) < 0.5
 
 
 def _without_faint_ones(pieces: list[Ink], strength: Array) -> list[Ink]:
@@ -570,12 +650,11 @@ def _around(digit: Ink, margin: int, step: int = 1) -> tuple[tuple[slice, slice]
 
 
 def _frames(piece: Ink, other: Ink) -> bool:
-    """Whether a piece is drawn around another one: a frame, a table, a ring."""
-    a, b = piece.box, other.box
-    inside = a[0] < b[0] and a[1] < b[1] and b[2] < a[2] and b[3] < a[3]
-    if not inside or other.height <= 0.25 * piece.height:
+    """Whether a piece is drawn around another one within its box: a frame, a table, a ring."""
+    if other.height <= 0.25 * piece.height:
         return False
-    x, y = (b[0] + b[2]) // 2, (b[1] + b[3]) // 2
+    left, top, right, bottom = other.box
+    x, y = (left + right) // 2, (top + bottom) // 2
     sides = piece.labels[y, :x], piece.labels[y, x:], piece.labels[:y, x], piece.labels[y:, x]
     return all(np.isin(side, list(piece.numbers)).any() for side in sides)
 
@@ -696,7 +775,7 @@ def lines(boxes: Sequence[Box]) -> list[list[int]]:
     for index in sorted(range(len(boxes)), key=lambda index: boxes[index][0]):
         box = boxes[index]
         line = max(found, key=lambda line: shared(line, box), default=None)
-        if line is None or shared(line, box) < 0.4:
+        if line is None or shared(line, box) < 0.2:
             found.append([index])
         else:
             line.append(index)
@@ -719,7 +798,9 @@ CUTS_A_SLANT = 2
 CUT_MARGIN = 0.2  # of the width, where no digit would be left
 SPECK = 0.1  # of a half's ink; what is less and apart is the other half's
 MAX_SIZE_TO_CUT = 100  # pixels along the longest side; cuts take no more
-MAX_SIZE = 320  # pixels along the longest side; a larger digit has no more to tell
+EDGE = 0.3  # ink that a digit's longest side reaches to; its faint ends are part of it
+MIN_SIZE = 60  # pixels along the longest side; of less, strokes cannot be measured
+MAX_SIZE = 320  # ... and a larger digit has no more to tell
 
 
 def _prepare(ink: Array, box: Box) -> Array | None:
@@ -736,7 +817,7 @@ def _prepare(ink: Array, box: Box) -> Array | None:
     # If it is as large as it should be, resampling would only blur it.
     if FIT - 2 <= max(right - left, bottom - top) <= FIT:
         return _centre(ink)
-    ink = _shrink(ink, MAX_SIZE)
+    ink = _sized(ink, MIN_SIZE, MAX_SIZE)
     solid = ink > 0.5
     if not solid.any():
         return None
@@ -745,11 +826,11 @@ def _prepare(ink: Array, box: Box) -> Array | None:
     if 2 * depth.max() > 0.7 * longest:
         return None
     ink = _with_usual_strokes(ink, depth[1:-1, 1:-1], float(longest))
-    rows, columns = (np.flatnonzero((ink > 0.5).any(axis=axis)) for axis in (1, 0))
+    rows, columns = (np.flatnonzero((ink > EDGE).any(axis=axis)) for axis in (1, 0))
     if not len(rows):
         return None
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return _centre(np.clip(_fit(ink), 0, 1))
+    return _centre(_sized(ink, FIT, FIT))
 
 
 def _ways(
@@ -778,7 +859,7 @@ def _digit(ink: Array, box: Box, frame: Box, shrunk: float) -> FoundDigit | None
     image = _prepare(ink, box)
     if image is None:
         return None
-    kept = _shrink(ink, MAX_SIZE_TO_CUT)
+    kept = _sized(ink, 1, MAX_SIZE_TO_CUT)
     return FoundDigit(image, _grow(box, shrunk), kept, _grow(frame, shrunk))
 
 
@@ -817,7 +898,8 @@ def _valleys(profile: Array) -> list[int]:
 
 
 def _half(digit: FoundDigit, ink: Array) -> FoundDigit | None:
-    pieces = Components.of(ink > 0.5)
+    mask = ink > 0.5
+    pieces = Components.of(mask, ~mask)
     specks = np.flatnonzero(pieces.areas[1:] < SPECK * pieces.areas[1:].sum()) + 1
     ink = np.where(np.isin(pieces.labels, specks), 0, ink).astype(np.float32)
     rows, columns = (np.flatnonzero((ink > 0.5).any(axis=axis)) for axis in (1, 0))
@@ -835,7 +917,7 @@ def _half(digit: FoundDigit, ink: Array) -> FoundDigit | None:
 
 
 def _cut_out(digit: Ink, strength: Array, noise: Array) -> tuple[Array, Box]:
-    """A digit's ink in [0, 1] with a margin, and where it is; large digits have sharp edges."""
+    """A digit's ink in [0, 1] with a margin, and where it is."""
     area, mine = _around(digit, 2 + digit.size // 20)
     crop = strength[area]
     full = max(_quantile(crop[mine > 0], 0.85), 1e-6)
@@ -847,8 +929,6 @@ def _cut_out(digit: Ink, strength: Array, noise: Array) -> tuple[Array, Box]:
         peak = cv2.dilate(crop, np.ones((2 * reach + 1, 2 * reach + 1)))
         peak = np.clip(cv2.blur(peak, (2 * reach + 1, 2 * reach + 1)), FAINTEST * full, full)
     ink = np.clip((crop - floor) / (peak - floor), 0, 1)
-    sharper = min(4.0, max(1.0, digit.size / FIT / 2))
-    ink = np.clip((ink - 0.5) * sharper + 0.5, 0, 1)
     reach = 1 + digit.size // 40
     near = cv2.dilate(mine, np.ones((2 * reach + 1, 2 * reach + 1)))
     rows, columns = area
@@ -857,12 +937,15 @@ def _cut_out(digit: Ink, strength: Array, noise: Array) -> tuple[Array, Box]:
     return np.where(near > 0, ink, 0).astype(np.float32), frame
 
 
-def _shrink(ink: Array, longest: int) -> Array:
-    scale = longest / max(ink.shape)
-    if scale >= 1:
+def _sized(ink: Array, least: int, most: int) -> Array:
+    """Scale ink so that its longest side, in pixels, is `least` to `most`."""
+    scale = min(max(max(ink.shape), least), most) / max(ink.shape)
+    if scale == 1:
         return ink
     size = max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale))
-    return np.asarray(cv2.resize(ink, size, interpolation=cv2.INTER_AREA))
+    if scale < 1:
+        return np.asarray(cv2.resize(ink, size, interpolation=cv2.INTER_AREA))
+    return np.clip(cv2.resize(ink, size, interpolation=cv2.INTER_CUBIC), 0, 1)
 
 
 def _with_usual_strokes(ink: Array, depth: Array, longest: float) -> Array:
@@ -893,14 +976,6 @@ def _pad(ink: Array, margin: int) -> Array:
     return np.asarray(
         cv2.copyMakeBorder(ink, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=0)
     )
-
-
-def _fit(ink: Array) -> Array:
-    """Scale so that the longest side is `FIT`; each pixel is the mean of what it covers."""
-    scale = FIT / max(ink.shape)
-    size = max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(ink, size, interpolation=how))
 
 
 def _centre(ink: Array) -> Array:
