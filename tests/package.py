@@ -62,6 +62,8 @@ def main() -> None:
     for kind in track(stress.KINDS, "reading"):
         pictures = list(stress.make(kind, "test", NUM_PICTURES))
         figures[kind] = sum(stress.read(classifier, pictures)) / NUM_PICTURES
+    right = stress.read(classifier, list(stress.other_writers()))
+    figures[stress.OTHER_WRITERS] = sum(right) / len(right)
     _write_card(figures)
 
 

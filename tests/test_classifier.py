@@ -203,3 +203,12 @@ def test_pictures_as_people_make_them_are_read(classifier: Classifier, kind: str
     right = stress.read(classifier, list(stress.make(kind, "test", NUM_PICTURES)))
 
     assert sum(right) / len(right) >= stated - 3 * (stated * (1 - stated) / NUM_PICTURES) ** 0.5
+
+
+@pytest.mark.slow
+def test_digits_of_other_writers_are_read_as_the_card_says(classifier: Classifier) -> None:
+    right = stress.read(classifier, list(stress.other_writers()))
+
+    assert sum(right) / len(right) == pytest.approx(
+        package.read_card()[stress.OTHER_WRITERS], abs=0.005
+    )

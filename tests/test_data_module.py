@@ -86,6 +86,26 @@ def test_what_is_no_digit_is_of_all_classes_alike(data: MNISTDataModule) -> None
     assert (images[:10] != raw[:10] / 255).flatten(1).any(dim=1).all()
 
 
+def test_only_training_images_get_other_styles(data: MNISTDataModule) -> None:
+    module = MNISTDataModule(styles=1.0)
+    raw, labels = next(iter(data.train_dataloader()))
+    changed = {}
+    for training in (True, False):
+        module.trainer = SimpleNamespace(training=training, current_epoch=0, max_epochs=4)  # type: ignore[assignment]
+        images, same_labels = module.on_after_batch_transfer((raw, labels), dataloader_idx=0)
+        changed[training] = (images != raw / 255).flatten(1).any(dim=1)
+        assert torch.equal(same_labels, labels)
+
+    assert changed[True].tolist() == [label in (1, 7, 9) for label in labels.tolist()]
+    assert not changed[False].any()
+
+
+@pytest.mark.parametrize("option", ["styles", "no_digits"])
+def test_what_is_for_digits_is_refused_for_clothes(option: str) -> None:
+    with pytest.raises(UserError, match=r"data\.styles and data\.no_digits are for digits"):
+        MNISTDataModule(dataset="fashion_mnist", **{option: 0.1})  # type: ignore[arg-type]
+
+
 def test_every_epoch_has_its_order_and_every_seed_too(data: MNISTDataModule) -> None:
     torch.manual_seed(1)
     first, second = _labels_in_order(data, epoch=0), _labels_in_order(data, epoch=1)

@@ -22,6 +22,7 @@ STRONG = (
     "--data.augment.rotate_deg=10",
     "--data.augment.elastic_px=1",
     "--data.no_digits=0.1",
+    "--data.styles=0.3",
     "--model.schedule=one_cycle",
     "--model.label_smoothing=0.1",
     "--model.lr=0.005",

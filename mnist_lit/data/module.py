@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from mnist_lit.data.augment import Augment
 from mnist_lit.data.no_digits import no_digits
 from mnist_lit.data.sources import SOURCES, DatasetName, default_data_dir, load
+from mnist_lit.data.styles import with_styles
 from mnist_lit.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
@@ -129,6 +130,8 @@ class MNISTDataModule(LightningDataModule):
         num_workers: processes that load batches; with everything in memory, 0 is fastest.
         augment: random warps of the training images.
         augment_until: share of the epochs after which training images are left as they are.
+        styles: share of the 1s, 7s and 9s among the training images that get strokes which much of
+            the world gives them, and which are rare in MNIST.
         no_digits: share of training images that are made into what is no digit, and of which no
             class is to be likelier than another.
     """
@@ -143,6 +146,7 @@ class MNISTDataModule(LightningDataModule):
         num_workers: NonNegativeInt = 0,
         augment: Augment = Augment(),  # noqa: B008, it is frozen
         augment_until: ClosedUnitInterval = 1.0,
+        styles: ClosedUnitInterval = 0.0,
         no_digits: ClosedUnitInterval = 0.0,
     ) -> None:
         super().__init__()
@@ -151,7 +155,9 @@ class MNISTDataModule(LightningDataModule):
         self.batch_size, self.val_size = batch_size, val_size
         self.split_seed, self.num_workers = split_seed, num_workers
         self.augment, self.augment_until = augment, float(augment_until)
-        self.no_digits = float(no_digits)
+        self.styles, self.no_digits = float(styles), float(no_digits)
+        if self.dataset != "mnist" and (self.styles or self.no_digits):
+            raise UserError("data.styles and data.no_digits are for digits: leave them at 0 here")
         self._sets: dict[str, ImageSet] = {}
 
     @property
@@ -222,6 +228,8 @@ class MNISTDataModule(LightningDataModule):
         images = images.float() / 255
         if self.trainer is None or not self.trainer.training:
             return images, labels
+        if self.styles:
+            images = with_styles(images, labels, self.styles)
         if self.no_digits:
             images, labels = self._with_no_digits(images, labels)
         if self._is_augmenting(self.trainer):

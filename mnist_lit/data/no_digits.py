@@ -7,11 +7,10 @@ unsure of them can tell which strokes belong together.
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-FIT = 20  # a digit's longest side, in pixels; what is no digit is fitted alike
-INK = 0.3  # what counts as ink where its edges are looked for
+from mnist_lit.data.frame import edges, fitted
+
 SHARE_OF_PARTS = 0.2  # the rest are pairs
 LARGEST_SHIFT_PX = 3.0  # of a cut from the middle, of two digits from touching, and up or down
 NARROW = 0.45  # width over height; a part that is narrower would be a 1
@@ -38,54 +37,26 @@ def _parts(images: Tensor) -> tuple[Tensor, Tensor]:
     place = torch.arange(size, device=images.device) - (size - 1) / 2
     across = angle.cos() * place + angle.sin() * place[:, None]  # (B, H, W)
     kept = images * (across > _up_to(LARGEST_SHIFT_PX, images)[:, None, None])[:, None]
-    left, top, right, bottom = _edges(kept)
+    left, top, right, bottom = edges(kept)
     width, height = right - left, bottom - top
-    fitted = _fitted(kept, (left + right) / 2, (top + bottom) / 2, torch.maximum(width, height))
-    return fitted, width < NARROW * height
+    longest = torch.maximum(width, height)
+    return fitted(kept, (left + right) / 2, (top + bottom) / 2, longest), width < NARROW * height
 
 
 def _pairs(lefts: Tensor, rights: Tensor) -> Tensor:
     """Two digits beside each other, near, touching or across each other."""
-    left, top, right, bottom = _edges(lefts)
-    other_left, other_top, other_right, other_bottom = _edges(rights)
+    left, top, right, bottom = edges(lefts)
+    other_left, other_top, other_right, other_bottom = edges(rights)
     down = _up_to(LARGEST_SHIFT_PX, lefts)
     offset = right - left + _up_to(LARGEST_SHIFT_PX, lefts)  # from one's left edge to the other's
     width = offset + other_right - other_left
     top, bottom = torch.minimum(top, other_top + down), torch.maximum(bottom, other_bottom + down)
     longest, middle = torch.maximum(width, bottom - top), (top + bottom) / 2
-    one = _fitted(lefts, left + width / 2, middle, longest)
-    other = _fitted(rights, other_left - offset + width / 2, middle - down, longest)
+    one = fitted(lefts, left + width / 2, middle, longest)
+    other = fitted(rights, other_left - offset + width / 2, middle - down, longest)
     return torch.maximum(one, other)
 
 
 def _up_to(limit: float, images: Tensor) -> Tensor:
     """A random number for each image, ``(B,)``, `limit` at most either way."""
     return (2 * torch.rand(len(images), device=images.device) - 1) * limit
-
-
-def _edges(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Left, top, right, bottom of the ink, each ``(B,)``; a point where there is none."""
-    ink = images[:, 0] > INK
-    (left, right), (top, bottom) = (_ends(ink.any(dim=dim)) for dim in (1, 2))
-    return left, top, right, bottom
-
-
-def _ends(ink: Tensor) -> tuple[Tensor, Tensor]:
-    """Where ink begins and ends along a line, for each of ``(B, N)``."""
-    size = ink.shape[1]
-    place = torch.arange(size, device=ink.device)
-    first = torch.where(ink, place, size - 1).amin(dim=1)
-    end = torch.where(ink, place + 1, 0).amax(dim=1)
-    return first.float(), torch.maximum(end, first + 1).float()
-
-
-def _fitted(images: Tensor, right: Tensor, down: Tensor, longest: Tensor) -> Tensor:
-    """Move a point of each image into its middle, and make so many pixels `FIT`; all ``(B,)``."""
-    size = images.shape[-1]
-    zero, scale = torch.zeros_like(longest), longest / FIT
-    rows = [
-        torch.stack([scale, zero, right * 2 / size - 1], dim=1),
-        torch.stack([zero, scale, down * 2 / size - 1], dim=1),
-    ]
-    grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)

@@ -1,0 +1,46 @@
+"""Where a digit's ink is in its image, and moving it there."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+FIT = 20  # a digit's longest side, in pixels
+INK = 0.3  # what counts as ink where its edges are looked for
+
+
+def edges(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Left, top, right, bottom of the ink, each ``(B,)``; a point where there is none."""
+    ink = images[:, 0] > INK
+    (left, right), (top, bottom) = (_ends(ink.any(dim=dim)) for dim in (1, 2))
+    return left, top, right, bottom
+
+
+def _ends(ink: Tensor) -> tuple[Tensor, Tensor]:
+    """Where ink begins and ends along a line, for each of ``(B, N)``."""
+    size = ink.shape[1]
+    place = torch.arange(size, device=ink.device)
+    first = torch.where(ink, place, size - 1).amin(dim=1)
+    end = torch.where(ink, place + 1, 0).amax(dim=1)
+    return first.float(), torch.maximum(end, first + 1).float()
+
+
+def fitted(images: Tensor, right: Tensor, down: Tensor, longest: Tensor) -> Tensor:
+    """Move a point of each image into its middle, and make so many pixels `FIT`; all ``(B,)``."""
+    size = images.shape[-1]
+    zero, scale = torch.zeros_like(longest), longest / FIT
+    rows = [
+        torch.stack([scale, zero, right * 2 / size - 1], dim=1),
+        torch.stack([zero, scale, down * 2 / size - 1], dim=1),
+    ]
+    grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)
+
+
+def centred(images: Tensor) -> Tensor:
+    """Move each by whole pixels, so that its centre of mass is where MNIST has it."""
+    place = torch.arange(images.shape[-1], device=images.device, dtype=images.dtype)
+    total = images.sum(dim=(1, 2, 3))
+    right = (images.sum(dim=(1, 2)) @ place / total).round()
+    down = (images.sum(dim=(1, 3)) @ place / total).round()
+    # The pixel at that place goes half a pixel beyond the middle, which is between two pixels.
+    return fitted(images, right, down, torch.full_like(right, FIT))

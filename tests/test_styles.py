@@ -1,0 +1,66 @@
+"""1, 7 and 9 as much of the world writes them."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.data.styles import with_styles
+
+
+@pytest.fixture(scope="module")
+def digits(data_dir: object) -> tuple[Tensor, Tensor]:
+    data = MNISTDataModule()
+    data.setup()
+    train = data.images("train")
+    return train.images[:2000] / 255, train.labels[:2000]
+
+
+def _width_near_top(images: Tensor) -> Tensor:
+    """In how many columns the upper half of a digit has ink."""
+    return (images[:, 0, 4:14] > 0.5).any(dim=1).sum(dim=1).float()
+
+
+def test_some_1s_7s_and_9s_get_more_ink_and_all_else_stays(digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = digits
+    torch.manual_seed(0)
+    made = with_styles(images, labels, share=0.3)
+    changed = (made != images).flatten(1).any(dim=1)
+    may_change = (labels == 1) | (labels == 7) | (labels == 9)
+
+    assert not changed[~may_change].any()
+    assert changed[may_change].float().mean() == pytest.approx(0.3, abs=0.06)
+    assert made.min() >= 0
+    assert made.max() <= 1
+    more = made.sum((1, 2, 3)) / images.sum((1, 2, 3))
+    assert (more[changed] > 1.02).float().mean() > 0.9
+
+
+def test_1s_get_an_upstroke_and_7s_a_bar(digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = digits
+    torch.manual_seed(0)
+    made = with_styles(images, labels, share=1.0)
+    ones, sevens = labels == 1, labels == 7
+
+    assert _width_near_top(made[ones]).mean() > _width_near_top(images[ones]).mean() + 2
+    widths = [(of[sevens][:, 0, 13:17] > 0.5).any(dim=1).sum(dim=1) for of in (images, made)]
+    assert (widths[1] > widths[0]).float().mean() > 0.8
+
+
+def test_they_are_centred_as_digits_are(digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = digits
+    made = with_styles(images, labels, share=1.0)[labels == 1, 0]
+    place = torch.arange(28.0)
+
+    for ink in (made.sum(dim=1), made.sum(dim=2)):
+        centre = ink @ place / ink.sum(dim=1)
+        assert (centre - 14).abs().quantile(0.95) < 1
+
+
+def test_broken_stroke_is_no_trouble(digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = digits
+    sevens = images[labels == 7].clone()
+    sevens[:, :, 11:17] = 0
+    made = with_styles(sevens, torch.full((len(sevens),), 7), share=1.0)
+
+    assert made.isfinite().all()
