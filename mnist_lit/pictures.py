@@ -151,11 +151,9 @@ def _pixels(image: Image.Image, longest: int) -> tuple[Array, float]:
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
     pixels: Array = _colours(image)
-    height, width = pixels.shape[:2]
-    scale = min(1.0, WORK_PX / max(height, width))
+    scale = WORK_PX / max(pixels.shape)
     if scale < 1:
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        pixels = _scaled(pixels, scale, cv2.INTER_AREA)
     return pixels.astype(np.float32) / 255, longest / max(pixels.shape)
 
 
@@ -286,8 +284,12 @@ def _without_strokes(pixels: Array) -> Array:
 
 
 def _reduced(pixels: Array, longest: int, how: int) -> Array:
+    return _scaled(pixels, min(1.0, longest / max(pixels.shape)), how)
+
+
+def _scaled(pixels: Array, scale: float, how: int) -> Array:
+    """A factor as large, at least one pixel; `how` is OpenCV's name for the way."""
     height, width = pixels.shape[:2]
-    scale = min(1.0, longest / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return np.asarray(cv2.resize(pixels, size, interpolation=how))
 
@@ -942,10 +944,9 @@ def _sized(ink: Array, least: int, most: int) -> Array:
     scale = min(max(max(ink.shape), least), most) / max(ink.shape)
     if scale == 1:
         return ink
-    size = max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale))
     if scale < 1:
-        return np.asarray(cv2.resize(ink, size, interpolation=cv2.INTER_AREA))
-    return np.clip(cv2.resize(ink, size, interpolation=cv2.INTER_CUBIC), 0, 1)
+        return _scaled(ink, scale, cv2.INTER_AREA)
+    return np.clip(_scaled(ink, scale, cv2.INTER_CUBIC), 0, 1)
 
 
 def _with_usual_strokes(ink: Array, depth: Array, longest: float) -> Array:
