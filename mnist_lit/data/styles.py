@@ -38,7 +38,7 @@ class Stroke:
 STROKES = {
     1: (
         Stroke(at=(0.0, 0.0), angle_deg=(115, 160), ahead=(0.2, 0.75)),  # an upstroke
-        Stroke((1.0, 1.0), (-12, 12), ahead=(0.1, 0.4), back=(0.1, 0.4), share=0.2),  # a foot
+        Stroke((1.0, 1.0), (-12, 12), ahead=(0.1, 0.4), back=(0.1, 0.4), share=0.35),  # a foot
     ),
     7: (Stroke((0.4, 0.65), (-25, 10), ahead=(0.12, 0.35), back=(0.12, 0.35)),),  # a bar
     9: (Stroke((1.0, 1.0), (165, 215), ahead=(0.15, 0.5)),),  # a hook
