@@ -151,9 +151,7 @@ def _pixels(image: Image.Image, longest: int) -> tuple[Array, float]:
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
     pixels: Array = _colours(image)
-    scale = WORK_PX / max(pixels.shape)
-    if scale < 1:
-        pixels = _scaled(pixels, scale, cv2.INTER_AREA)
+    pixels = _reduced(pixels, WORK_PX, cv2.INTER_AREA)
     return pixels.astype(np.float32) / 255, longest / max(pixels.shape)
 
 
@@ -380,7 +378,7 @@ class Components:
     paper: Mask
 
     @classmethod
-    def of(cls, mask: Mask, paper: Mask) -> "Components":
+    def of(cls, mask: Mask) -> "Components":
         # connectedComponentsWithStats takes ten times as long: it looks at the paper as well.
         count, labels = cv2.connectedComponents(mask.view(np.uint8))
         rows, columns = np.nonzero(mask)
@@ -390,7 +388,12 @@ class Components:
         for axis, places in enumerate((columns, rows)):
             np.minimum.at(boxes[:, axis], numbers, places)
             np.maximum.at(boxes[:, axis + 2], numbers, places + 1)
+        paper = cv2.erode((~mask).view(np.uint8), np.ones((3, 3))).view(bool)
         return cls(labels, boxes, np.bincount(numbers, minlength=count), paper)
+
+    def only(self, mask: Mask) -> "Components":
+        """What of this is in a mask; no more of it becomes paper."""
+        return replace(Components.of(mask), paper=self.paper)
 
     @property
     def mask(self) -> Mask:
@@ -403,11 +406,10 @@ def _ink(strength: Array, noise: Array) -> Components:
     sure = np.maximum(LEAST_CONTRAST, 5 * noise)
     candidates = strength[strength > sure]
     if not len(candidates):
-        return Components.of(np.zeros(strength.shape, bool), np.ones(strength.shape, bool))
+        return Components.of(np.zeros(strength.shape, bool))
     strongest = _quantile(candidates, 0.95)
     sure = np.maximum(sure, 0.5 * strongest)
-    mask = strength > np.maximum(max(0.05, 0.3 * strongest), 3 * noise)
-    ink = Components.of(mask, cv2.erode((~mask).view(np.uint8), np.ones((3, 3))).view(bool))
+    ink = Components.of(strength > np.maximum(max(0.05, 0.3 * strongest), 3 * noise))
     is_ink = np.zeros(len(ink.areas), bool)
     is_ink[ink.labels[strength > sure]] = True
     ink.areas[~is_ink] = 0
@@ -460,8 +462,7 @@ def _without_printed_lines(ink: Components) -> Components:
     for axis in (0, 1):
         if _may_be_ruled(ink, axis):
             mask = ink.mask
-            kept = _without_rules(mask.T).T if axis else _without_rules(mask)
-            ink = Components.of(kept, ink.paper)
+            ink = ink.only(_without_rules(mask.T).T if axis else _without_rules(mask))
     return ink
 
 
@@ -477,12 +478,12 @@ def _without_forms(ink: Components) -> Components:
             straight = _level_lines(mine, usual) | _level_lines(mine.T, usual).T
             if straight.sum() > FORM_SHARE * piece.area:
                 lines[area] |= straight
-    return Components.of(ink.mask & ~lines, ink.paper) if lines.any() else ink
+    return ink.only(ink.mask & ~lines) if lines.any() else ink
 
 
 def _may_be_form(piece: Ink, inside: list[Ink]) -> bool:
     inside = [other for other in inside if other.size > PART * piece.size]
-    return len(inside) > 1 or any(_frames(piece, other) for other in inside)
+    return len(inside) > 1 or _frames_any(piece, inside)
 
 
 def _level_lines(mask: Array, usual: float) -> Mask:
@@ -560,11 +561,7 @@ def _pieces(ink: Components, pixels: Array, strength: Array) -> list[Ink]:
     pieces = [piece for piece in pieces if piece.size > 0.12 * usual]
     pieces = [piece for piece in pieces if _is_on_one_paper(piece, ink, pixels)]
     pieces = _without_faint_ones(pieces, strength)
-    return [
-        piece
-        for piece, inside in _with_insides(pieces)
-        if not any(_frames(piece, other) for other in inside)
-    ]
+    return [piece for piece, inside in _with_insides(pieces) if not _frames_any(piece, inside)]
 
 
 def _largest(ink: Components) -> list[Ink]:
@@ -651,8 +648,12 @@ def _around(digit: Ink, margin: int, step: int = 1) -> tuple[tuple[slice, slice]
     return (rows, columns), mine.view(np.uint8)
 
 
+def _frames_any(piece: Ink, inside: Sequence[Ink]) -> bool:
+    """Whether a piece is drawn around one within its box: a frame, a table, a ring."""
+    return any(_frames(piece, other) for other in inside)
+
+
 def _frames(piece: Ink, other: Ink) -> bool:
-    """Whether a piece is drawn around another one within its box: a frame, a table, a ring."""
     if other.height <= 0.25 * piece.height:
         return False
     left, top, right, bottom = other.box
@@ -861,7 +862,7 @@ def _digit(ink: Array, box: Box, frame: Box, shrunk: float) -> FoundDigit | None
     image = _prepare(ink, box)
     if image is None:
         return None
-    kept = _sized(ink, 1, MAX_SIZE_TO_CUT)
+    kept = _reduced(ink, MAX_SIZE_TO_CUT, cv2.INTER_AREA)
     return FoundDigit(image, _grow(box, shrunk), kept, _grow(frame, shrunk))
 
 
@@ -900,8 +901,7 @@ def _valleys(profile: Array) -> list[int]:
 
 
 def _half(digit: FoundDigit, ink: Array) -> FoundDigit | None:
-    mask = ink > 0.5
-    pieces = Components.of(mask, ~mask)
+    pieces = Components.of(ink > 0.5)
     specks = np.flatnonzero(pieces.areas[1:] < SPECK * pieces.areas[1:].sum()) + 1
     ink = np.where(np.isin(pieces.labels, specks), 0, ink).astype(np.float32)
     rows, columns = (np.flatnonzero((ink > 0.5).any(axis=axis)) for axis in (1, 0))

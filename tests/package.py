@@ -60,10 +60,8 @@ def main() -> None:
     classifier = Classifier.load()
     figures = measure(classifier)
     for kind in track(stress.KINDS, "reading"):
-        pictures = list(stress.make(kind, "test", NUM_PICTURES))
-        figures[kind] = sum(stress.read(classifier, pictures)) / NUM_PICTURES
-    right = stress.read(classifier, list(stress.other_writers()))
-    figures[stress.OTHER_WRITERS] = sum(right) / len(right)
+        figures[kind] = stress.share_right(classifier, stress.make(kind, "test", NUM_PICTURES))
+    figures[stress.OTHER_WRITERS] = stress.share_right(classifier, stress.other_writers())
     _write_card(figures)
 
 

@@ -7,7 +7,7 @@ after what other pens and scanners do to them.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -344,15 +344,17 @@ def other_writers() -> Iterator[Stress]:
         yield Stress(encode(mix(large, BLACK, WHITE)), str(label))
 
 
-def read(classifier: Classifier, pictures: Sequence[Stress]) -> list[bool]:
-    """Which of them are read without an error."""
+def share_right(classifier: Classifier, pictures: Iterable[Stress]) -> float:
+    """How many of them are read without an error."""
+    pictures = list(pictures)
     with ThreadPoolExecutor(2) as threads:
         found = list(threads.map(lambda picture: find_digits(picture.file), pictures))
     readings = classifier.read_found(found)
-    return [
+    right = [
         reading.number == picture.number
         for reading, picture in zip(readings, pictures, strict=True)
     ]
+    return sum(right) / len(right)
 
 
 def main() -> None:
@@ -365,11 +367,11 @@ def main() -> None:
     parser.add_argument("--ckpt_path", type=Path)
     given = parser.parse_args()
     classifier = Classifier.load(given.ckpt_path)
-    for kind in KINDS:
-        right = read(classifier, list(make(kind, given.split, given.num, given.seed)))
-        print(f"{kind:22} {sum(right) / len(right):.2%} of {len(right)}", flush=True)
-    right = read(classifier, list(other_writers()))
-    print(f"{OTHER_WRITERS:22} {sum(right) / len(right):.2%} of {len(right)}", flush=True)
+    sets = {kind: make(kind, given.split, given.num, given.seed) for kind in KINDS}
+    for name, made in {**sets, OTHER_WRITERS: other_writers()}.items():
+        pictures = list(made)
+        share = share_right(classifier, pictures)
+        print(f"{name:22} {share:.2%} of {len(pictures)}", flush=True)
     for name in PENS_AND_SCANNERS:
         print(f"{name:22} {accuracy(classifier, name, given.split):.2%}", flush=True)
 
