@@ -101,9 +101,10 @@ def find_digits(picture: Picture) -> list[Place]:
                 explained += ink.area
         num_ink = int(components.areas.sum())
         share = explained / max(1, num_ink)
-        if share > most:
-            best, most = found, share
-        if share > 0.5 or (found and num_ink < LITTLE_INK * strength.size):
+        fits = float(noise.mean()) < NOISIEST
+        if share + fits > most:
+            best, most = found, share + fits
+        if fits and (share > 0.5 or (found and num_ink < LITTLE_INK * strength.size)):
             break
     return best
 
@@ -209,6 +210,7 @@ FLAT = 0.015  # colours that differ by less, of the range from black to white, a
 # Over so much of a picture, as a share of the longest side, most is paper. If much is ink by this,
 # but most of that no digit (a sheet on a table), the next is tried.
 WINDOWS = (0.75, 0.3)
+NOISIEST = 0.06  # of the same range; what looks noisier has another paper than was guessed
 LITTLE_INK = 0.1  # of the picture; less is writing and what writing comes with
 DARKEST_SHADOW = 0.3  # of full light; in less, ink and noise are too much alike
 LEAST_CONTRAST = 0.08  # of the range from black to white; fainter is no ink
@@ -452,7 +454,9 @@ class Ink:
 FORM_WIDTH = 1.25  # of what may be a form's lines, as a share of the usual piece of ink
 FORM_SHARE = 0.6  # of its ink, which is straight and thin
 LEVEL = 0.4  # length of what is a line and no stroke, as a share of the usual piece
-THIN = 0.15  # thickness of the same
+THIN = 0.15  # thickness of what is a line in any form
+LONG = 2.0  # length of what can only be a form's line, as a share of the usual piece
+THICKER = 2.0  # than nearly all of those are, and still a line
 PART = 0.08  # size of what is inside a form and more than a speck, as a share of the form
 
 
@@ -493,11 +497,19 @@ def _level_lines(mask: Array, usual: float) -> Mask:
         mask: ``(H, W)`` uint8, ink 1.
         usual: size of the usual piece of ink, in pixels.
     """
-    length, thick = max(3, round(LEVEL * usual)), max(3, round(THIN * usual))
     near = cv2.dilate(mask, np.ones((5, 1), np.uint8))
-    level = cv2.morphologyEx(near, cv2.MORPH_OPEN, np.ones((1, length), np.uint8))
-    strokes = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((thick, 1), np.uint8))
-    return np.asarray((level > 0) & (mask > 0) & (strokes == 0))
+
+    def runs(shares: float) -> Mask:
+        row = np.ones((1, max(3, round(shares * usual))), np.uint8)
+        return np.asarray((cv2.morphologyEx(near, cv2.MORPH_OPEN, row) > 0) & (mask > 0))
+
+    thickest = THIN * usual
+    depths = cv2.distanceTransform(mask, cv2.DIST_L2, 3)[runs(LONG)]
+    if len(depths):
+        thickest = max(thickest, THICKER * 2 * _quantile(depths, 0.9))
+    column = np.ones((max(3, round(thickest)), 1), np.uint8)
+    strokes = cv2.morphologyEx(mask, cv2.MORPH_OPEN, column)
+    return np.asarray(runs(LEVEL) & (strokes == 0))
 
 
 def _may_be_ruled(ink: Components, axis: int) -> bool:

@@ -228,6 +228,28 @@ def test_lines_of_the_paper_are_no_ink(five: Array, squared: bool) -> None:
     assert difference(seen(np.minimum(picture, sheet(five))), seen(sheet(five))) < 0.3
 
 
+def test_table_with_lines_of_any_thickness_is_no_ink(digits: NDArray[np.uint8]) -> None:
+    """As in a newspaper's sudoku, photographed aslant and in a light that falls off."""
+    side, num_cells = 80, 6
+    size = num_cells * side + 120
+    ink, table = np.zeros((size, size), np.float32), np.zeros((size, size), np.float32)
+    for line in range(num_cells + 1):
+        at, thickness = 60 + line * side, 7 if line % 3 == 0 else 2
+        cv2.line(table, (60, at), (size - 60, at), 1, thickness)
+        cv2.line(table, (at, 60), (at, size - 60), 1, thickness)
+    for cell in range(0, num_cells**2, 3):
+        digit = stroke(digits[cell] / np.float32(255), 48, 0.0)
+        top, left = (80 + side * n for n in divmod(cell, num_cells))
+        ink[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
+    corners = np.array([[0, 0], [size, 0], [size, size], [0, size]], np.float32)
+    moved = corners + np.array([[25, 10], [-10, -15], [-25, -20], [5, 0]], np.float32)
+    aslant = cv2.getPerspectiveTransform(corners, moved)
+    darkness = cv2.warpPerspective(np.maximum(ink, 0.8 * table), aslant, (size, size))
+    light = np.linspace(1, 0.4, size, dtype=np.float32)
+    picture = (255 * 0.8 * light * (1 - 0.85 * darkness)).astype(np.uint8)
+    assert len(find_digits(Image.fromarray(picture))) == num_cells**2 / 3
+
+
 def test_nothing_is_found_on_empty_paper() -> None:
     random = np.random.default_rng(0)
     height = width = 500
