@@ -229,7 +229,7 @@ def test_lines_of_the_paper_are_no_ink(five: Array, squared: bool) -> None:
 
 
 def test_table_with_lines_of_any_thickness_is_no_ink(digits: NDArray[np.uint8]) -> None:
-    """As in a newspaper's sudoku, photographed aslant and in a light that falls off."""
+    """As in a newspaper's sudoku, photographed aslant, and dark towards the corners."""
     side, num_cells = 80, 6
     size = num_cells * side + 120
     ink, table = np.zeros((size, size), np.float32), np.zeros((size, size), np.float32)
@@ -245,8 +245,9 @@ def test_table_with_lines_of_any_thickness_is_no_ink(digits: NDArray[np.uint8]) 
     moved = corners + np.array([[25, 10], [-10, -15], [-25, -20], [5, 0]], np.float32)
     aslant = cv2.getPerspectiveTransform(corners, moved)
     darkness = cv2.warpPerspective(np.maximum(ink, 0.8 * table), aslant, (size, size))
-    light = np.linspace(1, 0.4, size, dtype=np.float32)
-    picture = (255 * 0.8 * light * (1 - 0.85 * darkness)).astype(np.uint8)
+    y, x = np.mgrid[0:size, 0:size] / size - 0.5
+    light = 0.8 - 1.2 * (y**2 + x**2)
+    picture = (255 * light * (1 - 0.85 * darkness)).astype(np.uint8)
     assert len(find_digits(Image.fromarray(picture))) == num_cells**2 / 3
 
 
