@@ -102,7 +102,7 @@ def find_digits(picture: Picture) -> list[Place]:
         num_ink = int(components.areas.sum())
         share = explained / max(1, num_ink)
         fits = float(noise.mean()) < NOISIEST
-        if share + fits > most:
+        if share + fits > most:  # whatever fits comes first
             best, most = found, share + fits
         if fits and (share > 0.5 or (found and num_ink < LITTLE_INK * strength.size)):
             break
@@ -207,10 +207,10 @@ def _on_paper(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 COARSE = 40  # longest side of the map of the paper's colour
 FLAT = 0.015  # colours that differ by less, of the range from black to white, are the same paper
+NOISIEST = 0.06  # of that range; what looks noisier has another paper than was guessed
 # Over so much of a picture, as a share of the longest side, most is paper. If much is ink by this,
 # but most of that no digit (a sheet on a table), the next is tried.
 WINDOWS = (0.75, 0.3)
-NOISIEST = 0.06  # of the same range; what looks noisier has another paper than was guessed
 LITTLE_INK = 0.1  # of the picture; less is writing and what writing comes with
 DARKEST_SHADOW = 0.3  # of full light; in less, ink and noise are too much alike
 LEAST_CONTRAST = 0.08  # of the range from black to white; fainter is no ink
