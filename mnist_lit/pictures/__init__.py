@@ -1,0 +1,63 @@
+"""From any picture to the digits in it, each prepared exactly as the images of MNIST were."""
+
+from mnist_lit.pictures.arrays import Box
+from mnist_lit.pictures.decoding import FORMATS, Picture, PictureError, decode
+from mnist_lit.pictures.digits import Arc, FoundDigit, Place, halves, lines, ways_to_read
+from mnist_lit.pictures.ink import find_ink, usual_size
+from mnist_lit.pictures.paper import denoise, papers, strength_on
+from mnist_lit.pictures.pieces import find_pieces, join_strokes, near_each_other, whole_size
+from mnist_lit.pictures.preparation import FRAME
+from mnist_lit.pictures.printed import without_printed_lines
+
+__all__ = [
+    "FORMATS",
+    "FRAME",
+    "Arc",
+    "Box",
+    "FoundDigit",
+    "Picture",
+    "PictureError",
+    "Place",
+    "find_digits",
+    "halves",
+    "lines",
+]
+
+NOISIEST = 0.06  # of the range from black to white; what looks noisier has another paper
+LITTLE_INK = 0.1  # of the picture; less is writing and what writing comes with
+
+
+def find_digits(picture: Picture) -> list[Place]:
+    """Find the places in a picture where digits are, in any order; none is an answer too.
+
+    Args:
+        picture: a path, the bytes of a file, or a PIL image; of any size, mode and polarity.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    pixels, shrunk = decode(picture)
+    pixels = denoise(pixels)
+    best: list[Place] = []
+    most = -1.0
+    for paper in papers(pixels):
+        strength, noise = strength_on(pixels, paper)
+        components = without_printed_lines(find_ink(strength, noise))
+        pieces = join_strokes(find_pieces(components, pixels, strength))
+        usual = usual_size(pieces)
+        whole = whole_size(pieces, usual)
+        found = []
+        explained = 0
+        for ink in near_each_other(pieces, whole):
+            place = ways_to_read(ink, usual, whole, strength, noise, shrunk)
+            if any(arc.digit for arc in place):
+                found.append(place)
+                explained += ink.area
+        num_ink = int(components.areas.sum())
+        share = explained / max(1, num_ink)
+        fits = float(noise.mean()) < NOISIEST
+        if share + fits > most:  # whatever fits comes first
+            best, most = found, share + fits
+        if fits and (share > 0.5 or (found and num_ink < LITTLE_INK * strength.size)):
+            break
+    return best

@@ -1,0 +1,146 @@
+"""The paper's colour everywhere, and how far from it each pixel is."""
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from mnist_lit.pictures.arrays import Array, quantile, reduced
+
+COARSE = 40  # longest side of the map of the paper's colour
+FLAT = 0.015  # colours that differ by less, of the range from black to white, are the same paper
+# Over so much of a picture, as a share of the longest side, most is paper. If much is ink by this,
+# but most of that no digit (a sheet on a table), the next is tried.
+WINDOWS = (0.75, 0.3)
+DARKEST_SHADOW = 0.3  # of full light; in less, ink and noise are too much alike
+LEAST_CONTRAST = 0.08  # of the range from black to white; fainter is no ink
+
+
+def strength_on(pixels: Array, paper: Array) -> tuple[Array, Array]:
+    """How far each pixel's colour is from the paper's around it.
+
+    Args:
+        pixels: ``(H, W)`` or ``(H, W, 3)`` in [0, 1].
+        paper: one of `papers`.
+
+    Returns:
+        ``(H, W)`` from 0 on, and the noise in it (a standard deviation), which is no ink, alike.
+    """
+    strength = _distance(pixels, paper)
+    noise = _noise(strength)
+    # Again, nearer to each place: the mean of everything that cannot be ink.
+    blank = (strength < max(LEAST_CONTRAST, 6 * noise)).astype(np.float32)
+    size = paper.shape[1], paper.shape[0]
+    weight = cv2.resize(blank, size, interpolation=cv2.INTER_AREA)
+    blank_only = pixels * _for_each_colour(blank, pixels)
+    colour = cv2.resize(blank_only, size, interpolation=cv2.INTER_AREA)
+    weight = _for_each_colour(cv2.GaussianBlur(weight, (0, 0), 1.5), pixels)
+    colour = cv2.GaussianBlur(colour, (0, 0), 1.5)
+    paper = (colour + 0.05 * paper) / (weight + 0.05)
+    strength = _distance(pixels, paper)
+    noise = _noise(strength)
+    light = _mean_of_colours(paper)
+    strongest = np.unravel_index(int(strength.argmax()), strength.shape)
+    if np.ptp(light) < FLAT or pixels[strongest].mean() > light.mean():
+        return strength, np.broadcast_to(np.float32(noise), strength.shape)
+    # Ink takes its share of whatever light there is: all as in full light.
+    light = np.maximum(light / light.max(), DARKEST_SHADOW)
+    size = strength.shape[1], strength.shape[0]
+    light = cv2.resize(light, size, interpolation=cv2.INTER_LINEAR)
+    return strength / light, noise / light
+
+
+def denoise(pixels: Array) -> Array:
+    """Blur a grainy picture just as much as its grain asks for.
+
+    Source of the estimate: Immerkær, "Fast noise variance estimation" (1996), but with a median,
+    which edges do not move.
+    """
+    if min(pixels.shape[:2]) < 100:
+        return pixels
+    grey = _mean_of_colours(pixels)
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6
+    grain = float(np.median(np.abs(_sample(cv2.filter2D(grey, -1, kernel))))) / 0.6745
+    blur_px = min(2.0, 40 * grain)
+    return pixels if blur_px < 0.5 else cv2.GaussianBlur(pixels, (0, 0), blur_px)
+
+
+def papers(pixels: Array) -> Iterator[Array]:
+    """What the paper's colour may be everywhere, as a coarse picture; the likeliest first."""
+    coarse = reduced(_without_strokes(pixels), COARSE, cv2.INTER_AREA)
+    rim = np.concatenate([coarse[0], coarse[-1], coarse[:, 0], coarse[:, -1]])
+    colour = np.median(rim, axis=0)
+    differs = np.abs(rim - colour).reshape(len(rim), -1).max(axis=1) > FLAT
+    if differs.mean() < 0.3:  # a canvas, or a scan, however much of it is ink
+        yield np.full_like(coarse, colour)
+    for window in WINDOWS:
+        yield _local_paper(coarse, window)
+
+
+def _without_strokes(pixels: Array) -> Array:
+    """A small picture of whatever is wide, so that a frame along the rim is not taken for paper."""
+    small = reduced(pixels, 4 * COARSE, cv2.INTER_NEAREST)
+    return cv2.medianBlur((small * 255 + 0.5).astype(np.uint8), 7) / np.float32(255)
+
+
+def _local_paper(coarse: Array, window: float) -> Array:
+    """A median over windows wider than any stroke.
+
+    A median follows slow changes of light and keeps the straight edge of a shadow. Beyond the
+    picture, the paper goes on as it is at its rim, so that ink in a corner is not taken for it.
+    """
+    height, width = coarse.shape[:2]
+    width_of_window = int(window * max(height, width)) | 1
+    pad = width_of_window // 2
+    rim = _with_clean_rim(coarse)
+    padded = cv2.copyMakeBorder(rim, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+    inside = slice(pad, pad + height), slice(pad, pad + width)
+    padded[inside] = coarse
+    median = cv2.medianBlur((padded * 255 + 0.5).astype(np.uint8), width_of_window)[inside]
+    return median.astype(np.float32) / 255
+
+
+def _with_clean_rim(coarse: Array) -> Array:
+    """Replace each pixel of the rim by the median of a quarter of the rim around it."""
+    height, width = coarse.shape[:2]
+    rows = np.r_[np.zeros(width), np.arange(height), np.full(width, height - 1), np.arange(height)]
+    columns = np.r_[np.arange(width), np.full(height, width - 1), np.arange(width)[::-1]]
+    columns = np.r_[columns, np.zeros(height)]
+    rows[-height:] = rows[-height:][::-1]
+    where = rows.astype(int), columns.astype(int)
+    rim = coarse[where]  # once around, (2H + 2W) or (2H + 2W, 3)
+    half = len(rim) // 8
+    around = np.concatenate([rim[-half:], rim, rim[:half]]) if half else rim
+    windows = np.lib.stride_tricks.sliding_window_view(around, 2 * half + 1, axis=0)
+    cleaned = coarse.copy()
+    cleaned[where] = np.median(windows, axis=-1)
+    return cleaned
+
+
+def _distance(pixels: Array, paper: Array) -> Array:
+    full = cv2.resize(paper, (pixels.shape[1], pixels.shape[0]), interpolation=cv2.INTER_LINEAR)
+    difference = cv2.subtract(pixels, full)
+    return np.asarray(cv2.sqrt(_mean_of_colours(cv2.multiply(difference, difference))))
+
+
+def _for_each_colour(map_: Array, pixels: Array) -> Array:
+    """``(H, W)``, or ``(H, W, 1)`` to go with pixels that have colours."""
+    return map_ if pixels.ndim == 2 else map_[..., None]
+
+
+def _mean_of_colours(pixels: Array) -> Array:
+    """``(H, W, 3)`` to ``(H, W)``, several times as fast as NumPy's mean; grey as it is."""
+    if pixels.ndim == 2:
+        return pixels
+    return np.asarray(cv2.transform(pixels, np.full((1, 3), 1 / 3, np.float32)))
+
+
+def _sample(values: Array) -> Array:
+    """A few thousand of all pixels, evenly; they tell enough."""
+    step = 1 + min(values.shape) // 50
+    return values[::step, ::step]
+
+
+def _noise(strength: Array) -> float:
+    """Standard deviation of what is paper: its lower third, so that no ink is among it."""
+    return quantile(_sample(strength), 0.3) / 0.385  # for half of a bell curve

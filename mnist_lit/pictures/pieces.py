@@ -1,0 +1,171 @@
+"""Which pieces of ink are strokes, and which strokes may be one digit's."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
+from itertools import compress
+
+import cv2
+import numpy as np
+
+from mnist_lit.pictures.arrays import Array, Box, quantile
+from mnist_lit.pictures.ink import (
+    Components,
+    Ink,
+    frames_any,
+    largest_pieces,
+    usual_size,
+    with_insides,
+)
+
+FAINTEST_ELSEWHERE = 0.42  # ink, as a share of the strongest that is not at the picture's rim
+FAINTEST_AT_THE_RIM = 0.65
+# Gaps between strokes that may be one digit's, as a share of the usual digit's size.
+NEAR_BESIDE, NEAR_BELOW = 0.25, 0.4
+TALLEST, WIDEST = 1.6, 1.25  # a digit of several pieces, as a share of it
+SMALLEST = 0.3  # height of a digit, as a share of it
+BAR_FROM = 4.0  # width over height
+MOST_STROKES = 3  # pieces of one digit
+LEAST_TO_TELL = 40  # size of a piece, in pixels; around a smaller one is too little paper
+LARGEST_WHOLE = 2.2  # a digit all of whose strokes are apart, as a share of the usual one of them
+
+
+def find_pieces(ink: Components, pixels: Array, strength: Array) -> list[Ink]:
+    """Connected ink, without specks, frames, and edges of paper or shadows."""
+    pieces = largest_pieces(ink)
+    usual = usual_size(pieces)
+    pieces = [piece for piece in pieces if piece.size > 0.12 * usual]
+    pieces = [piece for piece in pieces if _is_on_one_paper(piece, ink, pixels)]
+    pieces = _without_faint_ones(pieces, strength)
+    return [piece for piece, inside in with_insides(pieces) if not frames_any(piece, inside)]
+
+
+def _is_on_one_paper(piece: Ink, ink: Components, pixels: Array) -> bool:
+    """Whether the colour around a piece is the same on all its sides, or changes evenly.
+
+    The edge of a sheet or of a shadow has another colour on either side.
+    """
+    if piece.size < LEAST_TO_TELL:
+        return True
+    step = 1 + piece.size // 100  # of the pixels, some thousand tell enough
+    reach = 2 + piece.size // 25
+    area, mine = piece.around(2 * reach, step)
+    reach = 1 + reach // step
+    near, far = (cv2.dilate(mine, np.ones((2 * n + 1, 2 * n + 1))) for n in (reach, 2 * reach))
+    rows, columns = np.nonzero((far > near) & ink.paper[area])
+    if len(rows) < 10:
+        return True
+    pixels = np.atleast_3d(pixels[area])
+    around = pixels[rows, columns]
+    contrast = pixels[mine > 0].mean(axis=0) - around.mean(axis=0)
+    shades = around @ contrast / max(float(contrast @ contrast), 1e-6)
+    plane = np.stack([np.ones(len(rows)), rows, columns], axis=1).astype(np.float32)
+    residual = shades - plane @ np.linalg.lstsq(plane, shades)[0]
+    return quantile(residual, 0.8) - quantile(residual, 0.2) < 0.5
+
+
+def _without_faint_ones(pieces: list[Ink], strength: Array) -> list[Ink]:
+    """Drop what is far fainter than the writing: rules of the paper, corners in shadow.
+
+    Of what reaches the picture's rim, too little is seen to tell by its form, so less is enough.
+    """
+    height, width = strength.shape
+
+    def reaches_the_rim(piece: Ink) -> bool:
+        left, top, right, bottom = piece.box
+        return left == 0 or top == 0 or right == width or bottom == height
+
+    def typical_strength(piece: Ink) -> float:
+        area, mine = piece.around(0)
+        return quantile(strength[area][mine > 0], 0.85)
+
+    at_the_rim = np.array([reaches_the_rim(piece) for piece in pieces], bool)
+    if len(pieces) < 2 or at_the_rim.all():
+        return pieces
+    strengths = np.array([typical_strength(piece) for piece in pieces])
+    least = np.where(at_the_rim, FAINTEST_AT_THE_RIM, FAINTEST_ELSEWHERE)
+    return list(compress(pieces, strengths >= least * strengths[~at_the_rim].max()))
+
+
+def whole_size(pieces: Sequence[Ink], usual: float) -> float:
+    """The usual size of digits: of pieces, unless they are so few that all may be one digit's."""
+    if not 1 < len(pieces) <= MOST_STROKES:
+        return usual
+    return max(usual, min(LARGEST_WHOLE * usual, reduce(Ink.union, pieces).size))
+
+
+def join_strokes(pieces: list[Ink]) -> list[Ink]:
+    """Put together what can only be the strokes of one digit."""
+    usual = usual_size(pieces)
+    joined = True
+    while joined:
+        joined = False
+        for piece in sorted(pieces, key=lambda piece: piece.size):
+            others = [other for other in pieces if other is not piece]
+            partner = min(
+                (other for other in others if _belong(piece, other, usual)),
+                key=lambda other: sum(_gaps(piece.box, other.box)),
+                default=None,
+            )
+            if partner is not None:
+                both = piece.union(partner)
+                pieces = [other for other in others if other is not partner] + [both]
+                joined = True
+                break
+    return [piece for piece in pieces if piece.width < 4 * usual]
+
+
+def near_each_other(pieces: list[Ink], whole: float) -> list[Ink]:
+    """Put together what may be the strokes of one digit, or digits beside each other."""
+    places: list[Ink] = []
+    for piece in pieces:
+        place, others = replace(piece, parts=(piece,)), []
+        for other in places:
+            if any(_may_belong(piece, part, whole) for part in other.parts) and (
+                place.union(other).height <= TALLEST * whole  # else it would be two lines
+            ):
+                parts = (*place.parts, *other.parts)
+                place = replace(place.union(other), parts=parts)
+            else:
+                others.append(other)
+        places = [*others, place]
+    return [
+        replace(place, parts=tuple(sorted(place.parts, key=lambda part: sum(part.box[::2]))))
+        for place in places
+    ]
+
+
+def _may_belong(a: Ink, b: Ink, whole: float) -> bool:
+    across, down = _gaps(a.box, b.box)
+    is_near = across <= NEAR_BESIDE * whole and down <= NEAR_BELOW * whole
+    return is_near and is_one_digit_at_most(a.union(b), whole)
+
+
+def is_one_digit_at_most(ink: Ink, whole: float) -> bool:
+    return ink.height <= TALLEST * whole and ink.width <= WIDEST * whole
+
+
+def _gaps(a: Box, b: Box) -> tuple[int, int]:
+    """How far two boxes are apart, across and down; 0 where they overlap."""
+    across = max(a[0], b[0]) - min(a[2], b[2])
+    down = max(a[1], b[1]) - min(a[3], b[3])
+    return max(0, across), max(0, down)
+
+
+def _belong(piece: Ink, other: Ink, usual: float) -> bool:
+    """Whether two pieces are strokes of one digit."""
+    a, b = piece.box, other.box
+    across, down = _gaps(a, b)
+    overlap = min(a[2], b[2]) - max(a[0], b[0])
+    height = max(a[3], b[3]) - min(a[1], b[1])
+    if overlap >= 0.5 * min(piece.width, other.width):  # one above the other, as the bar of a 5
+        below = max(piece, other, key=lambda ink: ink.box[1])
+        if below.width > BAR_FROM * below.height:  # the foot of a 2, or a line drawn under a digit
+            return False
+        # Digits of two lines would be twice the usual height, and a gap more.
+        return height < (1.95 if down <= 0.15 * usual else 1.5) * usual and down <= 0.25 * usual
+    lower = min(piece.height, other.height)
+    beside = min(a[3], b[3]) - max(a[1], b[1]) > 0.5 * lower
+    if lower < 0.6 * usual and (beside or down <= 0.1 * usual) and across <= 0.12 * usual:
+        return True
+    return lower < 0.8 * usual and beside and across <= 0.06 * usual
