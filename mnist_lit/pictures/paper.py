@@ -28,6 +28,8 @@ def strength_on(pixels: Array, paper: Array) -> tuple[Array, Array]:
     """
     strength = _distance(pixels, paper)
     noise = _noise(strength)
+    if noise == 0 and np.ptp(_mean_of_colours(paper)) == 0:  # a canvas: there is nothing to mend
+        return strength, np.zeros_like(strength)
     # Again, nearer to each place: the mean of everything that cannot be ink.
     blank = (strength < max(LEAST_CONTRAST, 6 * noise)).astype(np.float32)
     size = paper.shape[1], paper.shape[0]
