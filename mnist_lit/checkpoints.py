@@ -18,14 +18,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        made_by = checkpoint["mnist_lit"]["version"]
+        made_by = Version(checkpoint["mnist_lit"]["version"])
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # whatever bytes a file holds, torch.load meets them its own way
         raise UserError(
             f"{path} is no checkpoint made by `mnist-lit fit`, or it is damaged"
         ) from error
-    if Version(made_by) > Version(__version__):
+    if made_by > Version(__version__):
         raise UserError(
             f"{path} was made by mnist-lit {made_by}, and this is {__version__}: upgrade it"
         )

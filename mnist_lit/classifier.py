@@ -84,11 +84,13 @@ class Classifier:
     Args:
         network: images in [0, 1] to logits.
         temperature: what the logits are divided by: above 1, less sure.
+        dataset: the name of the data set that it was trained on.
     """
 
-    def __init__(self, network: Network, temperature: float = 1.0) -> None:
+    def __init__(self, network: Network, temperature: float = 1.0, dataset: str = "mnist") -> None:
         self.network = network.eval().requires_grad_(False)
         self.temperature = temperature
+        self.dataset = dataset
 
     @classmethod
     def load(cls, path: str | PathLike[str] | None = None) -> Self:
@@ -104,9 +106,10 @@ class Classifier:
         checkpoint = load_checkpoint(path)
         try:
             network = _network(checkpoint)
+            dataset = checkpoint["mnist_lit"]["recipe"]["data"]["dataset"]
         except (KeyError, RuntimeError) as error:
             raise UserError(f"{path} holds a network that this version does not know") from error
-        return cls(network, checkpoint.get("temperature", 1.0))
+        return cls(network, checkpoint.get("temperature", 1.0), dataset)
 
     def probabilities(self, images: Tensor) -> Tensor:
         """How probable each digit is.
@@ -147,11 +150,18 @@ class Classifier:
 
         Raises:
             PictureError: it cannot be read.
+            UserError: the network was not trained on digits.
         """
         return self.read_found([find_digits(picture)])[0]
 
     def read_found(self, pictures: Sequence[Sequence[Place]]) -> list[Reading]:
-        """Read pictures whose digits have been found already, all of them in one batch."""
+        """Read pictures whose digits have been found already, all of them in one batch.
+
+        Raises:
+            UserError: the network was not trained on digits.
+        """
+        if self.dataset != "mnist":
+            raise UserError(f"this network was trained on {self.dataset}: it reads no digits")
         arcs = [arc for places in pictures for place in places for arc in place]
         found = [arc.digit for arc in arcs if arc.digit]
         read = iter(self._as_one_or_two(found))

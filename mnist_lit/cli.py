@@ -61,16 +61,25 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def _epochs_done(checkpoint: dict[str, Any]) -> int:
+    return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+
+
 def _with_config_of_run(args: list[str]) -> list[str]:
-    """Let ``validate`` and ``test`` follow the recipe that the checkpoint's run was made with."""
+    """Without a recipe, follow the one that the checkpoint's run was made with."""
     command, *options = args
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("-c", "--config")
-    parser.add_argument("--ckpt_path", default="best")
-    parser.add_argument("--trainer.default_root_dir", dest="root", default=".")
-    given, _ = parser.parse_known_args(options)
-    if command == "fit" or given.config or {"-h", "--help"} & set(options):
+    if {"-h", "--help"} & set(options):
         return args
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-c", "--config", nargs="?")
+    parser.add_argument("--ckpt_path", nargs="?", default=None if command == "fit" else "best")
+    parser.add_argument("--trainer.default_root_dir", dest="root", nargs="?", default=".")
+    given, _ = parser.parse_known_args(options)
+    if given.config or not given.ckpt_path or not given.root:  # a new run; or a value is missing
+        return args
+    if command == "fit" and given.ckpt_path == "last":
+        config = runs.newest(Path(given.root)).config  # there may be no checkpoint yet
+        return [command, "--config", str(config), *options] if config.is_file() else args
     path = runs.find_checkpoint(given.ckpt_path, Path(given.root))
     run = runs.run_of(path)
     found = ["--ckpt_path", str(path)]  # a newer run may have begun when it is loaded
@@ -160,11 +169,47 @@ class CLI(LightningCLI):
             raise UserError("a network this small trains on one device: --trainer.devices 1")
         return trainer
 
+    def _refuse_what_cannot_work(self) -> None:
+        """Say it before a run folder is made.
+
+        Raises:
+            UserError: options of the Trainer do not go with this project.
+        """
+        given, trainer = self.options.trainer, self.trainer
+        endless = trainer.max_epochs == trainer.max_steps == -1
+        problems = {
+            "trainer.accumulate_grad_batches: a step is a batch here, so set data.batch_size": (
+                given.accumulate_grad_batches != 1
+            ),
+            "trainer.overfit_batches: set trainer.limit_train_batches instead": (
+                given.overfit_batches != 0
+            ),
+            "trainer.limit_val_batches 0: without validation there is no best epoch": (
+                given.limit_val_batches == 0
+            ),
+            "trainer.limit_predict_batches: results are of all images, so leave it out": (
+                given.limit_predict_batches not in (None, 1.0)
+            ),
+            f"trainer.precision {trainer.precision}: take 32-true, 16-mixed or bf16-mixed": (
+                trainer.precision not in ("32-true", "16-mixed", "bf16-mixed")
+            ),
+            "there is nothing to train: raise trainer.max_epochs or trainer.max_steps": (
+                0 in (trainer.max_epochs, trainer.max_steps)
+            ),
+            "model.schedule one_cycle has to know the end: set trainer.max_epochs": (
+                endless and self.model.schedule == "one_cycle"
+            ),
+        }
+        for message, is_there in problems.items():
+            if is_there:
+                raise UserError(message)
+
     def _logs_into_the_run(self) -> bool:
         return self.options.trainer.logger in (None, True)
 
     def fit(self, model: LitClassifier, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
         """Train, or go on training, in a run folder; then evaluate the best checkpoint."""
+        self._refuse_what_cannot_work()
         datamodule.setup()  # now, so that data which cannot be had leaves no run folder behind
         if self.options.trainer.fast_dev_run:
             self.trainer.fit(model, datamodule=datamodule)
@@ -201,6 +246,9 @@ class CLI(LightningCLI):
     def _changes_since(self, checkpoint: dict[str, Any] | None) -> list[str]:
         if checkpoint is None:
             return []
+        epochs = _epochs_done(checkpoint)
+        if epochs > (self.trainer.max_epochs or 0) >= 0:
+            raise UserError(f"this run has had {epochs} epochs already: raise --trainer.max_epochs")
         changes = recipes.changes(checkpoint["mnist_lit"]["recipe"], yaml.safe_load(self.recipe))
         return [f"from step {checkpoint['global_step']} on: {change}" for change in changes]
 
@@ -218,11 +266,11 @@ class CLI(LightningCLI):
 
     def _is_finished(self, checkpoint: dict[str, Any], run: Run) -> bool:
         """Whether nothing is left to do from this checkpoint on: no training, no results."""
-        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        epochs = _epochs_done(checkpoint)
         stopper: EarlyStopping = self._get(self.config_init, "early_stopping")
         stopping = checkpoint["callbacks"].get(stopper.state_key, {"wait_count": 0})
         return run.results.is_file() and bool(
-            epochs >= (self.trainer.max_epochs or 0)
+            epochs >= (self.trainer.max_epochs or 0) >= 0
             or checkpoint["global_step"] >= self.trainer.max_steps != -1
             or stopping["wait_count"] >= stopper.patience
         )

@@ -3,13 +3,15 @@
 import argparse
 import csv
 import glob
+import io
+import itertools
 import json
+import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +59,8 @@ def main(args: Sequence[str]) -> int:
         "--save_seen", metavar="DIR", type=Path, help="write there what the network saw, as PNG"
     )
     given = parser.parse_args(args[1:])
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what a file is called need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     paths = list(_expand(given.files))
     classifier = Classifier.load(given.ckpt_path)
     results = _with_progress(_read(classifier, paths), len(paths))
@@ -75,25 +79,26 @@ def _expand(patterns: Iterable[str]) -> Iterator[str]:
         UserError: nothing is meant.
     """
     for pattern in patterns:
-        path = Path(pattern)
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        if os.path.isdir(pattern):
+            files = Path(pattern).iterdir()
+            inside = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
             if not inside:
                 raise UserError(f"no picture in the folder {pattern}")
             yield from map(str, inside)
-        elif not path.exists() and (matches := sorted(glob.glob(pattern, recursive=True))):
-            yield from matches
-        else:
-            yield pattern
+            continue
+        matches = [] if os.path.exists(pattern) else glob.glob(pattern, recursive=True)
+        yield from sorted(itertools.filterfalse(os.path.isdir, matches)) or [pattern]
 
 
 def _read(classifier: Classifier, paths: Sequence[str]) -> Iterator[Result]:
     """Read files in their order, their digits in batches; some are decoded in advance."""
     with ThreadPoolExecutor(NUM_THREADS) as threads:
         waiting = iter(paths)
-        ahead = [threads.submit(_find, path) for path in islice(waiting, FILES_AT_ONCE)]
+        ahead = [threads.submit(_find, path) for path in itertools.islice(waiting, FILES_AT_ONCE)]
         while ahead:
-            following = [threads.submit(_find, path) for path in islice(waiting, FILES_AT_ONCE)]
+            following = [
+                threads.submit(_find, path) for path in itertools.islice(waiting, FILES_AT_ONCE)
+            ]
             found = [future.result() for future in ahead]
             readable = [digits for _, digits in found if not isinstance(digits, PictureError)]
             readings = iter(classifier.read_found(readable))

@@ -35,7 +35,7 @@ def main(args: Sequence[str]) -> int:
     )
     given, options = parser.parse_known_args(args[1:])
     seeds = _parse_seeds(given.seeds)
-    for option in ("--seed_everything", "--ckpt_path", "--trainer.fast_dev_run"):
+    for option in ("--seed_everything", "--ckpt_path"):
         if any(text.split("=")[0] == option for text in options):
             raise UserError(f"repeat takes no {option}: it starts a run of its own for each seed")
     console = Console(highlight=False)
@@ -44,7 +44,8 @@ def main(args: Sequence[str]) -> int:
         for number, seed in enumerate(seeds, start=1):
             console.print(f"seed {seed}, {number} of {len(seeds)}")
             cli = CLI(["fit", *options, f"--seed_everything={seed}"])
-            assert cli.run is not None
+            if cli.run is None:
+                raise UserError("repeat needs complete runs: leave out trainer.fast_dev_run")
             results.append(json.loads(cli.run.results.read_text()))
     except Interrupted:
         rest = ",".join(map(str, seeds[len(results) + 1 :]))

@@ -83,6 +83,22 @@ def test_other_checkpoints_are_refused(tmp_path: Path) -> None:
         Classifier.load(tmp_path / "missing.pt")
 
 
+def test_network_of_other_things_reads_no_digits(brief_run: Run, tmp_path: Path) -> None:
+    checkpoint = torch.load(brief_run.best, weights_only=True)
+    checkpoint["mnist_lit"]["recipe"]["data"]["dataset"] = "fashion_mnist"
+    torch.save(checkpoint, tmp_path / "clothes.pt")
+    classifier = Classifier.load(tmp_path / "clothes.pt")
+
+    assert classifier.probabilities(torch.rand(1, 1, 28, 28)).shape == (1, 10)
+    with pytest.raises(UserError, match="trained on fashion_mnist"):
+        classifier.read(Image.new("L", (100, 100), 255))
+
+
+def test_what_is_no_picture_at_all_is_refused(classifier: Classifier) -> None:
+    with pytest.raises(TypeError, match="not ndarray"):
+        classifier.read(np.zeros((28, 28), np.uint8))  # type: ignore[arg-type]
+
+
 def test_images_of_another_shape_are_refused(classifier: Classifier) -> None:
     with pytest.raises(ValueError, match="28, 28"):
         classifier.probabilities(torch.zeros(28, 28))

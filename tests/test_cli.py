@@ -11,6 +11,7 @@ from conftest import BRIEFLY, Fit, results_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lit.__main__ import main
+from mnist_lit.classifier import PACKAGED
 from mnist_lit.cli import CLI
 from mnist_lit.training.runs import Run
 
@@ -176,6 +177,17 @@ def test_seed_changes_the_weights(fit: Fit) -> None:
         (["--config=nowhere.yaml"], "nowhere.yaml"),
         (["--ckpt_path=last"], "no run in"),
         (["--ckpt_path=nowhere.ckpt"], "nowhere.ckpt"),
+        ([f"--ckpt_path={PACKAGED}"], "holds a network, but not its training"),
+        (["--ckpt_path"], "ckpt_path"),
+        (["--best_checkpoint.monitor=val/acc"], "goes with mode max"),
+        (["--early_stopping.monitor=val/accuracy"], "early_stopping.monitor"),
+        (["--model.schedule=one_cycle", "--trainer.max_epochs=-1"], "has to know the end"),
+        (["--trainer.accumulate_grad_batches=2"], "set data.batch_size"),
+        (["--trainer.limit_val_batches=0"], "no best epoch"),
+        (["--trainer.limit_predict_batches=2"], "leave it out"),
+        (["--trainer.max_epochs=0"], "nothing to train"),
+        (["--trainer.overfit_batches=5"], "trainer.limit_train_batches"),
+        (["--trainer.precision=bf16-true"], "bf16-mixed"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -243,6 +255,32 @@ def test_finished_run_says_which_option_to_raise(
     assert main(["fit", "--config", str(brief_run.config), f"--ckpt_path={brief_run.last}"]) == 0
     assert "raise --trainer.max_epochs" in capsys.readouterr().out
     assert brief_run.results.read_bytes() == before
+
+
+def test_run_goes_on_with_its_own_recipe(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(*BRIEFLY, "--trainer.limit_train_batches=10", "--model.schedule=one_cycle")
+    fit("--ckpt_path=last", "--trainer.max_epochs=3")
+    printed = capsys.readouterr().out
+
+    assert "trainer.max_epochs 3 instead of 2" in printed
+    assert printed.count("instead of") == 1
+
+
+def test_learning_rate_ends_where_the_training_does(fit: Fit) -> None:
+    options = ("--model.schedule=one_cycle", "--trainer.max_steps=15")
+    run = fit(*BRIEFLY, "--trainer.limit_train_batches=10", *options)
+    optimizer = torch.load(run.last, weights_only=True)["optimizer_states"][0]
+
+    assert optimizer["param_groups"][0]["lr"] == pytest.approx(0)
+
+
+def test_training_that_diverges_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [*BRIEFLY, "--trainer.limit_train_batches=10", "--model.lr=1e30"]
+    root = f"--trainer.default_root_dir={tmp_path}"
+    assert main(["fit", *options, root, "--trainer.enable_progress_bar=false"]) == 2
+
+    assert "a smaller --model.lr" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("results.json"))
 
 
 def test_worse_epochs_after_resuming_are_not_the_best(fit: Fit) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import stress
-from PIL import Image
+from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from server import Server, running
 
-from mnist_lit.serve.app import MAX_BYTES
+from mnist_lit.serve.app import MAX_BYTES, MAX_PIXELS
 
 Stroke = Sequence[tuple[int, int]]
 # As people write them, on a sheet of 100x140.
@@ -210,6 +210,16 @@ def test_picture_larger_than_the_server_takes_is_read_too(
     assert large.stat().st_size > MAX_BYTES
     page.locator("#file").set_input_files(large)
     expect_number(page, photo[1])
+
+
+def test_large_picture_may_be_transparent(page: Page, tmp_path: Path) -> None:
+    image = Image.new("RGBA", (MAX_PIXELS // 4000, 4200))
+    width, height = image.size
+    ImageDraw.Draw(image).line([(width // 2, 800), (width // 2, 3400)], "black", 300)
+    assert width * height > MAX_PIXELS
+    image.save(tmp_path / "ink.png")
+    page.locator("#file").set_input_files(tmp_path / "ink.png")
+    expect_number(page, "1")
 
 
 # --- the server, late or gone ---------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,41 @@ def test_folders_and_patterns_are_files_in_order(
         assert main(["predict", what, "--format=json"]) == 0
         found = [Path(row["path"]).name for row in rows_of(capsys)]
         assert found == ["42.png", "nothing.png"]
+
+
+def test_folders_that_a_pattern_matches_are_no_pictures(
+    pictures: Path, capsys: Printed, tmp_path: Path
+) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "42.png").write_bytes((pictures / "42.png").read_bytes())
+
+    assert main(["predict", f"{tmp_path}/**", "--format=json"]) == 0
+    assert [row["number"] for row in rows_of(capsys)] == ["42"]
+
+
+def test_any_name_of_a_file_can_be_printed(pictures: Path, capsys: Printed, tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")  # no UTF-8
+    Path(path).write_bytes((pictures / "42.png").read_bytes())
+    too_long = "a" * 300 + ".png"
+
+    assert main(["predict", path, too_long, "--format=json"]) == 1
+    named, unnamed = rows_of(capsys)
+    assert (named["path"], named["number"]) == (path, "42")
+    assert "too long" in unnamed["error"]
+
+
+def test_reader_of_the_output_may_leave(pictures: Path) -> None:
+    command = [sys.executable, "-m", "mnist_lit", "predict", "--format=csv"]
+    command += [str(pictures / "42.png")] * 40
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+
+        assert process.stderr.read() == ""
+        assert process.wait() == 141
 
 
 def test_unreadable_file_does_not_stop_the_others(

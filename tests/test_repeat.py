@@ -59,6 +59,7 @@ def test_an_interrupted_one_shows_what_it_has_and_what_is_left(
         (["--seeds=-1,1"], "from 0 on"),
         (["--seed_everything=1"], "takes no --seed_everything"),
         (["--ckpt_path=last"], "takes no --ckpt_path"),
+        (["--trainer.fast_dev_run=1", "--trainer.enable_progress_bar=false"], "complete runs"),
     ],
 )
 def test_repeat_refuses(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,10 +7,12 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -153,6 +155,22 @@ def test_slow_senders_are_limited_in_number_and_time(server: Server, picture: by
 def test_foreign_names_of_this_machine_are_refused(server: Server) -> None:
     for name, expected in (("evil.example", 400), ("localhost:1", 200), ("[::1]:80", 200)):
         assert server.request("GET", "/", headers={"Host": name})[0] == expected
+
+
+def test_other_names_of_this_machine_that_were_asked_for_are_its_own() -> None:
+    with running("--host=127.0.0.2") as server:
+        address = f"127.0.0.2:{server.port}"
+        assert server.url == f"http://{address}"
+        with urllib.request.urlopen(f"{server.url}/healthz") as answer:
+            assert json.load(answer) == {"status": "ok"}
+
+
+def test_address_for_others_is_one_that_they_know() -> None:
+    with running("--host=0.0.0.0") as server:
+        host = urlsplit(server.url).hostname
+        assert host != "0.0.0.0"
+        with urllib.request.urlopen(f"{server.url}/healthz") as answer:
+            assert json.load(answer) == {"status": "ok"}
 
 
 def test_foreign_pages_are_not_let_in(server: Server) -> None:

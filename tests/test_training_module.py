@@ -31,10 +31,13 @@ def test_training_metrics_are_those_of_digits_alone() -> None:
     lit.trainer = SimpleNamespace(optimizers=[optimizer])  # type: ignore[assignment]
     logits, labels = torch.eye(10) * 5, torch.arange(10)
     labels[0] = 7
-    lit._unlogged = [(logits, labels)]
+    lit.network = torch.nn.Identity()  # type: ignore[assignment]
+    lit.training_step((logits, labels), 0)
     of_digits = lit.training_metrics()
     shares = torch.nn.functional.one_hot(labels, 10).float()
-    lit._unlogged = [(logits, shares), (torch.randn(5, 10), torch.full((5, 10), 0.1))]
+    no_digits = torch.randn(5, 10), torch.full((5, 10), 0.1)
+    for batch in ((logits, shares), no_digits, (logits, labels)):  # the last: resumed without them
+        lit.training_step(batch, 0)
 
     assert lit.training_metrics() == pytest.approx(of_digits)
     assert of_digits["train/acc"] == pytest.approx(0.9)

@@ -31,6 +31,8 @@ def decode(picture: Picture) -> tuple[Array, float]:
         Pixels in [0, 1], ``(H, W)`` of a grey picture or ``(H, W, 3)``, and how many pixels of the
         picture one of them stands for.
     """
+    if not isinstance(picture, str | os.PathLike | bytes | Image.Image):
+        raise TypeError(f"a picture is a path, bytes or a PIL image, not {type(picture).__name__}")
     name = "the picture" if isinstance(picture, bytes | Image.Image) else str(picture)
     try:
         if isinstance(picture, Image.Image):

@@ -72,13 +72,13 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 PICTURE = {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
 
 
-def create_app(ckpt_path: str | None = None, is_local: bool = True) -> FastAPI:
+def create_app(ckpt_path: str | None = None, only_host: str | None = "127.0.0.1") -> FastAPI:
     """The app, with a network of its own; torch and OpenCV are set to one thread.
 
     Args:
         ckpt_path: a checkpoint that `fit` wrote; None: the packaged network.
-        is_local: answer only to this machine's own names, whatever others a foreign web page
-            makes the browser believe in (DNS rebinding).
+        only_host: answer only to this address and this machine's own names, whatever others a
+            foreign web page makes the browser believe in (DNS rebinding); None: to all.
     """
     keep_freed_memory()  # not said yet in a process that is one of several workers
     torch.set_num_threads(1)
@@ -87,8 +87,9 @@ def create_app(ckpt_path: str | None = None, is_local: bool = True) -> FastAPI:
     threads = ThreadPoolExecutor(NUM_THREADS)
     places = asyncio.Semaphore(MAX_REQUESTS)
     app = FastAPI(title="mnist_lit", version=__version__, docs_url=None, redoc_url=None)
-    if is_local:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]"])
+    if only_host:
+        names = ["localhost", "127.0.0.1", "[::1]", only_host]
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=names)
     app.mount("/page", StaticFiles(directory=PAGE))
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)

@@ -35,11 +35,12 @@ def run(listener: socket.socket, ckpt_path: str | None, workers: int) -> None:
     """
     from mnist_lit.classifier import Classifier
 
-    Classifier.load(ckpt_path)  # what is wrong with it is said here, once, and not by each worker
+    # What is wrong with the network is said here, once, and not by each worker.
+    Classifier.load(ckpt_path).read_found([])
     host, port = listener.getsockname()[:2]
-    is_local = ipaddress.ip_address(host).is_loopback
+    only_host = host if ipaddress.ip_address(host).is_loopback else None
     config = uvicorn.Config(
-        partial(_create_app, ckpt_path, is_local),
+        partial(_create_app, ckpt_path, only_host),
         factory=True,
         http=Protocol,
         ws="none",
@@ -53,7 +54,7 @@ def run(listener: socket.socket, ckpt_path: str | None, workers: int) -> None:
         timeout_worker_healthcheck=60,  # a worker that loads torch is slow to answer
         timeout_graceful_shutdown=2 * REQUEST_TIMEOUT_S,
     )
-    print(f"http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops it)", flush=True)
+    print(f"http://{_in_url(_reachable(host))}:{port} (Ctrl-C stops it)", flush=True)
     if workers == 1:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, once all is answered
         with contextlib.suppress(KeyboardInterrupt):
@@ -62,10 +63,26 @@ def run(listener: socket.socket, ckpt_path: str | None, workers: int) -> None:
         Multiprocess(config, [listener]).run()
 
 
-def _create_app(ckpt_path: str | None, is_local: bool) -> "FastAPI":
+def _reachable(host: str) -> str:
+    """An address that others know; of all of this machine's, the one by which it reaches them."""
+    if not ipaddress.ip_address(host).is_unspecified:
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outwards:
+        try:
+            outwards.connect(("192.0.2.1", 9))  # sends nothing: it only chooses a way
+        except OSError:
+            return "127.0.0.1"  # no network
+        return str(outwards.getsockname()[0])
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _create_app(ckpt_path: str | None, only_host: str | None) -> "FastAPI":
     """The app of a worker, who has to answer its supervisor before it has loaded torch."""
     from mnist_lit.serve.app import create_app
 
     # Pillow's, on odd metadata and on sizes that `find_digits` has its own limit for.
     warnings.filterwarnings("ignore", module="PIL")
-    return create_app(ckpt_path, is_local)
+    return create_app(ckpt_path, only_host and _in_url(only_host))

@@ -16,7 +16,22 @@ from pytorch_lightning import LightningModule, Trainer, callbacks
 from pytorch_lightning.callbacks import Callback, Checkpoint, ModelCheckpoint, RichProgressBar
 
 from mnist_lit import __version__
+from mnist_lit.errors import UserError
 from mnist_lit.training.module import LitClassifier
+
+Mode = Literal["min", "max"]
+Metric = Literal["train/loss", "train/acc", "val/loss", "val/acc"]
+
+
+def _check_mode(monitor: str, mode: Mode) -> None:
+    """Refuse to look for the worst epoch.
+
+    Raises:
+        UserError: the metric is better the other way.
+    """
+    better: Mode = "min" if monitor.endswith("loss") else "max"
+    if mode != better:
+        raise UserError(f"monitor {monitor} goes with mode {better}, not {mode}: give both")
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -27,7 +42,8 @@ class BestCheckpoint(ModelCheckpoint):
         mode: whether less of it is better (min) or more (max).
     """
 
-    def __init__(self, monitor: str = "val/loss", mode: Literal["min", "max"] = "min") -> None:
+    def __init__(self, monitor: Metric | Literal["epoch"] = "val/loss", mode: Mode = "min") -> None:
+        _check_mode(monitor, mode)
         super().__init__(
             filename="best",
             monitor=monitor,
@@ -153,11 +169,12 @@ class EarlyStopping(callbacks.EarlyStopping):
 
     def __init__(
         self,
-        monitor: str = "val/loss",
-        mode: Literal["min", "max"] = "min",
+        monitor: Metric = "val/loss",
+        mode: Mode = "min",
         patience: PositiveInt = 3,
         min_delta: NonNegativeFloat = 0.0,
     ) -> None:
+        _check_mode(monitor, mode)
         super().__init__(monitor, float(min_delta), int(patience), mode=mode)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -59,7 +59,7 @@ class LitClassifier(LightningModule):
         self.lr, self.schedule, self.warmup = lr, schedule, warmup
         self.label_smoothing = label_smoothing
         self.network = build(network, dropout, mirror).to(memory_format=torch.channels_last)
-        self.loss = MeanMetric()
+        self.loss = MeanMetric(nan_strategy="disable")  # what diverges is to be seen
         self.accuracy = MulticlassAccuracy(num_classes=10, average="micro", validate_args=False)
         # What training steps put out since the last call of training_metrics: (B, 10) logits, (B,)
         # labels. Metrics over many steps at once cost hardly more than over one.
@@ -87,9 +87,9 @@ class LitClassifier(LightningModule):
     def _lr_factor(self, step: int) -> float:
         if self.schedule == "constant":
             return 1.0
-        # The number of steps is asked for here and not once and for all: it is known only when
-        # the training starts, and a resumed run may be given more epochs.
-        num_steps = self.trainer.num_training_batches * (self.trainer.max_epochs or 1)
+        # Asked for here and not once and for all: a resumed run may be given more epochs. But not
+        # for step 0: it would set up the loader before the checkpoint's place in it is known.
+        num_steps = self.trainer.estimated_stepping_batches if step else 1
         return one_cycle(step / num_steps, self.warmup)
 
     def on_train_start(self) -> None:
@@ -103,16 +103,13 @@ class LitClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
         logits = self(images)
-        self._unlogged.append((logits.detach(), labels))
+        self._unlogged.append(_of_one_class(logits.detach(), labels))
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
     def training_metrics(self) -> dict[str, float]:
         """Loss and accuracy over the training steps since the last call, and the learning rate."""
         logits, labels = (torch.cat(parts) for parts in zip(*self._unlogged, strict=True))
         self._unlogged.clear()
-        if labels.ndim == 2:  # of all classes' shares, only those of digits have one class
-            digits = labels.amax(dim=1) == 1
-            logits, labels = logits[digits], labels[digits].argmax(dim=1)
         acc = multiclass_accuracy(logits, labels, 10, average="micro", validate_args=False)
         return {
             "train/loss": F.cross_entropy(logits, labels).item(),
@@ -145,6 +142,14 @@ class LitClassifier(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         unlogged = checkpoint["unlogged"]
         self._unlogged = [tuple(unlogged)] if unlogged else []
+
+
+def _of_one_class(logits: Tensor, labels: Tensor) -> Batch:
+    """Those that have a label, ``(B,)``, where labels may also be shares of all classes."""
+    if labels.ndim == 1:
+        return logits, labels
+    digits = labels.amax(dim=1) == 1
+    return logits[digits], labels[digits].argmax(dim=1)
 
 
 def one_cycle(progress: float, warmup: float) -> float:

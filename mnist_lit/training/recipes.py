@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from mnist_lit import __version__
 from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
 from mnist_lit.training.runs import Run
@@ -83,8 +84,8 @@ def write(run: Run, config: str, notes: list[str]) -> None:
 
 def versions() -> list[str]:
     """What makes a run, line by line: packages, Python, threads, commit."""
-    packages = ("mnist-lit", "torch", "torchvision", "pytorch-lightning")
-    lines = [f"{name} {version(name)}" for name in packages]
+    packages = ("torch", "torchvision", "pytorch-lightning")
+    lines = [f"mnist-lit {__version__}", *(f"{name} {version(name)}" for name in packages)]
     lines.append(f"python {platform.python_version()}, {torch.get_num_threads()} threads")
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:

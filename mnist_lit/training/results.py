@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from mnist_lit import figures
 from mnist_lit.data.module import SETS, MNISTDataModule
+from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
 from mnist_lit.training.calibration import calibration_error, fit_temperature
 from mnist_lit.training.module import LitClassifier
@@ -42,6 +44,8 @@ def finish(
         for name in SETS
         for metric, value in _measure(log_probs[name], data.images(name).chosen_labels).items()
     }
+    if not math.isfinite(measured["val/loss"]):
+        raise UserError("the loss has become infinite: train again with a smaller --model.lr")
     temperature = fit_temperature(log_probs["val"], data.images("val").chosen_labels)
     store_temperature(run.best, temperature)
     probs = (log_probs["test"] / temperature).softmax(1)

@@ -161,7 +161,7 @@ def start(ckpt_path: str | None, root: Path) -> Start:
         root: below which runs are.
 
     Raises:
-        UserError: there is no such checkpoint.
+        UserError: there is no such checkpoint, or no training can go on from it.
     """
     if ckpt_path is None:
         return Start()
@@ -171,6 +171,8 @@ def start(ckpt_path: str | None, root: Path) -> Start:
             return Start(run)  # interrupted before its first checkpoint: at the beginning
     path = find_checkpoint(ckpt_path, root)
     checkpoint = load_checkpoint(path)
+    if "loops" not in checkpoint:
+        raise UserError(f"{path} holds a network, but not its training: no run can go on from it")
     return Start(run_of(path), path, checkpoint)
 
 

@@ -56,7 +56,8 @@ async function open(file) {
     picture.width = small.width = Math.max(1, Math.round(bitmap.width * scale));
     picture.height = small.height = Math.max(1, Math.round(bitmap.height * scale));
     small.getContext("2d").drawImage(bitmap, 0, 0, small.width, small.height);
-    picture.blob = await new Promise((resolve) => small.toBlob(resolve, "image/jpeg", 0.92));
+    const form = file.type === "image/jpeg" ? file.type : "image/webp"; // JPEG has no transparency
+    picture.blob = await new Promise((resolve) => small.toBlob(resolve, form, 0.92));
   }
   past.push(state);
   become({ strokes: [], picture });
