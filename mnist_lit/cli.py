@@ -244,6 +244,11 @@ class CLI(LightningCLI):
             raise UserError(f"{error}; mend that, then {self._how_to_go_on(run)}") from error
 
     def _changes_since(self, checkpoint: dict[str, Any] | None) -> list[str]:
+        """What differs from the recipe that a checkpoint was made with.
+
+        Raises:
+            UserError: by this one, no run can go on from it.
+        """
         if checkpoint is None:
             return []
         epochs = _epochs_done(checkpoint)

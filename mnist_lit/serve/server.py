@@ -67,11 +67,14 @@ def _reachable(host: str) -> str:
     """An address that others know; of all of this machine's, the one by which it reaches them."""
     if not ipaddress.ip_address(host).is_unspecified:
         return host
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outwards:
+    family, elsewhere, here = socket.AF_INET, "192.0.2.1", "127.0.0.1"
+    if ":" in host:
+        family, elsewhere, here = socket.AF_INET6, "2001:db8::1", "::1"
+    with socket.socket(family, socket.SOCK_DGRAM) as outwards:
         try:
-            outwards.connect(("192.0.2.1", 9))  # sends nothing: it only chooses a way
+            outwards.connect((elsewhere, 9))  # sends nothing: it only chooses a way
         except OSError:
-            return "127.0.0.1"  # no network
+            return here  # no network
         return str(outwards.getsockname()[0])
 
 
