@@ -4,7 +4,6 @@ import argparse
 import csv
 import glob
 import io
-import itertools
 import json
 import os
 import re
@@ -12,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import filterfalse, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,18 +87,16 @@ def _expand(patterns: Iterable[str]) -> Iterator[str]:
             yield from map(str, inside)
             continue
         matches = [] if os.path.exists(pattern) else glob.glob(pattern, recursive=True)
-        yield from sorted(itertools.filterfalse(os.path.isdir, matches)) or [pattern]
+        yield from sorted(filterfalse(os.path.isdir, matches)) or [pattern]
 
 
 def _read(classifier: Classifier, paths: Sequence[str]) -> Iterator[Result]:
     """Read files in their order, their digits in batches; some are decoded in advance."""
     with ThreadPoolExecutor(NUM_THREADS) as threads:
         waiting = iter(paths)
-        ahead = [threads.submit(_find, path) for path in itertools.islice(waiting, FILES_AT_ONCE)]
+        ahead = [threads.submit(_find, path) for path in islice(waiting, FILES_AT_ONCE)]
         while ahead:
-            following = [
-                threads.submit(_find, path) for path in itertools.islice(waiting, FILES_AT_ONCE)
-            ]
+            following = [threads.submit(_find, path) for path in islice(waiting, FILES_AT_ONCE)]
             found = [future.result() for future in ahead]
             readable = [digits for _, digits in found if not isinstance(digits, PictureError)]
             readings = iter(classifier.read_found(readable))

@@ -17,6 +17,12 @@ class Server(NamedTuple):
     url: str
 
     @property
+    def host(self) -> str:
+        host = urlsplit(self.url).hostname
+        assert host is not None
+        return host
+
+    @property
     def port(self) -> int:
         port = urlsplit(self.url).port
         assert port is not None
@@ -26,7 +32,7 @@ class Server(NamedTuple):
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
         """Status, headers and body of an answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
         try:
             connection.request(method, path, body, headers or {})
             with connection.getresponse() as response:

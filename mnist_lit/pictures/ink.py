@@ -115,8 +115,11 @@ class Ink:
             mine |= labels == number
         return (rows, columns), mine.view(np.uint8)
 
-    def frames(self, other: "Ink") -> bool:
-        """Whether this is drawn around another, which lies within its box."""
+    def frames_any(self, inside: Sequence["Ink"]) -> bool:
+        """Whether this is drawn around one within its box: a frame, a table, a ring."""
+        return any(self._frames(other) for other in inside)
+
+    def _frames(self, other: "Ink") -> bool:
         if other.height <= 0.25 * self.height:
             return False
         left, top, right, bottom = other.box
@@ -152,11 +155,6 @@ def with_insides(pieces: list[Ink]) -> list[tuple[Ink, list[Ink]]]:
     starts, ends = boxes[:, :2], boxes[:, 2:]
     inside: Mask = np.all((starts[:, None] < starts) & (ends < ends[:, None]), axis=2)
     return [(piece, list(compress(pieces, row))) for piece, row in zip(pieces, inside, strict=True)]
-
-
-def frames_any(piece: Ink, inside: Sequence[Ink]) -> bool:
-    """Whether a piece is drawn around one within its box: a frame, a table, a ring."""
-    return any(piece.frames(other) for other in inside)
 
 
 def usual_size(pieces: Sequence[Ink]) -> float:

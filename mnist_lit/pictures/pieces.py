@@ -9,14 +9,7 @@ import cv2
 import numpy as np
 
 from mnist_lit.pictures.arrays import Array, Box, quantile
-from mnist_lit.pictures.ink import (
-    Components,
-    Ink,
-    frames_any,
-    largest_pieces,
-    usual_size,
-    with_insides,
-)
+from mnist_lit.pictures.ink import Components, Ink, largest_pieces, usual_size, with_insides
 
 FAINTEST_ELSEWHERE = 0.42  # ink, as a share of the strongest that is not at the picture's rim
 FAINTEST_AT_THE_RIM = 0.65
@@ -37,7 +30,7 @@ def find_pieces(ink: Components, pixels: Array, strength: Array) -> list[Ink]:
     pieces = [piece for piece in pieces if piece.size > 0.12 * usual]
     pieces = [piece for piece in pieces if _is_on_one_paper(piece, ink, pixels)]
     pieces = _without_faint_ones(pieces, strength)
-    return [piece for piece, inside in with_insides(pieces) if not frames_any(piece, inside)]
+    return [piece for piece, inside in with_insides(pieces) if not piece.frames_any(inside)]
 
 
 def _is_on_one_paper(piece: Ink, ink: Components, pixels: Array) -> bool:

@@ -4,14 +4,7 @@ import cv2
 import numpy as np
 
 from mnist_lit.pictures.arrays import Array, Mask, quantile
-from mnist_lit.pictures.ink import (
-    Components,
-    Ink,
-    frames_any,
-    largest_pieces,
-    usual_size,
-    with_insides,
-)
+from mnist_lit.pictures.ink import Components, Ink, largest_pieces, usual_size, with_insides
 
 FORM_WIDTH = 1.25  # of what may be a form's lines, as a share of the usual piece of ink
 FORM_SHARE = 0.6  # of its ink, which is straight and thin
@@ -51,7 +44,7 @@ def _without_forms(ink: Components) -> Components:
 
 def _may_be_form(piece: Ink, inside: list[Ink]) -> bool:
     inside = [other for other in inside if other.size > PART * piece.size]
-    return len(inside) > 1 or frames_any(piece, inside)
+    return len(inside) > 1 or piece.frames_any(inside)
 
 
 def _level_lines(mask: Array, depth: Array, usual: float) -> Mask:

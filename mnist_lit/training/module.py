@@ -24,6 +24,8 @@ else:
 
 Schedule = Literal["constant", "one_cycle"]
 
+NO_LABEL = -100  # of what is no digit
+
 
 class LitClassifier(LightningModule):
     """A network that learns to tell ten classes apart.
@@ -103,16 +105,18 @@ class LitClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
         logits = self(images)
-        self._unlogged.append(_of_one_class(logits.detach(), labels))
+        self._unlogged.append((logits.detach(), _labels(labels)))
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
     def training_metrics(self) -> dict[str, float]:
         """Loss and accuracy over the training steps since the last call, and the learning rate."""
         logits, labels = (torch.cat(parts) for parts in zip(*self._unlogged, strict=True))
         self._unlogged.clear()
-        acc = multiclass_accuracy(logits, labels, 10, average="micro", validate_args=False)
+        acc = multiclass_accuracy(
+            logits, labels, 10, average="micro", ignore_index=NO_LABEL, validate_args=False
+        )
         return {
-            "train/loss": F.cross_entropy(logits, labels).item(),
+            "train/loss": F.cross_entropy(logits, labels, ignore_index=NO_LABEL).item(),
             "train/acc": acc.item(),
             "lr": self.trainer.optimizers[0].param_groups[0]["lr"],
         }
@@ -144,12 +148,14 @@ class LitClassifier(LightningModule):
         self._unlogged = [tuple(unlogged)] if unlogged else []
 
 
-def _of_one_class(logits: Tensor, labels: Tensor) -> Batch:
-    """Those that have a label, ``(B,)``, where labels may also be shares of all classes."""
-    if labels.ndim == 1:
-        return logits, labels
-    digits = labels.amax(dim=1) == 1
-    return logits[digits], labels[digits].argmax(dim=1)
+def _labels(targets: Tensor) -> Tensor:
+    """Labels ``(B,)``, where targets may also be shares of all classes: `NO_LABEL` if of several.
+
+    Nothing is left out here: on a GPU every step would have to wait to know how many there are.
+    """
+    if targets.ndim == 1:
+        return targets
+    return targets.argmax(dim=1).where(targets.amax(dim=1) == 1, NO_LABEL)
 
 
 def one_cycle(progress: float, warmup: float) -> float:
