@@ -167,6 +167,10 @@ class CLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         if trainer.world_size > 1:
             raise UserError("a network this small trains on one device: --trainer.devices 1")
+        if trainer.precision not in ("32-true", "16-mixed", "bf16-mixed"):
+            raise UserError(
+                f"trainer.precision {trainer.precision}: take 32-true, 16-mixed or bf16-mixed"
+            )
         return trainer
 
     def _refuse_what_cannot_work(self) -> None:
@@ -189,9 +193,6 @@ class CLI(LightningCLI):
             ),
             "trainer.limit_predict_batches: results are of all images, so leave it out": (
                 given.limit_predict_batches not in (None, 1.0)
-            ),
-            f"trainer.precision {trainer.precision}: take 32-true, 16-mixed or bf16-mixed": (
-                trainer.precision not in ("32-true", "16-mixed", "bf16-mixed")
             ),
             "there is nothing to train: raise trainer.max_epochs or trainer.max_steps": (
                 0 in (trainer.max_epochs, trainer.max_steps)
@@ -217,6 +218,8 @@ class CLI(LightningCLI):
         root = Path(self.trainer.default_root_dir)
         start = runs.start(ckpt_path, root)
         notes = self._changes_since(start.checkpoint)
+        if start.checkpoint_path:  # another network is refused before anything is written
+            runs.load_weights(model, start.checkpoint_path)
         run = start.run or runs.claim(root)
         last_checkpoint: LastCheckpoint = self._get(self.config_init, "last_checkpoint")
         try:

@@ -210,6 +210,16 @@ def test_without_a_run_nothing_is_tested(
     assert "train one with `mnist-lit fit`" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["test", "validate"])
+def test_precision_without_32_bits_is_refused(
+    command: str, brief_run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [f"--ckpt_path={brief_run.best}", "--trainer.precision=16-true"]
+
+    assert main([command, *options]) == 2
+    assert "take 32-true, 16-mixed or bf16-mixed" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", ["truncated", "text", "foreign"])
 def test_bad_checkpoint_is_one_line(
     content: str, brief_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -14,6 +14,7 @@ from filelock import FileLock
 from same import differences
 
 from mnist_lit.__main__ import main
+from mnist_lit.models import Wide
 from mnist_lit.training.runs import Run, claim
 
 # Everything that draws random numbers or keeps a state of its own; steps of 1,000 images.
@@ -151,6 +152,19 @@ def test_resume_that_would_make_the_result_a_lie_is_refused(
     said = capsys.readouterr().err
     assert f"{option.removeprefix('--').replace('=', ' ')} instead of" in said
     assert uninterrupted.config.read_bytes() == before
+
+
+def test_resume_by_another_network_is_refused(
+    uninterrupted: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after an edit of models.py."""
+    before = {path: path.read_bytes() for path in uninterrupted.folder.rglob("*.*")}
+    monkeypatch.setattr("mnist_lit.training.module.build", lambda *_: Wide(0.0))
+    options = [*STRONG, "--trainer.max_epochs=9", f"--ckpt_path={uninterrupted.last}"]
+
+    assert main(["fit", *options]) == 2
+    assert "leave models.py as it was" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in uninterrupted.folder.rglob("*.*")} == before
 
 
 def test_resume_may_go_on_longer_and_with_another_learning_rate(

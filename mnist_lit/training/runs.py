@@ -132,8 +132,8 @@ def load_weights(model: LightningModule, path: Path) -> None:
         model.load_state_dict(load_checkpoint(path)["state_dict"])
     except RuntimeError as error:
         raise UserError(
-            f"{path} holds another network than the options describe;"
-            " give the --config of its run, or its --model options"
+            f"{path} holds another network than the one here: give the --config of its run,"
+            " or its --model options, and leave models.py as it was"
         ) from error
 
 
