@@ -275,6 +275,17 @@ def test_specks_are_no_digits(five: Array) -> None:
     assert len(find_digits(Image.fromarray(picture))) == 1
 
 
+def test_page_full_of_digits_is_found_whole(digits: NDArray[np.uint8]) -> None:
+    page = np.pad(digits[:600], ((0, 0), (8, 8), (8, 8))).reshape(30, 20, 44, 44)
+    ink = page.swapaxes(1, 2).reshape(30 * 44, 20 * 44)
+    boxes = [
+        place[0].digit.box for place in find_digits(Image.fromarray(255 - ink)) if place[0].digit
+    ]
+    cells = {(top // 44, left // 44) for left, top, _, _ in boxes}
+
+    assert len(cells) == 600
+
+
 def test_strokes_of_one_digit_belong_together(digits: NDArray[np.uint8]) -> None:
     five = np.full((300, 300), 255, np.uint8)
     cv2.ellipse(five, (140, 190), (45, 50), 0, -100, 130, 0, 16)

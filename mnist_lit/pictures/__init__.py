@@ -31,7 +31,8 @@ def find_digits(picture: Picture) -> list[Place]:
     """Find the places in a picture where digits are, in any order; none is an answer too.
 
     Args:
-        picture: a path, the bytes of a file, or a PIL image; of any size, mode and polarity.
+        picture: a path, the bytes of a file, or a PIL image; of any size, mode and polarity. Of
+            more than 2,000 pieces of ink, the largest are searched.
 
     Raises:
         PictureError: it cannot be read.

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from mnist_lit.pictures.arrays import Array, Box, Mask, quantile
 from mnist_lit.pictures.paper import LEAST_CONTRAST
 
-MAX_PIECES = 500  # the largest ones; a picture with more is no writing
+MAX_PIECES = 2000  # the largest ones; a picture with more is no writing
+MANY_PIECES = 500  # of more than this, small ones are the paper's grain
+GRAIN = 0.25  # size of the largest, as a share of the usual piece's
 
 
 @dataclass(frozen=True)
@@ -139,19 +141,27 @@ class Ink:
 
 
 def largest_pieces(ink: Components) -> list[Ink]:
-    """All connected ink, from the largest on."""
-    pieces = []
-    for number in np.argsort(-ink.areas)[:MAX_PIECES].tolist():
+    """All connected ink but specks, from the largest on."""
+    pieces: list[Ink] = []
+    least = 5.0
+    for rank, number in enumerate(np.argsort(-ink.areas)[:MAX_PIECES].tolist()):
+        if rank == MANY_PIECES:
+            least = max(least, GRAIN * usual_size(pieces))
         box, area = tuple(ink.boxes[number].tolist()), int(ink.areas[number])
         piece = Ink(box, area, ink.labels, frozenset([number]))
-        if piece.size >= 5 and area >= 5:
+        if piece.size >= least and area >= 5:
             pieces.append(piece)
     return pieces
 
 
+def boxes_of(pieces: Sequence[Ink]) -> Array:
+    """``(N, 4)``."""
+    return np.array([piece.box for piece in pieces], np.int32).reshape(-1, 4)
+
+
 def with_insides(pieces: list[Ink]) -> list[tuple[Ink, list[Ink]]]:
     """Each piece, and those that lie within its box."""
-    boxes = np.array([piece.box for piece in pieces]).reshape(-1, 4)
+    boxes = boxes_of(pieces)
     starts, ends = boxes[:, :2], boxes[:, 2:]
     inside: Mask = np.all((starts[:, None] < starts) & (ends < ends[:, None]), axis=2)
     return [(piece, list(compress(pieces, row))) for piece, row in zip(pieces, inside, strict=True)]

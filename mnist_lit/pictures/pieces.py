@@ -8,13 +8,21 @@ from itertools import compress
 import cv2
 import numpy as np
 
-from mnist_lit.pictures.arrays import Array, Box, quantile
-from mnist_lit.pictures.ink import Components, Ink, largest_pieces, usual_size, with_insides
+from mnist_lit.pictures.arrays import Array, Box, Mask, quantile
+from mnist_lit.pictures.ink import (
+    Components,
+    Ink,
+    boxes_of,
+    largest_pieces,
+    usual_size,
+    with_insides,
+)
 
 FAINTEST_ELSEWHERE = 0.42  # ink, as a share of the strongest that is not at the picture's rim
 FAINTEST_AT_THE_RIM = 0.65
 # Gaps between strokes that may be one digit's, as a share of the usual digit's size.
 NEAR_BESIDE, NEAR_BELOW = 0.25, 0.4
+JOINED_BESIDE, JOINED_BELOW = 0.12, 0.25  # ... and are, if they can be nothing else
 TALLEST, WIDEST = 1.6, 1.25  # a digit of several pieces, as a share of it
 SMALLEST = 0.3  # height of a digit, as a share of it
 BAR_FROM = 4.0  # width over height
@@ -88,50 +96,65 @@ def whole_size(pieces: Sequence[Ink], usual: float) -> float:
 
 
 def join_strokes(pieces: list[Ink]) -> list[Ink]:
-    """Put together what can only be the strokes of one digit."""
+    """Put together what can only be the strokes of one digit, the smallest piece first."""
     usual = usual_size(pieces)
+    reach = JOINED_BESIDE * usual, JOINED_BELOW * usual
+    # What was asked before two were joined belongs to none, unless to the newest piece, the last.
+    alone: set[frozenset[int]] = set()
     joined = True
     while joined:
         joined = False
-        for piece in sorted(pieces, key=lambda piece: piece.size):
-            others = [other for other in pieces if other is not piece]
+        boxes = boxes_of(pieces)
+        near_newest = _are_within(reach, boxes, boxes[-1:])
+        for index in np.argsort([piece.size for piece in pieces], kind="stable").tolist():
+            piece = pieces[index]
+            if piece.numbers in alone:
+                near = pieces[-1:] if near_newest[index] else []
+            else:
+                near = list(compress(pieces, _are_within(reach, boxes, boxes[index])))
             partner = min(
-                (other for other in others if _belong(piece, other, usual)),
+                (other for other in near if other is not piece and _belong(piece, other, usual)),
                 key=lambda other: sum(_gaps(piece.box, other.box)),
                 default=None,
             )
             if partner is not None:
-                both = piece.union(partner)
-                pieces = [other for other in others if other is not partner] + [both]
+                others = [other for other in pieces if other is not piece and other is not partner]
+                pieces = [*others, piece.union(partner)]
                 joined = True
                 break
+            alone.add(piece.numbers)
     return [piece for piece in pieces if piece.width < 4 * usual]
+
+
+def _are_within(reach: tuple[float, float], a: Array, b: Array) -> Mask:
+    """Whether boxes, ``(..., 4)``, are at most so far apart, across and down; each of a with b."""
+    gaps = np.maximum(a[..., :2], b[..., :2]) - np.minimum(a[..., 2:], b[..., 2:])
+    return np.asarray((gaps <= reach).all(axis=-1))
 
 
 def near_each_other(pieces: list[Ink], whole: float) -> list[Ink]:
     """Put together what may be the strokes of one digit, or digits beside each other."""
-    places: list[Ink] = []
-    for piece in pieces:
-        place, others = replace(piece, parts=(piece,)), []
-        for other in places:
-            if any(_may_belong(piece, part, whole) for part in other.parts) and (
-                place.union(other).height <= TALLEST * whole  # else it would be two lines
-            ):
-                parts = (*place.parts, *other.parts)
-                place = replace(place.union(other), parts=parts)
-            else:
-                others.append(other)
-        places = [*others, place]
+    boxes = boxes_of(pieces)
+    near = _are_within((NEAR_BESIDE * whole, NEAR_BELOW * whole), boxes[:, None], boxes)
+    places: dict[int, Ink] = {}  # by the number of the last piece in each
+    place_of = np.arange(len(pieces))
+    for number, piece in enumerate(pieces):
+        place = replace(piece, parts=(piece,))
+        before = [
+            other
+            for other in np.flatnonzero(near[number, :number]).tolist()
+            if is_one_digit_at_most(piece.union(pieces[other]), whole)
+        ]
+        for other in np.unique(place_of[before]).tolist():
+            both = place.union(places[other])
+            if both.height <= TALLEST * whole:  # else it would be two lines
+                place = replace(both, parts=(*place.parts, *places.pop(other).parts))
+                place_of[place_of == other] = number
+        places[number] = place
     return [
         replace(place, parts=tuple(sorted(place.parts, key=lambda part: sum(part.box[::2]))))
-        for place in places
+        for place in places.values()
     ]
-
-
-def _may_belong(a: Ink, b: Ink, whole: float) -> bool:
-    across, down = _gaps(a.box, b.box)
-    is_near = across <= NEAR_BESIDE * whole and down <= NEAR_BELOW * whole
-    return is_near and is_one_digit_at_most(a.union(b), whole)
 
 
 def is_one_digit_at_most(ink: Ink, whole: float) -> bool:
@@ -156,9 +179,10 @@ def _belong(piece: Ink, other: Ink, usual: float) -> bool:
         if below.width > BAR_FROM * below.height:  # the foot of a 2, or a line drawn under a digit
             return False
         # Digits of two lines would be twice the usual height, and a gap more.
-        return height < (1.95 if down <= 0.15 * usual else 1.5) * usual and down <= 0.25 * usual
+        highest = (1.95 if down <= 0.15 * usual else 1.5) * usual
+        return height < highest and down <= JOINED_BELOW * usual
     lower = min(piece.height, other.height)
     beside = min(a[3], b[3]) - max(a[1], b[1]) > 0.5 * lower
-    if lower < 0.6 * usual and (beside or down <= 0.1 * usual) and across <= 0.12 * usual:
+    if lower < 0.6 * usual and (beside or down <= 0.1 * usual) and across <= JOINED_BESIDE * usual:
         return True
     return lower < 0.8 * usual and beside and across <= 0.06 * usual
