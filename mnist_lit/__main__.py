@@ -1,6 +1,7 @@
 """One table: command -> what runs it. Only what a command needs is imported."""
 
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -51,9 +52,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever reads the output has had enough, like head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to come
+        _discard_output()
         return 141
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print("mnist-lit: error: the disk is full", file=sys.stderr)
+        _discard_output()
+        return 2
     return exit_code
+
+
+def _discard_output() -> None:
+    """What is still to come, too: Python would try to print it when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _overview() -> str:

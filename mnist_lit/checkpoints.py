@@ -20,7 +20,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         made_by = Version(checkpoint["mnist_lit"]["version"])
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        inside = path / "checkpoints" / "best.ckpt"
+        hint = f"; did you mean {inside}?" if inside.is_file() else ""
+        raise UserError(f"{path} cannot be read: {error.strerror}{hint}") from error
     except Exception as error:  # whatever bytes a file holds, torch.load meets them its own way
         raise UserError(
             f"{path} is no checkpoint made by `mnist-lit fit`, or it is damaged"

@@ -140,10 +140,12 @@ class Classifier:
             images: ``(B, 1, 28, 28)`` float in [0, 1].
 
         Returns:
-            ``(B, C, 24, 24)`` from 0 on, for the C filters.
+            ``(B, C, H, W)`` from 0 on, for the C filters; of a network without any, C is 0.
         """
-        conv1 = next(layer for layer in self.network.modules() if isinstance(layer, nn.Conv2d))
-        return F.relu(conv1(self.network.normalise(images)))
+        for layer in self.network.modules():
+            if isinstance(layer, nn.Conv2d):
+                return F.relu(layer(self.network.normalise(images)))
+        return images[:, :0]
 
     def read(self, picture: Picture) -> Reading:
         """Read the digits in a picture: a path, the bytes of a file, or a PIL image.

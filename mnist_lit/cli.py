@@ -40,6 +40,9 @@ EXPECTED_WARNINGS = (
     ".*does not have many workers",
     # A run that goes on saves its checkpoints beside the ones it has.
     "Checkpoint directory .* exists and is not empty",
+    # An epoch that is cut short, or skips validation, cannot be the best; `fit` says if none can.
+    ".*could not find the monitored key",
+    "Early stopping conditioned on metric",
     # The arguments given to LightningCLI are the same as those in sys.argv.
     "LightningCLI's args parameter is intended",
     # LightningCLI 2.6 calls jsonargparse 4.53 by names that its version 5 will not have.
@@ -139,6 +142,12 @@ class CLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Leave the options as they were given; Lightning would let the checkpoint's ones win."""
 
+    def _set_seed(self) -> None:
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise UserError(f"seed_everything: {_one_line(error)}") from error
+
     def instantiate_classes(self) -> None:
         self.options = self.config[self.subcommand]
         recipe = self.options.clone()
@@ -194,8 +203,14 @@ class CLI(LightningCLI):
             "trainer.limit_predict_batches: results are of all images, so leave it out": (
                 given.limit_predict_batches not in (None, 1.0)
             ),
-            "there is nothing to train: raise trainer.max_epochs or trainer.max_steps": (
-                0 in (trainer.max_epochs, trainer.max_steps)
+            "there is nothing to train: raise trainer.max_epochs, max_steps, limit_train_batches": (
+                0 in (trainer.max_epochs, trainer.max_steps, given.limit_train_batches)
+            ),
+            "trainer.log_every_n_steps 0: there are no curves without points, take 1 or more": (
+                given.log_every_n_steps == 0
+            ),
+            "trainer.gradient_clip_val goes with trainer.precision 32-true only": (
+                bool(given.gradient_clip_val) and trainer.precision != "32-true"
             ),
             "model.schedule one_cycle has to know the end: set trainer.max_epochs": (
                 endless and self.model.schedule == "one_cycle"
@@ -234,6 +249,11 @@ class CLI(LightningCLI):
                 self.trainer.fit(
                     model, datamodule=datamodule, ckpt_path=start.checkpoint_path, weights_only=True
                 )
+                if not run.best.is_file():
+                    raise UserError(
+                        "no epoch was validated, so none is the best: raise trainer.max_epochs,"
+                        " max_steps or max_time, or lower trainer.check_val_every_n_epoch"
+                    )
                 runs.load_weights(model, run.best)
                 finish(run, self.trainer, model, datamodule, self._facts())
                 self.run = run

@@ -80,7 +80,10 @@ def _expand(patterns: Iterable[str]) -> Iterator[str]:
     """
     for pattern in patterns:
         if os.path.isdir(pattern):
-            files = Path(pattern).iterdir()
+            try:
+                files = list(Path(pattern).iterdir())
+            except OSError as error:
+                raise UserError(f"{pattern} cannot be read: {error.strerror}") from error
             inside = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
             if not inside:
                 raise UserError(f"no picture in the folder {pattern}")

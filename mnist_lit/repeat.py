@@ -13,6 +13,8 @@ from mnist_lit.cli import CLI
 from mnist_lit.errors import UserError
 from mnist_lit.training.callbacks import Interrupted
 
+MAX_SEED = 2**32 - 1  # NumPy's
+
 COLUMNS: Mapping[str, tuple[str, str]] = {
     "train/acc": ("training accuracy", ".3%"),
     "val/acc": ("validation accuracy", ".3%"),
@@ -63,8 +65,8 @@ def _parse_seeds(text: str) -> list[int]:
         seeds = [int(seed) for seed in text.split(",")]
     except ValueError:
         raise UserError(f"--seeds takes whole numbers with commas between, not {text!r}") from None
-    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise UserError(f"--seeds takes different numbers from 0 on, not {text}")
+    if not 0 <= min(seeds) <= max(seeds) <= MAX_SEED or len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds takes different numbers from 0 to {MAX_SEED}, not {text}")
     return seeds
 
 

@@ -9,10 +9,12 @@ import torch
 import yaml
 from conftest import BRIEFLY, Fit, results_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor, nn
 
 from mnist_lit.__main__ import main
-from mnist_lit.classifier import PACKAGED
+from mnist_lit.classifier import PACKAGED, Classifier
 from mnist_lit.cli import CLI
+from mnist_lit.models import Network
 from mnist_lit.training.runs import Run
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -186,6 +188,10 @@ def test_seed_changes_the_weights(fit: Fit) -> None:
         (["--trainer.limit_val_batches=0"], "no best epoch"),
         (["--trainer.limit_predict_batches=2"], "leave it out"),
         (["--trainer.max_epochs=0"], "nothing to train"),
+        (["--trainer.limit_train_batches=0"], "nothing to train"),
+        (["--trainer.log_every_n_steps=0"], "take 1 or more"),
+        (["--trainer.gradient_clip_val=1", "--trainer.precision=bf16-mixed"], "32-true only"),
+        (["--seed_everything=99999999999"], "seed_everything"),
         (["--trainer.overfit_batches=5"], "trainer.limit_train_batches"),
         (["--trainer.precision=bf16-true"], "bf16-mixed"),
     ],
@@ -291,6 +297,44 @@ def test_training_that_diverges_is_said(tmp_path: Path, capsys: pytest.CaptureFi
 
     assert "a smaller --model.lr" in capsys.readouterr().err
     assert not list(tmp_path.rglob("results.json"))
+
+
+def test_training_without_validation_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [*BRIEFLY, "--trainer.max_steps=3", "--trainer.enable_progress_bar=false"]
+
+    assert main(["fit", *options, f"--trainer.default_root_dir={tmp_path}"]) == 2
+    assert "no epoch was validated" in capsys.readouterr().err
+
+
+def test_network_without_convolutions_is_trained_too(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Perceptron(Network):
+        def __init__(self, *_: object) -> None:
+            super().__init__(mirror=False)
+            self.layers = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
+
+        def logits(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.layers(x)
+            return logits
+
+    monkeypatch.setattr("mnist_lit.training.module.build", Perceptron)
+    run = fit(*BRIEFLY, "--trainer.limit_train_batches=20")
+
+    assert results_of(run)["test/acc"] > 0.6
+    assert not (run.figures / "filters.png").exists()
+    assert Classifier(Perceptron()).feature_maps(torch.zeros(3, 1, 28, 28)).shape[1] == 0
+
+
+def test_run_goes_on_under_another_name(fit: Fit) -> None:
+    run = fit(*BRIEFLY, "--trainer.limit_train_batches=10", "--trainer.max_epochs=1")
+    renamed = Run(run.folder.rename(run.folder.with_name("baseline")))
+    assert main(["fit", f"--ckpt_path={renamed.last}", "--trainer.max_epochs=2"]) == 0
+
+    assert results_of(renamed)["epochs"] == 2
+    assert _steps(renamed, "val/acc") == [9, 19]
 
 
 def test_worse_epochs_after_resuming_are_not_the_best(fit: Fit) -> None:

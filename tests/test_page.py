@@ -222,6 +222,32 @@ def test_large_picture_may_be_transparent(page: Page, tmp_path: Path) -> None:
     expect_number(page, "1")
 
 
+def test_picture_that_only_the_browser_reads_is_read_too(
+    page: Page, photo: tuple[Path, str], tmp_path: Path
+) -> None:
+    with Image.open(photo[0]) as image:
+        image.save(tmp_path / "photo.avif")
+    page.locator("#file").set_input_files(tmp_path / "photo.avif")
+    expect_number(page, photo[1])
+
+
+def test_ink_on_nothing_can_be_seen_in_the_dark_too(
+    browser: Browser, server: Server, tmp_path: Path
+) -> None:
+    image = Image.new("RGBA", (280, 280))
+    ImageDraw.Draw(image).line([(140, 60), (140, 220)], "black", 20)
+    image.save(tmp_path / "ink.png")
+    with browser.new_page(color_scheme="dark") as page:
+        page.goto(server.url)
+        page.locator("#file").set_input_files(tmp_path / "ink.png")
+        expect_number(page, "1")
+        corner = page.locator("#paper").evaluate(
+            "(paper) => paper.getContext('2d').getImageData(9, 9, 1, 1).data[0]"
+        )
+
+    assert corner == 255
+
+
 # --- the server, late or gone ---------------------------------------------------------------------
 
 

@@ -121,6 +121,7 @@ MODES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "palette": lambda grey: grey.convert("P"),
     "CMYK": lambda grey: grey.convert("CMYK"),
     "16 bit": lambda grey: Image.fromarray(np.asarray(grey).astype(np.uint16) * 257),
+    "12 of 16 bit": lambda grey: Image.fromarray(np.asarray(grey).astype(np.uint16) * 16),
     "float": lambda grey: Image.fromarray(np.asarray(grey).astype(np.float32) / 255),
     "grey and opaque": lambda grey: grey.convert("LA"),
     "black, transparent": lambda grey: _transparent(grey, 0),

@@ -126,6 +126,16 @@ def test_reader_of_the_output_may_leave(pictures: Path) -> None:
         assert process.wait() == 141
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is full")
+def test_full_disk_is_said_in_one_line(pictures: Path) -> None:
+    command = [sys.executable, "-m", "mnist_lit", "predict", str(pictures), "--format=json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+
+    assert done.returncode == 2
+    assert done.stderr == "mnist-lit: error: the disk is full\n"
+
+
 def test_unreadable_file_does_not_stop_the_others(
     pictures: Path, capsys: Printed, tmp_path: Path
 ) -> None:

@@ -56,7 +56,8 @@ def test_an_interrupted_one_shows_what_it_has_and_what_is_left(
     [
         (["--seeds=one"], "whole numbers"),
         (["--seeds=1,1"], "different"),
-        (["--seeds=-1,1"], "from 0 on"),
+        (["--seeds=-1,1"], "from 0 to"),
+        (["--seeds=1,99999999999"], "from 0 to"),
         (["--seed_everything=1"], "takes no --seed_everything"),
         (["--ckpt_path=last"], "takes no --ckpt_path"),
         (["--trainer.fast_dev_run=1", "--trainer.enable_progress_bar=false"], "complete runs"),

@@ -93,7 +93,7 @@ def bomb(side: int) -> bytes:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda picture: b"", "is no picture"),
+        (lambda picture: b"", "send the picture's bytes"),
         (lambda picture: b"hello", "is no picture"),
         (lambda picture: picture[: len(picture) // 2], "damaged or cut off"),
         (lambda picture: bomb(5001), "more than 25 million pixels"),
@@ -108,6 +108,15 @@ def test_what_is_no_picture_is_said(
 
     assert status == 400
     assert said in answer["detail"]
+
+
+def test_form_is_refused_with_what_to_do(server: Server, picture: bytes) -> None:
+    form = b'--X\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + picture + b"\r\n--X--"
+    headers = {"Content-Type": "multipart/form-data; boundary=X"}
+    status, _, body = server.request("POST", "/predict", form, headers)
+
+    assert status == 400
+    assert "--data-binary" in json.loads(body)["detail"]
 
 
 def test_large_body_is_refused_before_it_is_sent(server: Server) -> None:

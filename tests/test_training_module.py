@@ -28,7 +28,7 @@ def test_one_cycle_may_be_asked_before_the_length_is_known() -> None:
 def test_training_metrics_are_those_of_digits_alone() -> None:
     lit = LitClassifier()
     optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
-    lit.trainer = SimpleNamespace(optimizers=[optimizer])  # type: ignore[assignment]
+    lit.trainer = SimpleNamespace(optimizers=[optimizer], log_every_n_steps=50)  # type: ignore[assignment]
     logits, labels = torch.eye(10) * 5, torch.arange(10)
     labels[0] = 7
     lit.network = torch.nn.Identity()  # type: ignore[assignment]

@@ -75,8 +75,10 @@ def _colours(image: Image.Image) -> NDArray[np.uint8]:
 
     Whatever is transparent becomes paper.
     """
-    if image.mode.startswith("I;16"):
-        return _grey(np.asarray(image).astype(np.float32) / 257)
+    if image.mode.startswith("I;16"):  # of which many scanners and cameras fill 10, 12 or 14 bits
+        values = np.asarray(image).astype(np.float32)
+        num_bits = max(8, int(values.max()).bit_length())
+        return _grey(values * 255 / (2**num_bits - 1))
     if image.mode in ("I", "F"):  # no range is agreed on: the darkest is 0, the lightest 255
         values = np.nan_to_num(np.asarray(image).astype(np.float32))
         low, high = float(values.min()), float(values.max())

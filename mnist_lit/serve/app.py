@@ -46,7 +46,7 @@ class Digit(BaseModel):
     feature_maps: list[str] | None = Field(
         None,
         description="where each filter of the first convolution answers, 255 where one answers"
-        " most: 24x24 uint8, as base64",
+        " most: square, uint8, as base64",
     )
 
 
@@ -130,7 +130,7 @@ async def _body(request: Request) -> bytes:
     """A request's body, no more of it than is allowed, and for no longer.
 
     Raises:
-        HTTPException: 413, 408, or 400 if the sender went away.
+        HTTPException: 413, 408, or 400 if the sender went away or sent something else.
     """
     body = bytearray()
     too_large = HTTPException(413, f"the picture has more than {MAX_BYTES / 1e6:.0f} MB")
@@ -148,6 +148,10 @@ async def _body(request: Request) -> bytes:
         raise HTTPException(408, "the picture takes too long to arrive", headers) from None
     except ClientDisconnect:
         raise HTTPException(400, "the picture was not sent to its end") from None
+    if not body or request.headers.get("content-type", "").startswith("multipart/"):
+        raise HTTPException(
+            400, "send the picture's bytes as the body, in no form (curl: --data-binary @FILE)"
+        )
     return bytes(body)
 
 
@@ -159,7 +163,8 @@ def _read(classifier: Classifier, picture: bytes, details: bool) -> dict[str, An
     if details and reading.digits:
         images = torch.stack([digit.image for digit in reading.digits])
         maps = classifier.feature_maps(images)
-        maps /= maps.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
+        if maps.numel():  # else the network has no convolution
+            maps /= maps.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
         for digit, image, answers in zip(
             answer["digits"], _as_bytes(images), _as_bytes(maps), strict=True
         ):

@@ -175,7 +175,8 @@ class EarlyStopping(callbacks.EarlyStopping):
         min_delta: NonNegativeFloat = 0.0,
     ) -> None:
         _check_mode(monitor, mode)
-        super().__init__(monitor, float(min_delta), int(patience), mode=mode)
+        # Not strict: an epoch that was cut short, by max_steps say, has no validation.
+        super().__init__(monitor, float(min_delta), int(patience), mode=mode, strict=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict({**state_dict, "patience": self.patience})

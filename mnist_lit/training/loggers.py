@@ -16,10 +16,10 @@ from mnist_lit.training.runs import Run
 
 def run_loggers(run: Run) -> list[loggers.Logger]:
     """The loggers of a run: both write into its folder."""
-    root, folder = run.folder.parent.parent, run.folder.parent.name
+    root, folder, name = run.folder.parent.parent, run.folder.parent.name, run.folder.name
     return [
-        loggers.TensorBoardLogger(root, folder, run.version, default_hp_metric=False),
-        CSVLogger(root, folder, run.version),
+        loggers.TensorBoardLogger(root, folder, name, default_hp_metric=False),
+        CSVLogger(root, folder, name),
     ]
 
 

@@ -89,7 +89,9 @@ def _draw(
     convolutions = [layer for layer in model.network.modules() if isinstance(layer, nn.Conv2d)]
     yield "predictions", figures.predictions(images, labels, probs, data.classes)
     yield "confusion", figures.confusion(labels, probs.argmax(1), data.classes)
-    yield "filters", figures.filters([layer.weight.detach().cpu() for layer in convolutions[:2]])
+    if convolutions:
+        weights = [layer.weight.detach().cpu() for layer in convolutions[:2]]
+        yield "filters", figures.filters(weights)
     yield "mistakes", figures.mistakes(images, labels, probs, data.classes)
     yield "curves", figures.curves(_history(run))
 

@@ -98,7 +98,10 @@ def newest(root: Path) -> Run:
     """
     existing = all_runs(root)
     if not existing:
-        raise UserError(f"no run in {runs_folder(root)}: train one with `mnist-lit fit`")
+        raise UserError(
+            f"no run in {runs_folder(root)}: train one with `mnist-lit fit`,"
+            " or name a checkpoint with --ckpt_path"
+        )
     return existing[-1]
 
 

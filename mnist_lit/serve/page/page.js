@@ -4,6 +4,7 @@ const SIDE = 280; // of the paper, in its own pixels: what strokes are measured 
 const UNSURE = 0.9; // what is read with a smaller probability is marked, as `predict` does
 const MAX_BYTES = 5_000_000; // the server takes no more ...
 const MAX_PIXELS = 25_000_000; // ... nor of these
+const READ = /^image\/(png|jpeg|webp|bmp|gif|tiff)$/; // what the server reads
 const MAX_SIDE = 1600; // the server looks at no more pixels than these along the longest side
 const RETRY_MS = 1000;
 const TIMEOUT_MS = 15_000;
@@ -50,7 +51,8 @@ async function open(file) {
   if (!file) return;
   const bitmap = await createImageBitmap(file).catch(() => null); // TIFF: read, but not shown
   const picture = { blob: file, bitmap, width: bitmap?.width, height: bitmap?.height };
-  if (bitmap && (file.size > MAX_BYTES || bitmap.width * bitmap.height > MAX_PIXELS)) {
+  const isTooLarge = file.size > MAX_BYTES || bitmap?.width * bitmap?.height > MAX_PIXELS;
+  if (bitmap && (isTooLarge || !READ.test(file.type))) {
     const scale = Math.min(1, MAX_SIDE / Math.max(bitmap.width, bitmap.height));
     const small = document.createElement("canvas");
     picture.width = small.width = Math.max(1, Math.round(bitmap.width * scale));
@@ -59,8 +61,20 @@ async function open(file) {
     const form = file.type === "image/jpeg" ? file.type : "image/webp"; // JPEG has no transparency
     picture.blob = await new Promise((resolve) => small.toBlob(resolve, form, 0.92));
   }
+  if (bitmap) picture.paper = contrasting(bitmap);
   past.push(state);
   become({ strokes: [], picture });
+}
+
+/** White or black, whichever tells more from what is not transparent. */
+function contrasting(bitmap) {
+  const thumbnail = Object.assign(document.createElement("canvas"), { width: 32, height: 32 });
+  const context = thumbnail.getContext("2d");
+  context.drawImage(bitmap, 0, 0, 32, 32);
+  const { data } = context.getImageData(0, 0, 32, 32);
+  let light = 0;
+  for (let i = 0; i < data.length; i += 4) light += (data[i + 1] - 128) * data[i + 3];
+  return light < 0 ? "white" : "black";
 }
 
 // --- the pen
@@ -110,6 +124,7 @@ function changed() {
   document.body.classList.toggle("shown", state.picture !== null);
   element("undo").disabled = !past.length;
   element("clear").disabled = isBlank();
+  if (document.activeElement?.disabled) element("open").focus(); // else the focus would be lost
   redraw();
   if (!request) ask();
 }
@@ -217,7 +232,9 @@ function redraw() {
     context.clearRect(0, 0, SIDE, SIDE);
     if (state.picture?.bitmap) {
       const { scale, left, top } = placed(state.picture);
-      const { bitmap, width, height } = state.picture;
+      const { bitmap, width, height, paper } = state.picture;
+      context.fillStyle = paper;
+      context.fillRect(left, top, width * scale, height * scale);
       context.drawImage(bitmap, left, top, width * scale, height * scale);
     }
     drawStrokes(context, colour("--ink"));
@@ -245,10 +262,19 @@ function drawBox({ digit, confidence, box }, index) {
   context.fillText(digit, left - gap + 2 * pixel, above > 12 * pixel ? above : bottom + gap + 16 * pixel);
 }
 
-new ResizeObserver(() => {
+function fit() {
   paper.width = paper.height = Math.round(paper.clientWidth * devicePixelRatio);
   redraw();
-}).observe(paper);
+}
+
+/** On to another screen, which may have smaller pixels. */
+function watchPixels() {
+  const pixels = matchMedia(`(resolution: ${devicePixelRatio}dppx)`);
+  pixels.addEventListener("change", () => (fit(), watchPixels()), { once: true });
+}
+
+new ResizeObserver(fit).observe(paper);
+watchPixels();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 
 // --- showing the answer
@@ -335,7 +361,6 @@ function showChances() {
 
 // --- inside the network
 
-const MAP_SIDE = 24;
 const WHITE = [[20, 18, 30], [255, 255, 255]]; // ink 1, paper 0
 const GLOW = [[20, 18, 30], [86, 40, 120], [205, 72, 92], [250, 164, 82], [253, 246, 205]];
 
@@ -344,18 +369,19 @@ function showInside() {
   const maps = element("maps");
   const values = digit?.feature_maps ?? Array(maps.childElementCount || 10).fill("");
   while (maps.childElementCount < values.length) {
-    const size = { width: MAP_SIDE, height: MAP_SIDE };
-    maps.append(Object.assign(document.createElement("canvas"), size));
+    maps.append(document.createElement("canvas"));
     maps.style.setProperty("--columns", Math.ceil(Math.sqrt(2 * values.length)));
   }
+  maps.parentElement.hidden = !values.length; // a network without convolutions
   paint(element("seen"), bytes(digit?.image ?? ""), WHITE);
   values.forEach((map, index) => paint(maps.children[index], bytes(map), GLOW));
 }
 
 const bytes = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 
-/** Values from 0 to 255, row by row, in colours between those given. */
+/** The values of a square, from 0 to 255, row by row, in colours between those given. */
 function paint(canvas, values, colours) {
+  canvas.width = canvas.height = Math.sqrt(values.length) || 1;
   const target = canvas.getContext("2d");
   const image = target.createImageData(canvas.width, canvas.height);
   for (let i = 0; i < canvas.width * canvas.height; i++) {
@@ -378,9 +404,9 @@ element("file").addEventListener("change", ({ target }) => {
 });
 
 addEventListener("keydown", (event) => {
-  const isUndo = event.key === "z" && (event.ctrlKey || event.metaKey) && !event.shiftKey;
+  const isUndo = event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && !event.shiftKey;
   if (isUndo) undo();
-  else if (event.key === "Delete") clear();
+  else if (event.key === "Delete" || event.key === "Backspace") clear();
   else return;
   event.preventDefault();
 });
