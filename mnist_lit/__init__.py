@@ -1,17 +1,24 @@
 """Handwritten digits with PyTorch Lightning."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mnist_lit.classifier import Classifier as Classifier
+    from mnist_lit.data.module import MNISTDataModule as MNISTDataModule
+    from mnist_lit.training.module import LitClassifier as LitClassifier
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "__version__"]
+__all__ = ["Classifier", "LitClassifier", "MNISTDataModule", "__version__"]
+
+PLACES = {
+    "Classifier": "mnist_lit.classifier",
+    "LitClassifier": "mnist_lit.training.module",
+    "MNISTDataModule": "mnist_lit.data.module",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Classifier":  # not before it is asked for: it loads torch
-        from mnist_lit.classifier import Classifier
-
-        return Classifier
+    if name in PLACES:  # not before it is asked for: each loads torch, some Lightning too
+        return getattr(import_module(PLACES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

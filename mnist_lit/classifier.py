@@ -152,7 +152,7 @@ class Classifier:
 
         Raises:
             PictureError: it cannot be read.
-            UserError: the network was not trained on digits.
+            UserError: the network was trained on clothes.
         """
         return self.read_found([find_digits(picture)])[0]
 
@@ -160,9 +160,9 @@ class Classifier:
         """Read pictures whose digits have been found already, all of them in one batch.
 
         Raises:
-            UserError: the network was not trained on digits.
+            UserError: the network was trained on clothes.
         """
-        if self.dataset != "mnist":
+        if self.dataset == "fashion_mnist":
             raise UserError(f"this network was trained on {self.dataset}: it reads no digits")
         arcs = [arc for places in pictures for place in places for arc in place]
         found = [arc.digit for arc in arcs if arc.digit]

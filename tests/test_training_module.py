@@ -1,12 +1,15 @@
 """Learning rates and the logging of training metrics."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
 
-from mnist_lit.training.module import LitClassifier, one_cycle
+from mnist_lit import LitClassifier, MNISTDataModule
+from mnist_lit.training.module import one_cycle
 
 
 @pytest.mark.parametrize(
@@ -23,6 +26,18 @@ def test_one_cycle_without_warmup_only_falls() -> None:
 
 def test_one_cycle_may_be_asked_before_the_length_is_known() -> None:
     assert one_cycle(0 / math.inf, warmup=0.2) == pytest.approx(0.04)
+
+
+@pytest.mark.filterwarnings("ignore")  # what `fit` keeps quiet about
+def test_modules_do_with_any_trainer(tmp_path: Path) -> None:
+    trainer = Trainer(max_steps=120, logger=False, enable_checkpointing=False, accelerator="cpu")
+    model, data = LitClassifier(lr=0.003), MNISTDataModule()
+    trainer.fit(model, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    kept = torch.load(tmp_path / "model.ckpt", weights_only=True)["unlogged"]
+
+    assert trainer.validate(model, datamodule=data)[0]["val/acc"] > 0.8
+    assert len(kept[0]) == trainer.log_every_n_steps * data.batch_size  # type: ignore[attr-defined]
 
 
 def test_training_metrics_are_those_of_digits_alone() -> None:

@@ -156,7 +156,7 @@ class MNISTDataModule(LightningDataModule):
         self.split_seed, self.num_workers = split_seed, num_workers
         self.augment, self.augment_until = augment, float(augment_until)
         self.styles, self.no_digits = float(styles), float(no_digits)
-        if self.dataset != "mnist" and (self.styles or self.no_digits):
+        if (self.styles or self.no_digits) and self.classes != tuple("0123456789"):
             raise UserError("data.styles and data.no_digits are for digits: leave them at 0 here")
         self._sets: dict[str, ImageSet] = {}
 
