@@ -66,14 +66,19 @@ async function open(file) {
   become({ strokes: [], picture });
 }
 
-/** White or black, whichever tells more from what is not transparent. */
+/** What a picture that is mostly transparent needs behind it: white or black, as for the server. */
 function contrasting(bitmap) {
   const thumbnail = Object.assign(document.createElement("canvas"), { width: 32, height: 32 });
   const context = thumbnail.getContext("2d");
   context.drawImage(bitmap, 0, 0, 32, 32);
   const { data } = context.getImageData(0, 0, 32, 32);
   let light = 0;
-  for (let i = 0; i < data.length; i += 4) light += (data[i + 1] - 128) * data[i + 3];
+  let opacity = 0;
+  for (let i = 0; i < data.length; i += 4) {
+    light += (data[i + 1] - 128) * data[i + 3];
+    opacity += data[i + 3] / (32 * 32);
+  }
+  if (opacity > 127) return "transparent";
   return light < 0 ? "white" : "black";
 }
 
