@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from same import differences
 
 from mnist_lit.__main__ import main
 from mnist_lit.models import Wide
+from mnist_lit.training.loggers import rewind
 from mnist_lit.training.runs import Run, claim
 
 # Everything that draws random numbers or keeps a state of its own; steps of 1,000 images.
@@ -121,6 +123,17 @@ def test_signal_saves_and_says_how_to_go_on(
     assert line.endswith(f"--ckpt_path {run.last}")
     assert saved["global_step"] == 8, "the step is finished, and no other one"
     assert differences(uninterrupted, run) == []
+
+
+def test_curves_go_on_in_a_file_that_sorts_behind(tmp_path: Path) -> None:
+    run = claim(tmp_path)
+    second = int(time.time())
+    events = run.folder / f"events.out.tfevents.{second}.host.9.0"
+    events.touch()
+    rewind(run, {"logged": {"csv_lines": 0, "event_bytes": {events.name: 0}}})
+
+    assert events.is_file()
+    assert int(time.time()) > second
 
 
 def test_second_resume_of_a_run_is_refused(

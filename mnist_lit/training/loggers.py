@@ -2,6 +2,7 @@
 
 import csv
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,9 @@ def rewind(run: Run, checkpoint: dict[str, Any] | None) -> None:
             os.truncate(path, min(logged["event_bytes"][path.name], path.stat().st_size))
         else:
             path.unlink()
+    # TensorBoard reads files in the order of their names, in which is the second of their making.
+    if any(path.name.split(".")[3] == str(int(time.time())) for path in _event_files(run)):
+        time.sleep(1)
 
 
 def _event_files(run: Run) -> list[Path]:
