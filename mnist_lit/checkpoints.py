@@ -1,34 +1,95 @@
-"""Reading checkpoints, without ever running code from them."""
+"""Writing checkpoints, and reading them without ever running code from them."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 from packaging.version import Version
+from torch import Tensor
 
 from mnist_lit import __version__
 from mnist_lit.errors import UserError
+from mnist_lit.files import whole_file
+
+# What is read of a checkpoint: its type, or what is in it, by name; `str` stands for any name.
+FORM: dict[Any, Any] = {
+    "mnist_lit": {"version": str, "recipe": dict},
+    "hyper_parameters": dict,
+    "state_dict": {str: Tensor},
+    "current_model_state": {str: Tensor},
+    "temperature": float,
+    # Of a training that can go on:
+    "global_step": int,
+    "loops": {"fit_loop": {"epoch_progress": {"current": {"processed": int}}}},
+    "callbacks": {str: dict},
+    "logged": {"csv_lines": int, "event_bytes": {str: int}},
+    "unlogged": list,
+}
+# The weights that are read with, and those that go on learning where these are averages of them.
+WEIGHTS = ("state_dict", "current_model_state")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint that `fit` wrote, onto the CPU.
 
     Raises:
-        UserError: the file is damaged, is not a checkpoint of this project, or of a newer one.
+        UserError: the file is damaged, is not a checkpoint of this project, or of a newer one; or
+            its training diverged.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         made_by = Version(checkpoint["mnist_lit"]["version"])
+        is_newer = made_by > Version(__version__)
+        is_whole = is_newer or _has_form(checkpoint, FORM)
+        is_finite = is_newer or not is_whole or _is_finite(checkpoint)
     except OSError as error:
         inside = path / "checkpoints" / "best.ckpt"
         hint = f"; did you mean {inside}?" if inside.is_file() else ""
         raise UserError(f"{path} cannot be read: {error.strerror}{hint}") from error
-    except Exception as error:  # whatever bytes a file holds, torch.load meets them its own way
-        raise UserError(
-            f"{path} is no checkpoint made by `mnist-lit fit`, or it is damaged"
-        ) from error
-    if made_by > Version(__version__):
+    except Exception:  # whatever bytes a file holds, torch.load meets them its own way
+        is_whole = False
+    if not is_whole:
+        raise UserError(f"{path} is no checkpoint made by `mnist-lit fit`, or it is damaged")
+    if is_newer:
         raise UserError(
             f"{path} was made by mnist-lit {made_by}, and this is {__version__}: upgrade it"
         )
+    if not is_finite:
+        raise UserError(
+            f"{path} holds weights that are no numbers, because its training diverged: train again"
+            " with a smaller --model.lr"
+        )
     return dict(checkpoint)
+
+
+def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        OSError: the disk is full, for instance.
+    """
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(checkpoint, file)
+        except RuntimeError as error:  # torch's own, while it tidies up after a write that failed
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+
+def _has_form(value: Any, form: Any) -> bool:
+    """Whether all that is there has the type it should have."""
+    if isinstance(form, type):
+        return isinstance(value, form)
+    if not isinstance(value, dict):
+        return False
+    if str in form:
+        form = dict.fromkeys(value, form[str])
+    return all(_has_form(value[name], part) for name, part in form.items() if name in value)
+
+
+def _is_finite(checkpoint: dict[str, Any]) -> bool:
+    temperature = checkpoint.get("temperature", 1.0)
+    weights = [weight for part in WEIGHTS for weight in checkpoint.get(part, {}).values()]
+    return 0 < temperature < math.inf and all(bool(weight.isfinite().all()) for weight in weights)

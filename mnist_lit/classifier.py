@@ -107,7 +107,7 @@ class Classifier:
         try:
             network = _network(checkpoint)
             dataset = checkpoint["mnist_lit"]["recipe"]["data"]["dataset"]
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path} holds a network that this version does not know") from error
         return cls(network, checkpoint.get("temperature", 1.0), dataset)
 
@@ -122,9 +122,7 @@ class Classifier:
         """
         if images.shape[1:] != (1, 28, 28):
             raise ValueError(f"images are (B, 1, 28, 28), not {tuple(images.shape)}")
-        if not images.is_floating_point():
-            images = images.float() / 255
-        return self._log_probabilities(images.float()).exp()
+        return self._log_probabilities(images).exp()
 
     def _log_probabilities(self, images: Tensor) -> Tensor:
         with torch.no_grad():

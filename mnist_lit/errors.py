@@ -1,5 +1,20 @@
-"""The one exception that is not a bug."""
+"""The one exception that is not a bug, and how others' words are shown."""
 
 
 class UserError(ValueError):
     """Something that whoever gave the command can mend; its message is one line that says how."""
+
+
+def one_line(error: Exception) -> str:
+    """What an error of somebody else's says, for a `UserError`."""
+    return " ".join(str(error).split())
+
+
+def printable(text: str) -> str:
+    r"""Text that a terminal only shows: control characters as ``\x1b`` and the like.
+
+    A file may be called anything, and a terminal obeys what it is shown.
+    """
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )

@@ -33,7 +33,7 @@ class Network(nn.Module):
         """Classify.
 
         Args:
-            images: ``(B, 1, 28, 28)`` float in [0, 1], ink 1, paper 0.
+            images: ``(B, 1, 28, 28)`` float in [0, 1], ink 1, paper 0; or uint8, ink 255.
 
         Returns:
             Logits, ``(B, 10)``; their softmax is the answer.
@@ -50,6 +50,8 @@ class Network(nn.Module):
         """From normalised images, ``(B, 1, 28, 28)``."""
 
     def normalise(self, images: Tensor) -> Tensor:
+        """Images as for `forward`, to what has mean 0 and standard deviation 1 over all of them."""
+        images = images.float() if images.is_floating_point() else images / 255
         return (images - self.mean) / self.std
 
 
