@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from mnist_lit import __version__
-from mnist_lit.errors import UserError
+from mnist_lit.errors import UserError, printable
 from mnist_lit.memory import keep_freed_memory
 
 
@@ -35,19 +35,13 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, or 2 for what the user can mend."""
     command, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    if command in ("-h", "--help"):
-        print(_overview())
-        return 0
-    if command == "--version":
-        print(f"mnist-lit {__version__}")
-        return 0
     try:
-        if command not in COMMANDS:
-            raise UserError(_unknown(command))
-        keep_freed_memory()
-        exit_code: int = import_module(COMMANDS[command].module).main([command, *rest])
+        try:
+            return _run(command, rest)
+        finally:
+            sys.stdout.flush()  # here, where it is said if that fails
     except UserError as error:
-        print(f"mnist-lit: error: {error}", file=sys.stderr)
+        print(f"mnist-lit: error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -60,6 +54,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("mnist-lit: error: the disk is full", file=sys.stderr)
         _discard_output()
         return 2
+
+
+def _run(command: str, options: list[str]) -> int:
+    if command in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if command == "--version":
+        print(f"mnist-lit {__version__}")
+        return 0
+    if command not in COMMANDS:
+        raise UserError(_unknown(command))
+    keep_freed_memory()
+    exit_code: int = import_module(COMMANDS[command].module).main([command, *options])
     return exit_code
 
 

@@ -1,38 +1,40 @@
 """`fit`, `validate` and `test`, by LightningCLI."""
 
 import argparse
+import difflib
 import logging
 import os
-import shlex
-import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 import yaml
+from jsonargparse import Namespace, set_loader
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, StochasticWeightAveraging
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
+from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.errors import UserError
+from mnist_lit.errors import UserError, one_line
 from mnist_lit.training import recipes, runs
 from mnist_lit.training.callbacks import (
     BestCheckpoint,
-    EarlyStopping,
-    Interrupted,
     LastCheckpoint,
     Progress,
     Provenance,
     RandomState,
+    StopEarly,
     TrainingLog,
 )
-from mnist_lit.training.loggers import LogPositions, rewind, run_loggers
+from mnist_lit.training.life import FirstStep, Life
+from mnist_lit.training.loggers import LogPositions
 from mnist_lit.training.module import LitClassifier
-from mnist_lit.training.results import finish, show
+from mnist_lit.training.results import show
 from mnist_lit.training.runs import Run
 
 EXPECTED_WARNINGS = (
@@ -54,47 +56,88 @@ EXPECTED_WARNINGS = (
 
 def main(args: Sequence[str]) -> int:
     """Run ``fit``, ``validate`` or ``test``; the first of `args` says which."""
-    cli = CLI(_with_config_of_run(list(args)))
+    cli = CLI(_with_recipe(list(args)))
     if cli.run:
         show(cli.run)
     return 0
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _epochs_done(checkpoint: dict[str, Any]) -> int:
-    return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
-
-
-def _with_config_of_run(args: list[str]) -> list[str]:
-    """Without a recipe, follow the one that the checkpoint's run was made with."""
+def _with_recipe(args: list[str]) -> list[str]:
+    """Without a recipe, follow the one that the checkpoint was made with."""
     command, *options = args
     if {"-h", "--help"} & set(options):
         return args
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("-c", "--config", nargs="?")
+    parser.add_argument("-c", "--config", nargs="?", action="append")
     parser.add_argument("--ckpt_path", nargs="?", default=None if command == "fit" else "best")
     parser.add_argument("--trainer.default_root_dir", dest="root", nargs="?", default=".")
     given, _ = parser.parse_known_args(options)
+    for config in filter(None, given.config or []):
+        if os.path.exists(config):  # else it may be a recipe itself
+            recipes.check_file(Path(config))
     if given.config or not given.ckpt_path or not given.root:  # a new run; or a value is missing
         return args
     if command == "fit" and given.ckpt_path == "last":
-        config = runs.newest(Path(given.root)).config  # there may be no checkpoint yet
-        return [command, "--config", str(config), *options] if config.is_file() else args
+        run = runs.newest(Path(given.root))
+        if run.config.is_file():  # there may be no checkpoint yet
+            return [command, "--config", str(run.config), *options]
     path = runs.find_checkpoint(given.ckpt_path, Path(given.root))
-    run = runs.run_of(path)
-    found = ["--ckpt_path", str(path)]  # a newer run may have begun when it is loaded
-    return [command, "--config", str(run.config), *options, *found] if run else args
+    # A newer run may have begun when it is loaded: from here on it is named.
+    return [command, "--config", _recipe_of(path), *options, "--ckpt_path", str(path)]
+
+
+def _recipe_of(checkpoint_path: Path) -> str:
+    """The file in the checkpoint's run folder, or else what the checkpoint holds, as YAML."""
+    run = runs.run_of(checkpoint_path)
+    if run and run.config.is_file():
+        return str(run.config)
+    recipe = load_checkpoint(checkpoint_path)["mnist_lit"]["recipe"]
+    if not run:  # what goes on from a copy does so here
+        recipe = {**recipe, "trainer": {**recipe["trainer"], "default_root_dir": None}}
+    return yaml.safe_dump(recipe)
+
+
+def _plain(options: Any) -> Any:
+    """Options as text where they are objects, as some defaults of Lightning's callbacks."""
+    if isinstance(options, Namespace):
+        return Namespace(**{name: _plain(value) for name, value in vars(options).items()})  # type: ignore[no-untyped-call]
+    if isinstance(options, list):
+        return [_plain(value) for value in options]
+    if isinstance(options, Enum):
+        return options.value
+    return str(options) if isinstance(options, torch.device) else options
 
 
 class Parser(LightningArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line, and whose options are written in full."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         line = " ".join(message.split()).removeprefix("Parser key ")
-        raise UserError(f"{line} (`mnist-lit COMMAND --help` lists the options)")
+        raise UserError(f"{line} ({self._hint(line)})")
+
+    def print_help(self, file: Any = None) -> None:
+        """As argparse does, but it is not silent where the disk is full."""
+        print(self.format_help(), end="", file=file)
+
+    def _hint(self, line: str) -> str:
+        _, _, unknown = line.partition("unrecognized arguments: ")
+        name = unknown.split(" ")[0].split("=")[0]
+        known = [option for option in self._all_options() if option.startswith("--")]
+        near = [option for option in known if name and option.startswith(name)]
+        near = near or difflib.get_close_matches(name, known, n=1)
+        if unknown and near:
+            return f"did you mean {min(near, key=len)}?"
+        return "`mnist-lit COMMAND --help` lists the options"
+
+    def _all_options(self) -> Iterator[str]:
+        for action in self._actions:
+            yield from action.option_strings
+            if isinstance(action, argparse._SubParsersAction):
+                for parser in action.choices.values():
+                    yield from parser._all_options()
 
 
 class CLI(LightningCLI):
@@ -103,6 +146,8 @@ class CLI(LightningCLI):
     def __init__(self, args: list[str]) -> None:
         for name in ("pytorch_lightning", "lightning_fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        for name in ("callbacks", "profilers"):  # which somebody has asked for
+            logging.getLogger(f"pytorch_lightning.{name}").setLevel(logging.INFO)
         # Lightning has torch look for GPUs by way of NVML. The optimizer asks in every step, and
         # where there is none, each time a library is searched for in vain: 3 % of a step.
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
@@ -135,7 +180,7 @@ class CLI(LightningCLI):
         return {"fit": skipped, "validate": skipped, "test": skipped}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(StopEarly, "early_stopping")
         parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
 
@@ -146,23 +191,49 @@ class CLI(LightningCLI):
         try:
             super()._set_seed()
         except ValueError as error:
-            raise UserError(f"seed_everything: {_one_line(error)}") from error
+            raise UserError(f"seed_everything: {one_line(error)}") from error
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        set_loader("yaml", recipes.load_yaml, (yaml.YAMLError,))
+        try:
+            super().parse_arguments(parser, args)
+        except (UnicodeDecodeError, RecursionError) as error:
+            raise UserError(
+                f"an option names a file that is no recipe: {one_line(error)}"
+            ) from error
 
     def instantiate_classes(self) -> None:
         self.options = self.config[self.subcommand]
-        recipe = self.options.clone()
-        recipe.ckpt_path = None
-        self.recipe = self._parser(self.subcommand).dump(recipe, skip_unset=False)
+        self.recipe = self._dump()
         try:
             super().instantiate_classes()
-        except (ValueError, MisconfigurationException) as error:
-            raise UserError(_one_line(error)) from error
+        except (ImportError, RuntimeError, ValueError, MisconfigurationException) as error:
+            raise UserError(one_line(error)) from error
+
+    def _dump(self) -> str:
+        """All options as YAML.
+
+        Raises:
+            UserError: what was written could not be read again.
+        """
+        parser = self._parser(self.subcommand)
+        options = _plain(self.options)
+        options.ckpt_path = None
+        try:
+            recipe: str = parser.dump(options, skip_unset=False)
+            parser.parse_string(recipe)
+        except (TypeError, ValueError, yaml.YAMLError) as error:
+            raise UserError(f"no recipe can hold these options: {one_line(error)}") from error
+        if "Unable to serialize" in recipe:
+            unable = next(line for line in recipe.splitlines() if "Unable to serialize" in line)
+            raise UserError(f"no recipe can hold these options: {one_line(ValueError(unable))}")
+        return recipe
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        self.training_log = TrainingLog()
         callbacks: list[Callback] = [
+            FirstStep(),
             RandomState(),
-            self.training_log,
+            TrainingLog(),
             LogPositions(),
             Provenance(yaml.safe_load(self.recipe)),
         ]
@@ -212,6 +283,10 @@ class CLI(LightningCLI):
             "trainer.gradient_clip_val goes with trainer.precision 32-true only": (
                 bool(given.gradient_clip_val) and trainer.precision != "32-true"
             ),
+            "trainer.callbacks StochasticWeightAveraging: its average is in no checkpoint, so take"
+            " EMAWeightAveraging or WeightAveraging": (
+                any(isinstance(found, StochasticWeightAveraging) for found in trainer.callbacks)  # type: ignore[attr-defined]
+            ),
             "model.schedule one_cycle has to know the end: set trainer.max_epochs": (
                 endless and self.model.schedule == "one_cycle"
             ),
@@ -230,98 +305,15 @@ class CLI(LightningCLI):
         if self.options.trainer.fast_dev_run:
             self.trainer.fit(model, datamodule=datamodule)
             return
-        root = Path(self.trainer.default_root_dir)
-        start = runs.start(ckpt_path, root)
-        notes = self._changes_since(start.checkpoint)
-        if start.checkpoint_path:  # another network is refused before anything is written
-            runs.load_weights(model, start.checkpoint_path)
-        run = start.run or runs.claim(root)
-        last_checkpoint: LastCheckpoint = self._get(self.config_init, "last_checkpoint")
-        try:
-            with runs.alone(run), last_checkpoint.watching_signals():
-                if start.checkpoint and self._is_finished(start.checkpoint, run):
-                    print(
-                        f"{run.folder} is finished; to train it further, raise"
-                        " --trainer.max_epochs (or --early_stopping.patience, if that ended it)"
-                    )
-                    return
-                self._open(run, start.checkpoint, notes)
-                self.trainer.fit(
-                    model, datamodule=datamodule, ckpt_path=start.checkpoint_path, weights_only=True
-                )
-                if not run.best.is_file():
-                    raise UserError(
-                        "no epoch was validated, so none is the best: raise trainer.max_epochs,"
-                        " max_steps or max_time, or lower trainer.check_val_every_n_epoch"
-                    )
-                runs.load_weights(model, run.best)
-                finish(run, self.trainer, model, datamodule, self._facts())
-                self.run = run
-        except Interrupted as interruption:
-            how = self._how_to_go_on(run)
-            print(f"\n{interruption.signal.name}: stopped; {how}", file=sys.stderr)
-            raise
-        except MisconfigurationException as error:  # Lightning's own objection to an option
-            raise UserError(_one_line(error)) from error
-        except OSError as error:
-            raise UserError(f"{error}; mend that, then {self._how_to_go_on(run)}") from error
-
-    def _changes_since(self, checkpoint: dict[str, Any] | None) -> list[str]:
-        """What differs from the recipe that a checkpoint was made with.
-
-        Raises:
-            UserError: by this one, no run can go on from it.
-        """
-        if checkpoint is None:
-            return []
-        epochs = _epochs_done(checkpoint)
-        if epochs > (self.trainer.max_epochs or 0) >= 0:
-            raise UserError(f"this run has had {epochs} epochs already: raise --trainer.max_epochs")
-        changes = recipes.changes(checkpoint["mnist_lit"]["recipe"], yaml.safe_load(self.recipe))
-        return [f"from step {checkpoint['global_step']} on: {change}" for change in changes]
-
-    def _open(self, run: Run, checkpoint: dict[str, Any] | None, notes: list[str]) -> None:
-        """Make a run folder ready to be written to, from the checkpoint's step on."""
-        if checkpoint:
-            print(f"{run.folder} goes on from step {checkpoint['global_step']}", *notes, sep="\n  ")
-        run.results.unlink(missing_ok=True)
-        rewind(run, checkpoint)
-        recipes.write(run, self.recipe, notes)
-        if self._logs_into_the_run():
-            self.trainer.loggers = run_loggers(run)
-        self._get(self.config_init, "best_checkpoint").dirpath = str(run.checkpoints)
-        self._get(self.config_init, "last_checkpoint").path = run.last
-
-    def _is_finished(self, checkpoint: dict[str, Any], run: Run) -> bool:
-        """Whether nothing is left to do from this checkpoint on: no training, no results."""
-        epochs = _epochs_done(checkpoint)
-        stopper: EarlyStopping = self._get(self.config_init, "early_stopping")
-        stopping = checkpoint["callbacks"].get(stopper.state_key, {"wait_count": 0})
-        return run.results.is_file() and bool(
-            epochs >= (self.trainer.max_epochs or 0) >= 0
-            or checkpoint["global_step"] >= self.trainer.max_steps != -1
-            or stopping["wait_count"] >= stopper.patience
+        life = Life(
+            self.trainer,
+            model,
+            datamodule,
+            self.recipe,
+            self.arguments,
+            self._logs_into_the_run(),
         )
-
-    def _how_to_go_on(self, run: Run) -> str:
-        if not run.last.is_file():
-            return "start again: no step was saved yet"
-        program = "python -m mnist_lit" if sys.argv[0].endswith("__main__.py") else "mnist-lit"
-        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        parser.add_argument("--ckpt_path")
-        _, others = parser.parse_known_args(self.arguments)
-        return f"go on with: {program} {shlex.join([*others, '--ckpt_path', str(run.last)])}"
-
-    def _facts(self) -> dict[str, Any]:
-        return {
-            "seed": self.options.seed_everything,
-            "epochs": self.trainer.current_epoch,
-            "params": sum(weight.numel() for weight in self.model.parameters()),
-            "fit_seconds": self.training_log.fit_seconds,
-            "images_per_s": self.training_log.images_per_s,
-            "device": str(self.trainer.strategy.root_device),
-            "num_threads": torch.get_num_threads(),
-        }
+        self.run = life.live(ckpt_path)
 
     def validate(
         self, model: LitClassifier, datamodule: MNISTDataModule, ckpt_path: str | None

@@ -16,7 +16,7 @@ from same import differences
 
 from mnist_lit.__main__ import main
 from mnist_lit.models import Wide
-from mnist_lit.training.loggers import rewind
+from mnist_lit.training.loggers import Rewinding
 from mnist_lit.training.runs import Run, claim
 
 # Everything that draws random numbers or keeps a state of its own; steps of 1,000 images.
@@ -60,7 +60,7 @@ def _only_say_that_it_is_finished(run: Run, *args: object) -> None:
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes after the training is tested elsewhere, and takes longer than these trainings."""
-    monkeypatch.setattr("mnist_lit.cli.finish", _only_say_that_it_is_finished)
+    monkeypatch.setattr("mnist_lit.training.life.finish", _only_say_that_it_is_finished)
     monkeypatch.setattr("mnist_lit.cli.show", lambda run: None)
 
 
@@ -68,7 +68,7 @@ def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(data_dir.parent))
-        patch.setattr("mnist_lit.cli.finish", _only_say_that_it_is_finished)
+        patch.setattr("mnist_lit.training.life.finish", _only_say_that_it_is_finished)
         patch.setattr("mnist_lit.cli.show", lambda run: None)
         return fit_in(tmp_path_factory.mktemp("uninterrupted"), *STRONG)
 
@@ -126,11 +126,11 @@ def test_signal_saves_and_says_how_to_go_on(
 
 
 def test_curves_go_on_in_a_file_that_sorts_behind(tmp_path: Path) -> None:
-    run = claim(tmp_path)
+    run = claim(tmp_path, "")
     second = int(time.time())
     events = run.folder / f"events.out.tfevents.{second}.host.9.0"
     events.touch()
-    rewind(run, {"logged": {"csv_lines": 0, "event_bytes": {events.name: 0}}})
+    Rewinding(run, {"logged": {"csv_lines": 0, "event_bytes": {events.name: 0}}}).rewind()
 
     assert events.is_file()
     assert int(time.time()) > second
@@ -146,7 +146,7 @@ def test_second_resume_of_a_run_is_refused(
 
 def test_every_claim_gets_a_folder_of_its_own(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        runs = list(pool.map(lambda _: claim(tmp_path), range(40)))
+        runs = list(pool.map(lambda _: claim(tmp_path, ""), range(40)))
 
     assert sorted(run.version for run in runs) == list(range(40))
 

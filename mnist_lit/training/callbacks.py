@@ -157,7 +157,7 @@ class Provenance(Callback):
         checkpoint["mnist_lit"] = {"version": __version__, "recipe": self.recipe}
 
 
-class EarlyStopping(callbacks.EarlyStopping):
+class StopEarly(callbacks.EarlyStopping):
     """Ends the training when validation has stopped getting better.
 
     Args:
@@ -177,6 +177,11 @@ class EarlyStopping(callbacks.EarlyStopping):
         _check_mode(monitor, mode)
         # Not strict: an epoch that was cut short, by max_steps say, has no validation.
         super().__init__(monitor, float(min_delta), int(patience), mode=mode, strict=False)
+
+    @property
+    def state_key(self) -> str:
+        """As Lightning's own, under which checkpoints have it."""
+        return super().state_key.replace(type(self).__qualname__, "EarlyStopping", 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict({**state_dict, "patience": self.patience})
@@ -244,11 +249,11 @@ class TrainingLog(Callback):
         self._images = 0  # of this epoch so far
         self._seconds = 0.0  # of this epoch's training so far, without what runs since _since
         self._since = 0.0
-        self._fit_since = 0.0
+        self._fit_since: float | None = None  # while it trains
 
     def state_dict(self) -> dict[str, float]:
         return {
-            "fit_seconds": self.fit_seconds + time.monotonic() - self._fit_since,
+            "fit_seconds": self._seconds_until_now(),
             "images_per_s": self.images_per_s,
         }
 
@@ -290,7 +295,11 @@ class TrainingLog(Callback):
             self.images_per_s = max(self.images_per_s, self._images / self._seconds)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.fit_seconds += time.monotonic() - self._fit_since
+        self.fit_seconds, self._fit_since = self._seconds_until_now(), None
+
+    def _seconds_until_now(self) -> float:
+        since = 0.0 if self._fit_since is None else time.monotonic() - self._fit_since
+        return self.fit_seconds + since
 
 
 class Progress(RichProgressBar):

@@ -3,6 +3,7 @@
 import csv
 import os
 import time
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ def run_loggers(run: Run) -> list[loggers.Logger]:
     root, folder, name = run.folder.parent.parent, run.folder.parent.name, run.folder.name
     return [
         loggers.TensorBoardLogger(root, folder, name, default_hp_metric=False),
-        CSVLogger(root, folder, name),
+        ContinuingCSVLogger(root, folder, name),
     ]
 
 
-class CSVLogger(loggers.CSVLogger):
+class ContinuingCSVLogger(loggers.CSVLogger):
     """Lightning's, but going on with a ``metrics.csv`` that is there; Lightning's deletes it."""
 
     @property
@@ -38,10 +39,20 @@ class CSVLogger(loggers.CSVLogger):
 
 class _ContinuingWriter(ExperimentWriter):
     def _check_log_dir_exists(self) -> None:
+        """Leave what is there."""
+
+    def save(self) -> None:
+        self.metrics_keys = _columns(_read_lines(Path(self.metrics_file_path)))
+        super().save()
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         path = Path(self.metrics_file_path)
-        if path.is_file():
-            with path.open(newline="") as file:
-                self.metrics_keys = next(csv.reader(file), [])
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        with whole_file(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames)
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 class LogPositions(Callback):
@@ -55,28 +66,77 @@ class LogPositions(Callback):
             if isinstance(logger, loggers.TensorBoardLogger):
                 logger.experiment.flush()
         run = Run(Path(str(trainer.log_dir)))
+        events = _event_files(run)
+        for path in [run.metrics, *events]:
+            _wait_until_on_disk(path)  # as the checkpoint will be
         checkpoint["logged"] = {
-            "csv_lines": run.metrics.read_bytes().count(b"\n") if run.metrics.is_file() else 0,
-            "event_bytes": {path.name: path.stat().st_size for path in _event_files(run)},
+            "csv_lines": len(_read_lines(run.metrics)),
+            "event_bytes": {path.name: path.stat().st_size for path in events},
         }
 
 
-def rewind(run: Run, checkpoint: dict[str, Any] | None) -> None:
-    """Take back what a run logged after the checkpoint that it goes on from, if from any."""
-    logged = (checkpoint or {}).get("logged", {"csv_lines": 0, "event_bytes": {}})
-    if run.metrics.is_file():
-        lines = run.metrics.read_bytes().splitlines(keepends=True)
-        with whole_file(run.metrics) as temporary:
-            temporary.write_bytes(b"".join(lines[: logged["csv_lines"]]))
-    for path in _event_files(run):
-        if path.name in logged["event_bytes"]:
-            os.truncate(path, min(logged["event_bytes"][path.name], path.stat().st_size))
-        else:
-            path.unlink()
-    # TensorBoard reads files in the order of their names, in which is the second of their making.
-    if any(path.name.split(".")[3] == str(int(time.time())) for path in _event_files(run)):
-        time.sleep(1)
+def _wait_until_on_disk(path: Path) -> None:
+    if path.is_file():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+class Rewinding:
+    """Takes back what a run logged after the checkpoint that it goes on from, if from any.
+
+    It is made before the run's loggers write again: what they add until `rewind` is kept, but for
+    rows of ``metrics.csv``.
+    """
+
+    def __init__(self, run: Run, checkpoint: dict[str, Any] | None) -> None:
+        nothing: dict[str, Any] = {"csv_lines": 0, "event_bytes": {}}
+        self._logged = (checkpoint or {}).get("logged", nothing)
+        self._run, self._events = run, _event_files(run)
+        # TensorBoard reads files in the order of their names: each has the second of its making.
+        if any(path.name.split(".")[3] == str(int(time.time())) for path in self._events):
+            time.sleep(1)
+
+    def rewind(self) -> None:
+        metrics = self._run.metrics
+        if metrics.is_file():
+            lines = _whole_rows(_read_lines(metrics))
+            with whole_file(metrics) as temporary:
+                temporary.write_bytes(b"".join(lines[: self._logged["csv_lines"]]))
+        for path in self._events:
+            if path.name in self._logged["event_bytes"]:
+                os.truncate(path, min(self._logged["event_bytes"][path.name], path.stat().st_size))
+            else:
+                path.unlink()
 
 
 def _event_files(run: Run) -> list[Path]:
     return sorted(run.folder.glob("events.out.tfevents.*"))
+
+
+def _read_lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+
+
+def _columns(lines: list[bytes]) -> list[str]:
+    return next(csv.reader([lines[0].decode()])) if lines else []
+
+
+def _whole_rows(lines: list[bytes]) -> list[bytes]:
+    """Header and rows up to the first that is none: the disk may have got less than was written."""
+    try:
+        columns = _columns(lines)
+    except (UnicodeDecodeError, csv.Error, StopIteration):
+        columns = []
+    if "step" not in columns:
+        return []
+
+    def is_whole(line: bytes) -> bool:
+        try:
+            (cells,) = csv.reader([line.decode()])
+            int(cells[columns.index("step")])
+            [float(cell) for cell in cells if cell]
+        except (ValueError, IndexError, csv.Error):
+            return False
+        return len(cells) == len(columns) and line.endswith(b"\n")
+
+    return [lines[0], *takewhile(is_whole, lines[1:])]

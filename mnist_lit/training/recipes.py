@@ -1,13 +1,16 @@
 """The recipe of a run: what it was made with, and what may change when it goes on."""
 
 import platform
+import stat
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import jsonargparse
 import torch
+import yaml
 
 from mnist_lit import __version__
 from mnist_lit.errors import UserError
@@ -27,6 +30,58 @@ FIXED = {
     "model.network",
     "seed_everything",
 }
+
+MAX_BYTES = 1_000_000  # of a recipe's file
+MAX_NODES = 10_000  # of one, once all that it refers to is in its place
+
+
+def check_file(path: Path) -> None:
+    """Refuse what can be no recipe, before it is read.
+
+    Raises:
+        UserError: it is a device, or too large, or no text.
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES:
+            path.read_text()
+        elif not stat.S_ISFIFO(status.st_mode):  # of which a shell makes one, <(...)
+            raise UserError(f"--config {path} is no file of at most {MAX_BYTES / 1e6:.0f} MB")
+    except UnicodeDecodeError:
+        raise UserError(f"--config {path} is no text, so it is no recipe") from None
+    except OSError as error:
+        raise UserError(f"--config {path} cannot be read: {error.strerror}") from error
+
+
+def load_yaml(text: str) -> Any:
+    """YAML as jsonargparse reads it, but not what refers to itself, or grows without bounds.
+
+    Raises:
+        YAMLError: it is one of these, or no YAML.
+    """
+    try:
+        if "*" in text:
+            _count_nodes(yaml.compose(text, Loader=yaml.SafeLoader), {})
+        return _LOAD_YAML(text)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply, or refers to itself") from None
+
+
+_LOAD_YAML = jsonargparse.get_loader("yaml")
+
+
+def _count_nodes(node: yaml.Node | None, counted: dict[int, int]) -> int:
+    """How many nodes there are when each reference is replaced by what it refers to."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in counted:
+        parts = node.value
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        counted[id(node)] = 1 + sum(_count_nodes(part, counted) for part in parts)
+        if counted[id(node)] > MAX_NODES:
+            raise yaml.YAMLError(f"more than {MAX_NODES:,} values")
+    return counted[id(node)]
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -66,20 +121,24 @@ def _flat(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
-def write(run: Run, config: str, notes: list[str]) -> None:
-    """Write ``config.yaml``: a recipe, and as comments what made the run.
+def as_file(recipe: str, notes: Sequence[str]) -> str:
+    """What ``config.yaml`` holds: a recipe, and as comments what made the run.
 
     Args:
-        run: whose it is.
-        config: the recipe, as YAML.
-        notes: what else to say; notes of earlier writes are kept.
+        recipe: as YAML.
+        notes: what else to say.
     """
+    return "\n".join([*(f"# {line}" for line in [*versions(), *notes]), recipe])
+
+
+def write(run: Run, recipe: str, notes: Sequence[str]) -> None:
+    """Write ``config.yaml`` anew; notes of earlier writes are kept."""
     kept = []
     if run.config.is_file():
-        kept = [line for line in run.config.read_text().splitlines() if line.startswith("# from ")]
-    comments = [f"# {line}" for line in versions()] + kept + [f"# {note}" for note in notes]
+        lines = run.config.read_text(errors="replace").splitlines()
+        kept = [line.removeprefix("# ") for line in lines if line.startswith("# from ")]
     with whole_file(run.config) as path:
-        path.write_text("\n".join([*comments, config]))
+        path.write_text(as_file(recipe, [*kept, *notes]))
 
 
 def versions() -> list[str]:

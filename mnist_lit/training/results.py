@@ -44,7 +44,7 @@ def finish(
         for name in SETS
         for metric, value in _measure(log_probs[name], data.images(name).chosen_labels).items()
     }
-    if not math.isfinite(measured["val/loss"]):
+    if not all(map(math.isfinite, measured.values())):
         raise UserError("the loss has become infinite: train again with a smaller --model.lr")
     temperature = fit_temperature(log_probs["val"], data.images("val").chosen_labels)
     store_temperature(run.best, temperature)
@@ -72,7 +72,7 @@ def finish(
     for logger in trainer.loggers:
         logger.finalize("success")
     with whole_file(run.results) as path:  # the last file: where it is, the run is complete
-        path.write_text(json.dumps(results, indent=2) + "\n")
+        path.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
 
 
 def _measure(log_probs: Tensor, labels: Tensor) -> dict[str, float]:
@@ -114,6 +114,10 @@ def _history(run: Run) -> dict[str, list[tuple[int, float]]]:
     return history
 
 
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def show(run: Run) -> None:
     """Print how good a finished run is, and where everything lies."""
     results = json.loads(run.results.read_text())
@@ -123,7 +127,7 @@ def show(run: Run) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
     console.print(
-        f"{results['params']:,} parameters, {results['epochs']} epochs"
+        f"{results['params']:,} parameters, {counted(results['epochs'], 'epoch')}"
         f" in {results['fit_seconds']:.0f} s, {results['images_per_s']:,.0f} images a second\n"
         f"confidence is off by {results['test/calibration_error']:.2%} on average"
         f" (test images, temperature {results['temperature']:.2f})\n"

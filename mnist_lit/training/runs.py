@@ -1,19 +1,21 @@
 """Run folders: making one, finding the newest, and going on in one."""
 
+import json
+import os
+import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 from pytorch_lightning import LightningModule
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from mnist_lit.checkpoints import load_checkpoint
+from mnist_lit.checkpoints import load_checkpoint, save_checkpoint
 from mnist_lit.errors import UserError
-from mnist_lit.files import whole_file
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,19 @@ class Run:
     @property
     def version(self) -> int:
         return int(self.folder.name.removeprefix("version_"))
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything can be made of it: by its recipe, or by a checkpoint, which has one."""
+        return any(path.is_file() for path in (self.config, self.last, self.best))
+
+    @property
+    def has_results(self) -> bool:
+        """Whether it came to its end; a file that was cut off does not count."""
+        try:
+            return isinstance(json.loads(self.results.read_bytes()), dict)
+        except (OSError, ValueError):
+            return False
 
     @property
     def config(self) -> Path:
@@ -58,7 +73,7 @@ class Run:
 def run_of(checkpoint_path: Path) -> Run | None:
     """The run that a checkpoint lies in; None if it lies somewhere else."""
     run = Run(checkpoint_path.parent.parent)
-    return run if checkpoint_path.parent == run.checkpoints and run.config.is_file() else None
+    return run if checkpoint_path.parent == run.checkpoints else None
 
 
 def runs_folder(root: Path) -> Path:
@@ -66,28 +81,45 @@ def runs_folder(root: Path) -> Path:
 
 
 def all_runs(root: Path) -> list[Run]:
-    """The runs below ``root``, oldest first."""
+    """The folders below ``root`` that runs have taken, oldest first; some may be empty."""
     folders = runs_folder(root).glob("version_*")
-    found = [Run(folder) for folder in folders if folder.name[len("version_") :].isdigit()]
+    found = [
+        Run(folder) for folder in folders if re.fullmatch(r"version_\d+", folder.name, re.ASCII)
+    ]
     return sorted(found, key=lambda run: run.version)
 
 
-def claim(root: Path) -> Run:
-    """A new run folder; of two claims at the same moment each gets its own."""
-    while True:
-        existing = all_runs(root)
-        version = existing[-1].version + 1 if existing else 0
-        run = Run(runs_folder(root) / f"version_{version}")
-        try:
-            run.folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UserError(
-                f"cannot make the run folder {run.folder} ({error.strerror});"
-                " choose another place with --trainer.default_root_dir"
-            ) from error
-        return run
+def claim(root: Path, config: str) -> Run:
+    """A new run folder with nothing in it but ``config.yaml``, and never without.
+
+    Of two claims at the same moment each gets its own.
+
+    Args:
+        root: below which runs are.
+        config: what is in the file.
+    """
+    try:
+        runs_folder(root).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".claim_", dir=runs_folder(root)) as temporary:
+            claimed = Run(Path(temporary) / "run")
+            claimed.folder.mkdir()
+            claimed.config.write_text(config)
+            while True:
+                existing = all_runs(root)
+                version = existing[-1].version + 1 if existing else 0
+                run = Run(runs_folder(root) / f"version_{version}")
+                try:
+                    os.rename(claimed.folder, run.folder)
+                except OSError:
+                    if run.folder.exists():  # somebody else was quicker
+                        continue
+                    raise
+                return run
+    except OSError as error:
+        raise UserError(
+            f"cannot make a run folder in {runs_folder(root)} ({error.strerror});"
+            " choose another place with --trainer.default_root_dir"
+        ) from error
 
 
 def newest(root: Path) -> Run:
@@ -96,7 +128,7 @@ def newest(root: Path) -> Run:
     Raises:
         UserError: there is none.
     """
-    existing = all_runs(root)
+    existing = [run for run in all_runs(root) if run.exists]
     if not existing:
         raise UserError(
             f"no run in {runs_folder(root)}: train one with `mnist-lit fit`,"
@@ -142,9 +174,7 @@ def load_weights(model: LightningModule, path: Path) -> None:
 
 def store_temperature(path: Path, temperature: float) -> None:
     """Add to a checkpoint what its network's logits are to be divided by."""
-    checkpoint = {**load_checkpoint(path), "temperature": temperature}
-    with whole_file(path) as temporary:
-        torch.save(checkpoint, temporary)
+    save_checkpoint({**load_checkpoint(path), "temperature": temperature}, path)
 
 
 @dataclass(frozen=True)
@@ -170,7 +200,7 @@ def start(ckpt_path: str | None, root: Path) -> Start:
         return Start()
     if ckpt_path == "last":
         run = newest(root)
-        if run.config.is_file() and not run.last.is_file():
+        if not run.last.is_file() and not run.best.is_file():
             return Start(run)  # interrupted before its first checkpoint: at the beginning
     path = find_checkpoint(ckpt_path, root)
     checkpoint = load_checkpoint(path)
@@ -198,10 +228,9 @@ def alone(run: Run) -> Iterator[None]:
 
 
 class WholeFileCheckpointIO(TorchCheckpointIO):
-    """Lightning's way to save checkpoints, by way of `whole_file`."""
+    """Lightning's way to save checkpoints, by this project's."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        with whole_file(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        save_checkpoint(checkpoint, Path(path))

@@ -1,0 +1,220 @@
+"""The life of a run: begun or gone on with, trained, finished; and how it goes on if it was not."""
+
+import shlex
+import shutil
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import yaml
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
+
+from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.errors import UserError, one_line
+from mnist_lit.training import recipes, runs
+from mnist_lit.training.callbacks import (
+    BestCheckpoint,
+    Interrupted,
+    LastCheckpoint,
+    StopEarly,
+    TrainingLog,
+)
+from mnist_lit.training.loggers import Rewinding, run_loggers
+from mnist_lit.training.module import LitClassifier
+from mnist_lit.training.results import counted, finish
+from mnist_lit.training.runs import Run, Start
+
+C = TypeVar("C", bound=Callback)
+
+# What Lightning and torch raise on a checkpoint whose parts are not what they should be.
+DAMAGE = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+
+
+class FirstStep(Callback):
+    """Does something once the first new step is taken; until then a training may still fail.
+
+    Attributes:
+        begun: whether everything is restored, and training batches come.
+        taken: whether a step was taken.
+        then: what to do.
+    """
+
+    def __init__(self) -> None:
+        self.begun = self.taken = False
+        self.then: Callable[[], None] | None = None
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.begun = True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not self.taken:
+            self.take()
+
+    def take(self) -> None:
+        self.taken = True
+        if self.then:
+            self.then()
+            self.then = None
+
+
+@dataclass
+class Life:
+    """A run from the first step, or from where it was interrupted, to its results.
+
+    Args:
+        trainer: with this project's callbacks.
+        model: the network and how it learns.
+        data: what from.
+        recipe: all options, as YAML.
+        command: the options as they were given, to say how to go on.
+        logs_into_run: whether the Trainer gets the loggers that write into the run folder.
+    """
+
+    trainer: Trainer
+    model: LitClassifier
+    data: MNISTDataModule
+    recipe: str
+    command: Sequence[str]
+    logs_into_run: bool
+
+    def live(self, ckpt_path: str | None) -> Run | None:
+        """Train in a run folder, a new one or a checkpoint's; then evaluate the best checkpoint.
+
+        Args:
+            ckpt_path: as for `runs.start`.
+
+        Returns:
+            The run; None if it was finished already.
+
+        Raises:
+            UserError: something that can be mended; what was there before is there still.
+            Interrupted: a signal has come.
+        """
+        root = Path(self.trainer.default_root_dir)
+        start = runs.start(ckpt_path, root)
+        notes = self._changes_since(start.checkpoint)
+        if start.checkpoint_path:  # another network is refused before anything is written
+            runs.load_weights(self.model, start.checkpoint_path)
+        run = start.run or runs.claim(root, recipes.as_file(self.recipe, notes))
+        try:
+            with runs.alone(run), self._callback(LastCheckpoint).watching_signals():
+                if start.checkpoint and self._is_finished(start.checkpoint, run):
+                    print(
+                        f"{run.folder} is finished; to train it further, raise"
+                        " --trainer.max_epochs (or --early_stopping.patience, if that ended it)"
+                    )
+                    return None
+                self._train(run, start, notes)
+                runs.load_weights(self.model, run.best)
+                finish(run, self.trainer, self.model, self.data, self._facts())
+                return run
+        except Interrupted as interruption:
+            how = self._how_to_go_on(run)
+            print(f"\n{interruption.signal.name}: stopped; {how}", file=sys.stderr)
+            raise
+        except (MisconfigurationException, ImportError) as error:  # objections of callbacks' own
+            raise UserError(one_line(error)) from error
+        except OSError as error:
+            raise UserError(f"{error}; mend that, then {self._how_to_go_on(run)}") from error
+        finally:
+            if start.run is None and not self._callback(FirstStep).taken:
+                shutil.rmtree(run.folder)
+
+    def _changes_since(self, checkpoint: dict[str, Any] | None) -> list[str]:
+        """What differs from the recipe that a checkpoint was made with.
+
+        Raises:
+            UserError: by this one, no run can go on from it.
+        """
+        if checkpoint is None:
+            return []
+        epochs = _epochs_done(checkpoint)
+        if epochs > (self.trainer.max_epochs or 0) >= 0:
+            raise UserError(
+                f"this run has had {counted(epochs, 'epoch')} already: raise --trainer.max_epochs"
+            )
+        changes = recipes.changes(checkpoint["mnist_lit"]["recipe"], yaml.safe_load(self.recipe))
+        return [f"from step {checkpoint['global_step']} on: {change}" for change in changes]
+
+    def _is_finished(self, checkpoint: dict[str, Any], run: Run) -> bool:
+        """Whether nothing is left to do from this checkpoint on: no training, no results."""
+        epochs = _epochs_done(checkpoint)
+        stopper = self._callback(StopEarly)
+        stopping = checkpoint["callbacks"].get(stopper.state_key, {"wait_count": 0})
+        return run.has_results and bool(
+            epochs >= (self.trainer.max_epochs or 0) >= 0
+            or checkpoint["global_step"] >= self.trainer.max_steps != -1
+            or stopping["wait_count"] >= stopper.patience
+        )
+
+    def _train(self, run: Run, start: Start, notes: list[str]) -> None:
+        if start.checkpoint:
+            step = start.checkpoint["global_step"]
+            print(f"{run.folder} goes on from step {step}", *notes, sep="\n  ")
+        first_step = self._callback(FirstStep)
+        if start.run:
+            rewinding = Rewinding(run, start.checkpoint)
+            first_step.then = lambda: self._reopen(run, rewinding, notes)
+        if self.logs_into_run:
+            self.trainer.loggers = run_loggers(run)
+        self._callback(BestCheckpoint).dirpath = str(run.checkpoints)
+        self._callback(LastCheckpoint).path = run.last
+        path = start.checkpoint_path
+        try:
+            self.trainer.fit(self.model, datamodule=self.data, ckpt_path=path, weights_only=True)
+        except DAMAGE as error:
+            if path is None or first_step.begun or isinstance(error, UserError):
+                raise
+            said = f"{type(error).__name__}: {one_line(error)}"
+            raise UserError(f"no training can go on from {path} ({said})") from error
+        first_step.take()  # nothing may have been left to train
+        if not run.best.is_file():
+            raise UserError(
+                "no epoch was validated, so none is the best: raise trainer.max_epochs,"
+                " max_steps or max_time, or lower trainer.check_val_every_n_epoch"
+            )
+
+    def _reopen(self, run: Run, rewinding: Rewinding, notes: list[str]) -> None:
+        """Take back what a run had after the checkpoint that it goes on from."""
+        run.results.unlink(missing_ok=True)
+        rewinding.rewind()
+        recipes.write(run, self.recipe, notes)
+
+    def _how_to_go_on(self, run: Run) -> str:
+        if not run.last.is_file():
+            return "start again: no step was saved yet"
+        program = "python -m mnist_lit" if sys.argv[0].endswith("__main__.py") else "mnist-lit"
+        parser = ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("--ckpt_path")
+        _, others = parser.parse_known_args(self.command)
+        return f"go on with: {program} {shlex.join([*others, '--ckpt_path', str(run.last)])}"
+
+    def _facts(self) -> dict[str, Any]:
+        log = self._callback(TrainingLog)
+        return {
+            "seed": yaml.safe_load(self.recipe)["seed_everything"],
+            "epochs": self.trainer.current_epoch,
+            "params": sum(weight.numel() for weight in self.model.parameters()),
+            "fit_seconds": log.fit_seconds,
+            "images_per_s": log.images_per_s,
+            "device": str(self.trainer.strategy.root_device),
+            "num_threads": torch.get_num_threads(),
+        }
+
+    def _callback(self, kind: type[C]) -> C:
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        return next(found for found in callbacks if isinstance(found, kind))
+
+
+def _epochs_done(checkpoint: dict[str, Any]) -> int:
+    return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
