@@ -4,6 +4,7 @@ import argparse
 import difflib
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from enum import Enum
@@ -93,8 +94,18 @@ def _recipe_of(checkpoint_path: Path) -> str:
         return str(run.config)
     recipe = load_checkpoint(checkpoint_path)["mnist_lit"]["recipe"]
     if not run:  # what goes on from a copy does so here
-        recipe = {**recipe, "trainer": {**recipe["trainer"], "default_root_dir": None}}
-    return yaml.safe_dump(recipe)
+        recipe = {**recipe, "trainer": {**recipe.get("trainer", {}), "default_root_dir": None}}
+    try:
+        text = yaml.safe_dump(recipe)
+    except yaml.YAMLError as error:
+        raise UserError(f"{checkpoint_path} holds no recipe; give one with --config") from error
+    for class_path in re.findall(r"class_path: *(\S+)", text):
+        if not class_path.startswith("pytorch_lightning."):
+            raise UserError(
+                f"the recipe in {checkpoint_path} names {class_path}, and whatever a checkpoint"
+                " names is not run: give a recipe that you trust with --config"
+            )
+    return text
 
 
 def _plain(options: Any) -> Any:
@@ -204,11 +215,25 @@ class CLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         self.options = self.config[self.subcommand]
+        self._check_values()
         self.recipe = self._dump()
         try:
             super().instantiate_classes()
         except (ImportError, RuntimeError, ValueError, MisconfigurationException) as error:
             raise UserError(one_line(error)) from error
+
+    def _check_values(self) -> None:
+        """Check what jsonargparse takes for left out: nothing where a value or a section is due."""
+        parser = self._parser(self.subcommand)
+        defaults = parser.get_defaults()
+        for name in defaults.keys(branches=True):
+            is_section = isinstance(defaults[name], Namespace)
+            if is_section and not isinstance(self.options.get(name), Namespace):
+                raise UserError(f"{name}: options are expected below it, not {self.options[name]}")
+        try:
+            parser.validate(self.options, skip_unset=False)
+        except TypeError as error:
+            parser.error(str(error))
 
     def _dump(self) -> str:
         """All options as YAML.

@@ -25,7 +25,7 @@ from mnist_lit.training.callbacks import (
     StopEarly,
     TrainingLog,
 )
-from mnist_lit.training.loggers import Rewinding, run_loggers
+from mnist_lit.training.loggers import Rewinding, failing_once, run_loggers
 from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.results import counted, finish
 from mnist_lit.training.runs import Run, Start
@@ -36,23 +36,30 @@ C = TypeVar("C", bound=Callback)
 DAMAGE = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 
+# What optimizers keep for each weight, in its shape. Fused ones do not look, and write anywhere.
+LIKE_WEIGHTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "sum"}
+
+
 class FirstStep(Callback):
     """Does something once the first new step is taken; until then a training may still fail.
 
     Attributes:
-        begun: whether everything is restored, and training batches come.
         taken: whether a step was taken.
         then: what to do.
     """
 
     def __init__(self) -> None:
-        self.begun = self.taken = False
+        self.taken = False
         self.then: Callable[[], None] | None = None
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        self.begun = True
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for optimizer in trainer.optimizers:
+            for weight, state in optimizer.state.items():
+                for name, value in state.items():
+                    shape = weight.shape if name in LIKE_WEIGHTS else torch.Size()
+                    is_known = name in LIKE_WEIGHTS or name == "step"
+                    if is_known and not _is_dense(value, shape):
+                        raise ValueError(f"{name} of the optimizer does not fit the weights")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -107,7 +114,8 @@ class Life:
             runs.load_weights(self.model, start.checkpoint_path)
         run = start.run or runs.claim(root, recipes.as_file(self.recipe, notes))
         try:
-            with runs.alone(run), self._callback(LastCheckpoint).watching_signals():
+            signals = self._callback(LastCheckpoint).watching_signals()
+            with runs.alone(run), signals, failing_once():
                 if start.checkpoint and self._is_finished(start.checkpoint, run):
                     print(
                         f"{run.folder} is finished; to train it further, raise"
@@ -173,7 +181,7 @@ class Life:
         try:
             self.trainer.fit(self.model, datamodule=self.data, ckpt_path=path, weights_only=True)
         except DAMAGE as error:
-            if path is None or first_step.begun or isinstance(error, UserError):
+            if path is None or first_step.taken or isinstance(error, UserError):
                 raise
             said = f"{type(error).__name__}: {one_line(error)}"
             raise UserError(f"no training can go on from {path} ({said})") from error
@@ -214,6 +222,11 @@ class Life:
     def _callback(self, kind: type[C]) -> C:
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         return next(found for found in callbacks if isinstance(found, kind))
+
+
+def _is_dense(value: Any, shape: torch.Size) -> bool:
+    is_tensor = isinstance(value, torch.Tensor)
+    return is_tensor and value.layout == torch.strided and value.shape == shape
 
 
 def _epochs_done(checkpoint: dict[str, Any]) -> int:

@@ -2,7 +2,10 @@
 
 import csv
 import os
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,22 @@ def run_loggers(run: Run) -> list[loggers.Logger]:
         loggers.TensorBoardLogger(root, folder, name, default_hp_metric=False),
         ContinuingCSVLogger(root, folder, name),
     ]
+
+
+@contextmanager
+def failing_once() -> Iterator[None]:
+    """Leave it to the training to say that the disk is full; TensorBoard's thread would, too."""
+
+    def complain(failure: threading.ExceptHookArgs) -> None:
+        if not isinstance(failure.exc_value, OSError):
+            previous(failure)
+
+    previous = threading.excepthook
+    threading.excepthook = complain
+    try:
+        yield
+    finally:
+        threading.excepthook = previous
 
 
 class ContinuingCSVLogger(loggers.CSVLogger):
