@@ -13,7 +13,8 @@ from mnist_lit import __version__
 from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
 
-# What is read of a checkpoint: its type, or what is in it, by name; `str` stands for any name.
+# What is read of a checkpoint: its type, or what is in it, by name; `str` stands for any name. Not
+# every checkpoint has all of these parts, but what a part consists of is there whole.
 FORM: dict[Any, Any] = {
     "mnist_lit": {"version": str, "recipe": dict},
     "hyper_parameters": dict,
@@ -39,12 +40,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             its training diverged.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):  # of what it may hold, and should not
+        with warnings.catch_warnings(action="ignore"):  # of parts that should not be there
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        made_by = Version(checkpoint["mnist_lit"]["version"])
-        is_newer = made_by > Version(__version__)
-        is_whole = is_newer or (_has_form(checkpoint, FORM) and "recipe" in checkpoint["mnist_lit"])
-        is_finite = is_newer or not is_whole or _is_finite(checkpoint)
+            made_by = Version(checkpoint["mnist_lit"]["version"])
+            is_newer = made_by > Version(__version__)
+            is_whole = is_newer or all(
+                _has_form(part, FORM[name]) for name, part in checkpoint.items() if name in FORM
+            )
+            is_finite = is_newer or not is_whole or _is_finite(checkpoint)
     except OSError as error:
         inside = path / "checkpoints" / "best.ckpt"
         hint = f"; did you mean {inside}?" if inside.is_file() else ""
@@ -81,14 +84,13 @@ def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def _has_form(value: Any, form: Any) -> bool:
-    """Whether all that is there has the type it should have."""
     if isinstance(form, type):
         return isinstance(value, form)
     if not isinstance(value, dict):
         return False
     if str in form:
         form = dict.fromkeys(value, form[str])
-    return all(_has_form(value[name], part) for name, part in form.items() if name in value)
+    return all(name in value and _has_form(value[name], part) for name, part in form.items())
 
 
 def _is_finite(checkpoint: dict[str, Any]) -> bool:

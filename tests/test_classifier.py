@@ -76,7 +76,9 @@ def test_network_that_was_trained_with_mirror_images_asks_them(
 
 
 def test_other_checkpoints_are_refused(tmp_path: Path) -> None:
-    torch.save({"mnist_lit": {"version": "0.1.0"}, "state_dict": {}}, tmp_path / "other.pt")
+    made_by = {"version": "0.1.0", "recipe": {"data": {"dataset": "mnist"}}}
+    network = {"hyper_parameters": {"network": "of tomorrow"}, "state_dict": {}}
+    torch.save({"mnist_lit": made_by, **network}, tmp_path / "other.pt")
     with pytest.raises(UserError, match="does not know"):
         Classifier.load(tmp_path / "other.pt")
     with pytest.raises(UserError, match="cannot be read"):

@@ -204,7 +204,7 @@ def start(ckpt_path: str | None, root: Path) -> Start:
             return Start(run)  # interrupted before its first checkpoint: at the beginning
     path = find_checkpoint(ckpt_path, root)
     checkpoint = load_checkpoint(path)
-    if "loops" not in checkpoint:
+    if not {"loops", "global_step", "callbacks"} <= checkpoint.keys():
         raise UserError(f"{path} holds a network, but not its training: no run can go on from it")
     return Start(run_of(path), path, checkpoint)
 

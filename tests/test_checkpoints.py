@@ -1,0 +1,139 @@
+"""Checkpoints that are not what they should be are refused by whatever loads them."""
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mnist_lit.__main__ import main
+from mnist_lit.checkpoints import load_checkpoint
+from mnist_lit.errors import UserError
+from mnist_lit.training.runs import Run
+
+ODD: dict[str, Any] = {
+    "none": None,
+    "number": -7,
+    "text": "odd",
+    "list": [1],
+    "dict": {"a": 1},
+    "tensor": torch.zeros(2),
+    "sparse": torch.zeros(2, 2).to_sparse(),
+}
+
+
+def _changed(path: Path, to: Path, keys: tuple[Any, ...], value: object) -> Path:
+    checkpoint = copy.deepcopy(torch.load(path, weights_only=True))
+    part = checkpoint
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    torch.save(checkpoint, to)
+    return to
+
+
+def _one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert captured.out == ""
+    return line
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("command", ["predict picture.png", "test", "validate", "serve", "fit"])
+def test_weights_that_are_no_numbers_are_refused(
+    command: str,
+    value: float,
+    brief_run: Run,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    weights = torch.full((10,), value)
+    keys = ("state_dict", "network.fc2.bias")
+    path = _changed(brief_run.last, tmp_path / "diverged.ckpt", keys, weights)
+
+    assert main([*command.split(), f"--ckpt_path={path}"]) == 2
+    assert "a smaller --model.lr" in _one_line(capsys)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
+def test_temperature_by_which_nothing_can_be_divided_is_refused(
+    temperature: float, brief_run: Run, tmp_path: Path
+) -> None:
+    path = _changed(brief_run.best, tmp_path / "odd.ckpt", ("temperature",), temperature)
+
+    with pytest.raises(UserError, match="train again"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("value", ODD.values(), ids=ODD)
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("mnist_lit",),
+        ("mnist_lit", "version"),
+        ("hyper_parameters",),
+        ("hyper_parameters", "network"),
+        ("state_dict",),
+        ("state_dict", "network.conv1.weight"),
+    ],
+    ids=str,
+)
+def test_odd_part_is_one_line(
+    keys: tuple[str, ...],
+    value: object,
+    brief_run: Run,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = _changed(brief_run.best, tmp_path / "odd.ckpt", keys, value)
+
+    assert main(["predict", "picture.png", f"--ckpt_path={path}"]) == 2
+    assert "odd.ckpt" in _one_line(capsys)
+
+
+@pytest.mark.parametrize("value", ["list", "dict", "tensor"])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("callbacks", "RandomState", "python"),
+        ("loops", "fit_loop"),
+        ("logged",),
+        ("lr_schedulers",),
+        ("optimizer_states", 0, "param_groups"),
+        # Adam's fused kernel would write past it.
+        ("optimizer_states", 0, "state", 3, "exp_avg"),
+    ],
+    ids=str,
+)
+def test_no_training_goes_on_from_an_odd_part(
+    keys: tuple[Any, ...],
+    value: str,
+    brief_run: Run,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = _changed(brief_run.last, tmp_path / "odd.ckpt", keys, ODD[value])
+    options = [f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=3"]
+
+    assert (
+        main(["fit", *options, "--trainer.enable_progress_bar=false", f"--ckpt_path={path}"]) == 2
+    )
+    assert "odd.ckpt" in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.rglob("version_*")), "a run that never began"
+
+
+def test_recipe_in_a_checkpoint_names_no_classes_but_lightnings(
+    brief_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = tmp_path / "planted.py"
+    module.write_text("raise SystemExit('executed')")
+    keys = ("mnist_lit", "recipe", "trainer", "callbacks")
+    path = _changed(brief_run.best, tmp_path / "odd.ckpt", keys, [{"class_path": "planted.Evil"}])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        assert main(["test", f"--ckpt_path={path}"]) == 2
+    assert "names planted.Evil" in _one_line(capsys)
