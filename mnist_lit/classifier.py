@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +16,17 @@ from torch import Tensor, nn
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import UserError
 from mnist_lit.models import Network, build
-from mnist_lit.pictures import FRAME, Box, FoundDigit, Picture, Place, find_digits, halves, lines
+from mnist_lit.pictures import (
+    FRAME,
+    Box,
+    Found,
+    FoundDigit,
+    Picture,
+    Place,
+    find_digits,
+    halves,
+    lines,
+)
 
 PACKAGED = Path(__file__).parent / "weights" / "mnist.pt"
 BATCH_SIZE = 500  # images at a time; more are no faster
@@ -24,6 +35,10 @@ SURE = 0.95  # how probable a digit is that needs no second look, and no cut
 # Between digits there is paper, within them there is none, and all ink is some digit's. For each
 # exception, what is read must be so much more probable, as a logarithm.
 EXCEPTION = 0.8
+MAX_CUT = 64  # digits of a picture, the least sure ones; one with more of them is no writing
+CUT_AT_ONCE = 32  # digits, each of which is cut in some ten ways: their images take memory
+
+TOO_MUCH_INK = "too much ink: not all of it was looked at, or not as closely as usual"
 
 
 @dataclass(frozen=True)
@@ -63,10 +78,12 @@ class Reading:
     Attributes:
         number: the digits of a line one after the other, a space between lines; "" for none.
         digits: the same, one by one.
+        note: what was left out, and why; "" for nothing.
     """
 
     number: str
     digits: tuple[Digit, ...]
+    note: str = ""
 
     @property
     def confidence(self) -> float:
@@ -75,7 +92,8 @@ class Reading:
 
     def as_dict(self) -> dict[str, Any]:
         """What programs get, ready for JSON."""
-        return {"number": self.number, "digits": [digit.as_dict() for digit in self.digits]}
+        answer = {"number": self.number, "digits": [digit.as_dict() for digit in self.digits]}
+        return {**answer, "note": self.note} if self.note else answer
 
 
 class Classifier:
@@ -154,7 +172,7 @@ class Classifier:
         """
         return self.read_found([find_digits(picture)])[0]
 
-    def read_found(self, pictures: Sequence[Sequence[Place]]) -> list[Reading]:
+    def read_found(self, pictures: Sequence[Found]) -> list[Reading]:
         """Read pictures whose digits have been found already, all of them in one batch.
 
         Raises:
@@ -162,32 +180,44 @@ class Classifier:
         """
         if self.dataset == "fashion_mnist":
             raise UserError(f"this network was trained on {self.dataset}: it reads no digits")
-        arcs = [arc for places in pictures for place in places for arc in place]
-        found = [arc.digit for arc in arcs if arc.digit]
-        read = iter(self._as_one_or_two(found))
+        whole = iter(self._classify([digit for found in pictures for digit in found.digits]))
+        read = [list(islice(whole, len(found.digits))) for found in pictures]
+        doubtful = [_doubtful(*both) for both in zip(pictures, read, strict=True)]
+        as_one_or_two = iter(self._as_one_or_two(pictures, read, doubtful))
         return [
-            _reading([digit for place in places for digit in _likeliest(place, read)])
-            for places in pictures
+            _reading(
+                [digit for place in found.places for digit in _likeliest(place, as_one_or_two)],
+                "" if found.complete and len(numbers) <= MAX_CUT else TOO_MUCH_INK,
+            )
+            for found, numbers in zip(pictures, doubtful, strict=True)
         ]
 
-    def _as_one_or_two(self, found: Sequence[FoundDigit]) -> list[list[Digit]]:
-        """Each as one digit, or as two that touch where that is more probable."""
-        best = [[digit] for digit in self._classify(found)]
-        unsure = [i for i, (digit,) in enumerate(best) if digit.confidence < SURE]
-        cuts = [(i, cut) for i in unsure for cut in halves(found[i])]
-        read = iter(self._classify([half for _, cut in cuts for half in cut]))
-        for i, _ in cuts:
-            best[i] = min(best[i], [next(read), next(read)], key=_cost_of_cut)
-        return best
+    def _as_one_or_two(
+        self,
+        pictures: Sequence[Found],
+        read: Sequence[Sequence[Digit]],
+        doubtful: Sequence[Sequence[int]],
+    ) -> list[list[Digit]]:
+        """All digits of all pictures, each as one, or as two that touch where that is likelier."""
+        best = [[[digit] for digit in digits] for digits in read]
+        places = [(p, n) for p, numbers in enumerate(doubtful) for n in numbers[:MAX_CUT]]
+        for start in range(0, len(places), CUT_AT_ONCE):
+            some = places[start : start + CUT_AT_ONCE]
+            cuts = [(p, n, cut) for p, n in some for cut in halves(pictures[p].digits[n])]
+            parts = iter(self._classify([half for *_, cut in cuts for half in cut]))
+            for p, n, _ in cuts:
+                best[p][n] = min(best[p][n], [next(parts), next(parts)], key=_cost_of_cut)
+        return [digits for picture in best for digits in picture]
 
     def _classify(self, found: Sequence[FoundDigit]) -> list[Digit]:
         if not found:
             return []
         images = torch.from_numpy(np.stack([digit.image for digit in found]))
         logs = self._log_probabilities(images)
-        unsure = logs.amax(dim=1) < math.log(SURE)
-        if unsure.any():
-            logs[unsure] = self._look_again(images[unsure], logs[unsure])
+        unsure = (logs.amax(dim=1) < math.log(SURE)).nonzero().flatten()
+        for start in range(0, len(unsure), BATCH_SIZE):
+            some = unsure[start : start + BATCH_SIZE]
+            logs[some] = self._look_again(images[some], logs[some])
         return [
             Digit(int(prob.argmax()), float(prob.max()), digit.box, prob, image)
             for digit, prob, image in zip(found, logs.exp(), images, strict=True)
@@ -222,11 +252,18 @@ def other_looks(images: Tensor) -> Tensor:
         ]
     )
     grids = F.affine_grid(ways, [len(ways), 1, FRAME, FRAME], align_corners=False)
-    return F.grid_sample(
-        images.repeat(len(ways), 1, 1, 1),
-        grids.repeat_interleave(len(images), dim=0),
-        align_corners=False,
+    shape = len(images), FRAME, FRAME, 2
+    return torch.cat(
+        [F.grid_sample(images, grid.expand(shape), align_corners=False) for grid in grids]
     )
+
+
+def _doubtful(found: Found, read: Sequence[Digit]) -> list[int]:
+    """The places among a picture's digits of those that may be two, the least sure first."""
+    numbers = [
+        n for n, digit in enumerate(found.digits) if digit.may_be_two and read[n].confidence < SURE
+    ]
+    return sorted(numbers, key=lambda n: read[n].confidence)
 
 
 def _cost(digits: Sequence[Digit]) -> float:
@@ -271,11 +308,11 @@ def _network(checkpoint: dict[str, Any]) -> Network:
     return network
 
 
-def _reading(digits: Sequence[Digit]) -> Reading:
+def _reading(digits: Sequence[Digit], note: str) -> Reading:
     """Put together what was read, in reading order."""
     read = [
         [replace(digits[index], line=number) for index in line]
         for number, line in enumerate(lines([digit.box for digit in digits]))
     ]
     number = " ".join("".join(str(digit.digit) for digit in line) for line in read)
-    return Reading(number, tuple(digit for line in read for digit in line))
+    return Reading(number, tuple(digit for line in read for digit in line), note)

@@ -1,15 +1,17 @@
 """From any picture to digits as MNIST has them."""
 
+import os
 import threading
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import cv2
+import hostile
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 from stress import Array, place, stroke
 
 from mnist_lit.data.module import MNISTDataModule
@@ -38,7 +40,7 @@ def sheet(ink: Array, size: int = 300) -> NDArray[np.uint8]:
 
 def found(picture: Picture) -> list[FoundDigit]:
     """The digits in a picture, where shape alone tells them."""
-    return [arc.digit for (arc,) in find_digits(picture) if arc.digit]
+    return [arc.digit for (arc,) in find_digits(picture).places if arc.digit]
 
 
 def seen(picture: Image.Image | NDArray[np.uint8] | bytes) -> Array:
@@ -61,8 +63,7 @@ def difference(a: Array, b: Array) -> float:
 
 
 def test_mnist_comes_out_as_it_went_in(digits: NDArray[np.uint8]) -> None:
-    places = [find_digits(Image.fromarray(digit)) for digit in digits]
-    ways = [[arc.digit for place in found for arc in place if arc.digit] for found in places]
+    ways = [find_digits(Image.fromarray(digit)).digits for digit in digits]
     alone = [(a[0].image[0], b / 255) for a, b in zip(ways, digits, strict=True) if len(a) == 1]
 
     assert len(alone) > 0.99 * len(digits)
@@ -225,7 +226,7 @@ def test_lines_of_the_paper_are_no_ink(five: Array, squared: bool) -> None:
         if squared:
             picture[:, start : start + 2] = 90
 
-    assert find_digits(Image.fromarray(picture)) == []
+    assert find_digits(Image.fromarray(picture)).places == []
     assert difference(seen(np.minimum(picture, sheet(five))), seen(sheet(five))) < 0.3
 
 
@@ -249,7 +250,7 @@ def test_table_with_lines_of_any_thickness_is_no_ink(digits: NDArray[np.uint8]) 
     y, x = np.mgrid[0:size, 0:size] / size - 0.5
     light = 0.8 - 1.2 * (y**2 + x**2)
     picture = (255 * light * (1 - 0.85 * darkness)).astype(np.uint8)
-    assert len(find_digits(Image.fromarray(picture))) == num_cells**2 / 3
+    assert len(find_digits(Image.fromarray(picture)).places) == num_cells**2 / 3
 
 
 def test_nothing_is_found_on_empty_paper() -> None:
@@ -259,11 +260,11 @@ def test_nothing_is_found_on_empty_paper() -> None:
     for grain in (0, 3, 10, 25):
         noisy = np.clip(light + random.normal(0, grain, (height, width)), 0, 255)
         picture = Image.fromarray(noisy.astype(np.uint8))
-        assert find_digits(picture) == []
-        assert find_digits(encoded(picture, "JPEG", quality=30)) == []
+        assert find_digits(picture).places == []
+        assert find_digits(encoded(picture, "JPEG", quality=30)).places == []
     for size in ((1, 1), (20, 20), (3, 500)):
         for colour in (0, 128, 255):
-            assert find_digits(Image.new("L", size, colour)) == []
+            assert find_digits(Image.new("L", size, colour)).places == []
 
 
 def test_specks_are_no_digits(five: Array) -> None:
@@ -273,14 +274,16 @@ def test_specks_are_no_digits(five: Array) -> None:
         y, x = random.integers(0, 590, 2)
         picture[y : y + random.integers(1, 8), x : x + random.integers(1, 8)] = 0
 
-    assert len(find_digits(Image.fromarray(picture))) == 1
+    assert len(find_digits(Image.fromarray(picture)).places) == 1
 
 
 def test_page_full_of_digits_is_found_whole(digits: NDArray[np.uint8]) -> None:
     page = np.pad(digits[:600], ((0, 0), (8, 8), (8, 8))).reshape(30, 20, 44, 44)
     ink = page.swapaxes(1, 2).reshape(30 * 44, 20 * 44)
     boxes = [
-        place[0].digit.box for place in find_digits(Image.fromarray(255 - ink)) if place[0].digit
+        place[0].digit.box
+        for place in find_digits(Image.fromarray(255 - ink)).places
+        if place[0].digit
     ]
     cells = {(top // 44, left // 44) for left, top, _, _ in boxes}
 
@@ -296,15 +299,15 @@ def test_strokes_of_one_digit_belong_together(digits: NDArray[np.uint8]) -> None
     cv2.polylines(four, [np.array([[100, 60], [85, 160], [150, 160]])], False, 0, 16)
     cv2.line(four, (185, 60), (180, 250), 0, 16)
 
-    assert len(find_digits(Image.fromarray(five))) == 1
-    assert len(find_digits(Image.fromarray(four))) == 1
+    assert len(find_digits(Image.fromarray(five)).places) == 1
+    assert len(find_digits(Image.fromarray(four)).places) == 1
 
 
 @pytest.mark.parametrize(("apart", "ways"), [(30, [3]), (200, [1, 1])])
 def test_near_pieces_are_taken_together_and_apart(apart: int, ways: list[int]) -> None:
     bars = np.zeros((300, 400), np.float32)
     bars[50:250, 50:70] = bars[50:250, 70 + apart : 90 + apart] = 1
-    places = find_digits(Image.fromarray((255 * bars).astype(np.uint8)))
+    places = find_digits(Image.fromarray((255 * bars).astype(np.uint8))).places
     boxes = [arc.digit.box for place in places for arc in place if arc.digit]
 
     assert [len(place) for place in places] == ways
@@ -383,6 +386,48 @@ def test_decompression_bomb_is_refused_before_it_goes_off() -> None:
 
     with pytest.raises(PictureError, match="million pixels"):
         find_digits(bomb)
+
+
+@pytest.mark.parametrize("mode", ["L", "I", "F", "I;16", "RGB", "P", "LA"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_large_pictures_are_read_as_small_ones(mode: str, orientation: int, five: Array) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    large = Image.fromarray(sheet(five)).resize((4100, 4100))
+    if mode == "I;16":
+        large = Image.fromarray(np.asarray(large).astype(np.uint16) * 16)
+    file = encoded(large.convert(mode), "PNG" if mode in ("P", "LA") else "TIFF", exif=exif)
+    (digit,) = found(file)
+    turned = np.rot90(sheet(five), -1 if orientation == 6 else 0)
+    (expected,) = found(Image.fromarray(turned))
+
+    assert difference(digit.image, expected.image) < 0.1
+    np.testing.assert_allclose(digit.box, np.array(expected.box) * 4100 / 300, atol=30)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_none_are_paper_or_ink(odd: float, five: Array) -> None:
+    values = sheet(five).astype(np.float32)
+    values[5, 5] = odd
+    (digit,) = found(encoded(Image.fromarray(values), "TIFF"))
+
+    assert difference(digit.image, seen(sheet(five))) < 0.01
+    assert find_digits(Image.fromarray(np.full_like(values, odd))).places == []
+
+
+@pytest.mark.parametrize("name", hostile.PICTURES)
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux says how much it was")
+def test_no_picture_takes_much_memory(name: str) -> None:
+    cost = hostile.cost(hostile.PICTURES[name]())
+
+    assert cost.memory_mb < 500
+    assert bool(cost.said) == ("large " not in name), "whoever asked is told what was left out"
+
+
+def test_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(PictureError, match="is a pipe or a device"):
+        find_digits(tmp_path / "pipe.png")
 
 
 def test_threads_find_the_same(digits: NDArray[np.uint8]) -> None:

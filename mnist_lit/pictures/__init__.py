@@ -2,7 +2,7 @@
 
 from mnist_lit.pictures.arrays import Box
 from mnist_lit.pictures.decoding import FORMATS, Picture, PictureError, decode
-from mnist_lit.pictures.digits import Arc, FoundDigit, Place, halves, lines, ways_to_read
+from mnist_lit.pictures.digits import Arc, Found, FoundDigit, Place, halves, lines, ways_to_read
 from mnist_lit.pictures.ink import find_ink, usual_size
 from mnist_lit.pictures.paper import denoise, papers, strength_on
 from mnist_lit.pictures.pieces import find_pieces, join_strokes, near_each_other, whole_size
@@ -14,6 +14,7 @@ __all__ = [
     "FRAME",
     "Arc",
     "Box",
+    "Found",
     "FoundDigit",
     "Picture",
     "PictureError",
@@ -27,8 +28,8 @@ NOISIEST = 0.06  # of the range from black to white; what looks noisier has anot
 LITTLE_INK = 0.1  # of the picture; less is writing and what writing comes with
 
 
-def find_digits(picture: Picture) -> list[Place]:
-    """Find the places in a picture where digits are, in any order; none is an answer too.
+def find_digits(picture: Picture) -> Found:
+    """Find the places in a picture where digits are; none is an answer too.
 
     Args:
         picture: a path, the bytes of a file, or a PIL image; of any size, mode and polarity. Of
@@ -39,7 +40,7 @@ def find_digits(picture: Picture) -> list[Place]:
     """
     pixels, shrunk = decode(picture)
     pixels = denoise(pixels)
-    best: list[Place] = []
+    best = Found([])
     most = -1.0
     for paper in papers(pixels):
         strength, noise = strength_on(pixels, paper)
@@ -54,11 +55,11 @@ def find_digits(picture: Picture) -> list[Place]:
             if any(arc.digit for arc in place):
                 found.append(place)
                 explained += ink.area
-        num_ink = int(components.areas.sum())
+        num_ink = int(components.largest_areas.sum())
         share = explained / max(1, num_ink)
         fits = float(noise.mean()) < NOISIEST
         if share + fits > most:  # whatever fits comes first
-            best, most = found, share + fits
+            best, most = Found(found, components.are_few), share + fits
         if fits and (share > 0.5 or (found and num_ink < LITTLE_INK * strength.size)):
             break
     return best

@@ -16,7 +16,13 @@ from mnist_lit.pictures.arrays import Array, reduced
 Picture: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
 # Only what decodes pixels and nothing more: Pillow would give an EPS to Ghostscript.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP", "TIFF")
-MAX_PIXELS = 120_000_000  # what telephones take stays below; beyond, a picture is taken for a bomb
+# What telephones take stays below; beyond, a picture is taken for a bomb.
+MAX_PIXELS = 120_000_000
+# Of a picture all of whose pixels are in memory at once, at four bytes each and more for a while.
+MAX_PIXELS_AT_ONCE = 55_000_000
+MAX_PIXELS_OF_WEBP = 30_000_000  # whose decoder takes twelve bytes
+SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+LARGE = 16_000_000  # pixels of a picture that is reduced before anything else is done to it
 WORK_PX = 1600  # longest side of what is searched for digits: a page keeps 20 px a line
 
 
@@ -38,16 +44,19 @@ def decode(picture: Picture) -> tuple[Array, float]:
         if isinstance(picture, Image.Image):
             return _pixels(picture, max(picture.size))
         source = BytesIO(picture) if isinstance(picture, bytes) else Path(picture)
+        if isinstance(source, Path) and not (source.is_file() or source.is_dir()):
+            source.stat()  # it may not be there at all
+            raise PictureError("is a pipe or a device, and no picture")
         with Image.open(source, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise PictureError(_TOO_LARGE)
+            if image.width * image.height > (most := _most_pixels(image)):
+                raise PictureError(_too_large(most))
             longest = max(image.size)
             image.draft(None, (WORK_PX, WORK_PX))  # a JPEG is decoded at half the size, or less
             return _pixels(image, longest)
     except PictureError as error:
         raise PictureError(f"{name} {error}") from None
     except Image.DecompressionBombError:
-        raise PictureError(f"{name} {_TOO_LARGE}") from None
+        raise PictureError(f"{name} {_too_large(MAX_PIXELS)}") from None
     except UnidentifiedImageError:
         raise PictureError(
             f"{name} is no picture that can be read (PNG, JPEG, WebP, BMP, TIFF, GIF)"
@@ -58,16 +67,52 @@ def decode(picture: Picture) -> tuple[Array, float]:
         raise PictureError(f"{name} is damaged or cut off") from error
 
 
-_TOO_LARGE = f"is refused: more than {MAX_PIXELS / 1e6:.0f} million pixels"
+def _most_pixels(image: Image.Image) -> int:
+    """How many pixels a picture may have, so that decoding it takes less than 500 MB."""
+    if image.format == "WEBP":
+        return MAX_PIXELS_OF_WEBP
+    in_parts = image.format == "JPEG" and "progressive" not in image.info
+    is_light = in_parts or image.mode in ("1", "L", "P", *SIXTEEN_BITS)
+    return MAX_PIXELS if is_light else MAX_PIXELS_AT_ONCE
+
+
+def _too_large(most: int) -> str:
+    return f"is refused: more than {most / 1e6:.0f} million pixels"
 
 
 def _pixels(image: Image.Image, longest: int) -> tuple[Array, float]:
     """As `decode`; `longest` is the picture's longest side, before any reduction."""
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    if image.width * image.height > LARGE:
+        image = _in_bands(image)
+    if turned:
         image = ImageOps.exif_transpose(image)
     pixels: Array = _colours(image)
     pixels = reduced(pixels, WORK_PX, cv2.INTER_AREA)
     return pixels.astype(np.float32) / 255, longest / max(pixels.shape)
+
+
+def _in_bands(image: Image.Image) -> Image.Image:
+    """A picture reduced to less than twice `WORK_PX`, with no large copy made on the way."""
+    factor = max(1, max(image.size) // WORK_PX)
+    if image.mode == "P" or image.has_transparency_data:
+        mode = "RGBA" if image.has_transparency_data else "RGB"
+    elif image.mode in SIXTEEN_BITS:
+        mode = "I"
+    else:
+        mode = "L" if image.mode == "1" else image.mode
+    height = factor * max(1, LARGE // 8 // image.width // factor)
+    bands = []
+    for top in range(0, image.height, height):
+        band = image.crop((0, top, image.width, min(top + height, image.height)))
+        bands.append(band.convert(mode).reduce(factor))
+    reduced = Image.new(mode, (bands[0].width, sum(band.height for band in bands)))
+    top = 0
+    for band in bands:
+        reduced.paste(band, (0, top))
+        top += band.height
+    reduced.info["exif"] = image.getexif().tobytes()
+    return reduced.convert("I;16") if image.mode in SIXTEEN_BITS else reduced
 
 
 def _colours(image: Image.Image) -> NDArray[np.uint8]:
@@ -75,13 +120,15 @@ def _colours(image: Image.Image) -> NDArray[np.uint8]:
 
     Whatever is transparent becomes paper.
     """
-    if image.mode.startswith("I;16"):  # of which many scanners and cameras fill 10, 12 or 14 bits
+    if image.mode in SIXTEEN_BITS:  # of which many scanners and cameras fill 10, 12 or 14 bits
         values = np.asarray(image).astype(np.float32)
         num_bits = max(8, int(values.max()).bit_length())
         return _grey(values * 255 / (2**num_bits - 1))
     if image.mode in ("I", "F"):  # no range is agreed on: the darkest is 0, the lightest 255
-        values = np.nan_to_num(np.asarray(image).astype(np.float32))
-        low, high = float(values.min()), float(values.max())
+        values = np.asarray(image).astype(np.float64)
+        finite = values[np.isfinite(values)]
+        low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+        values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
         return _grey((values - low) * (255 / max(high - low, 1e-6)))
     if image.mode == "L" and not image.has_transparency_data:
         return np.asarray(image)

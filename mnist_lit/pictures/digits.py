@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from itertools import combinations
 from typing import TypeAlias
 
@@ -39,6 +39,12 @@ class FoundDigit:
     ink: Array
     frame: Box
 
+    @property
+    def may_be_two(self) -> bool:
+        """Whether it is wide enough for two that touch."""
+        height, width = self.ink.shape
+        return bool(width >= CUT_FROM * height)
+
 
 @dataclass(frozen=True)
 class Arc:
@@ -58,6 +64,24 @@ class Arc:
 Place: TypeAlias = tuple[Arc, ...]
 """A segmentation graph: which pieces of ink make a digit together, shape alone does not tell. Each
 path of arcs from piece 0 to the last one is a way to read all of them."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a picture has of digits.
+
+    Attributes:
+        places: where there are some, in any order.
+        complete: whether all ink was searched; else only the largest pieces of it were.
+    """
+
+    places: list[Place]
+    complete: bool = True
+
+    @cached_property
+    def digits(self) -> list[FoundDigit]:
+        """All that may be one, in the order of places and arcs."""
+        return [arc.digit for place in self.places for arc in place if arc.digit]
 
 
 def ways_to_read(
@@ -122,9 +146,9 @@ def halves(digit: FoundDigit) -> list[tuple[FoundDigit, FoundDigit]]:
 
     Cuts are straight, upright or aslant, where there is least ink in their way.
     """
-    height, width = digit.ink.shape
-    if width < CUT_FROM * height:
+    if not digit.may_be_two:
         return []
+    height, width = digit.ink.shape
     rows, columns = np.indices(digit.ink.shape)
     ways = []
     for slant in CUT_SLANTS:

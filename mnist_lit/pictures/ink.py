@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import compress
 
 import cv2
 import numpy as np
@@ -13,6 +12,7 @@ from mnist_lit.pictures.paper import LEAST_CONTRAST
 
 MAX_PIECES = 2000  # the largest ones; a picture with more is no writing
 MANY_PIECES = 500  # of more than this, small ones are the paper's grain
+SPECK = 5  # pixels, in all and along the longest side; what has fewer is no stroke
 GRAIN = 0.25  # size of the largest, as a share of the usual piece's
 
 
@@ -54,6 +54,16 @@ class Components:
     def mask(self) -> Mask:
         """Where there is ink, ``(H, W)``."""
         return np.asarray((self.areas > 0)[self.labels])
+
+    @property
+    def largest_areas(self) -> NDArray[np.int64]:
+        """Of the components that are searched at all, the largest first."""
+        return np.sort(self.areas)[::-1][:MAX_PIECES]
+
+    @property
+    def are_few(self) -> bool:
+        """Whether all that are no specks are searched."""
+        return int((self.areas >= SPECK).sum()) <= MAX_PIECES
 
 
 def find_ink(strength: Array, noise: Array) -> Components:
@@ -143,13 +153,13 @@ class Ink:
 def largest_pieces(ink: Components) -> list[Ink]:
     """All connected ink but specks, from the largest on."""
     pieces: list[Ink] = []
-    least = 5.0
+    least = float(SPECK)
     for rank, number in enumerate(np.argsort(-ink.areas)[:MAX_PIECES].tolist()):
         if rank == MANY_PIECES:
             least = max(least, GRAIN * usual_size(pieces))
         box, area = tuple(ink.boxes[number].tolist()), int(ink.areas[number])
         piece = Ink(box, area, ink.labels, frozenset([number]))
-        if piece.size >= least and area >= 5:
+        if piece.size >= least and area >= SPECK:
             pieces.append(piece)
     return pieces
 
@@ -161,10 +171,13 @@ def boxes_of(pieces: Sequence[Ink]) -> Array:
 
 def with_insides(pieces: list[Ink]) -> list[tuple[Ink, list[Ink]]]:
     """Each piece, and those that lie within its box."""
-    boxes = boxes_of(pieces)
-    starts, ends = boxes[:, :2], boxes[:, 2:]
-    inside: Mask = np.all((starts[:, None] < starts) & (ends < ends[:, None]), axis=2)
-    return [(piece, list(compress(pieces, row))) for piece, row in zip(pieces, inside, strict=True)]
+    left, top, right, bottom = boxes_of(pieces).T
+    inside: Mask = (left[:, None] < left) & (right < right[:, None])
+    inside &= (top[:, None] < top) & (bottom < bottom[:, None])
+    return [
+        (piece, [pieces[other] for other in np.flatnonzero(row)])
+        for piece, row in zip(pieces, inside, strict=True)
+    ]
 
 
 def usual_size(pieces: Sequence[Ink]) -> float:

@@ -99,37 +99,44 @@ def join_strokes(pieces: list[Ink]) -> list[Ink]:
     """Put together what can only be the strokes of one digit, the smallest piece first."""
     usual = usual_size(pieces)
     reach = JOINED_BESIDE * usual, JOINED_BELOW * usual
+    boxes = boxes_of(pieces)
     # What was asked before two were joined belongs to none, unless to the newest piece, the last.
-    alone: set[frozenset[int]] = set()
+    alone = np.zeros(len(pieces), bool)
     joined = True
     while joined:
         joined = False
-        boxes = boxes_of(pieces)
         near_newest = _are_within(reach, boxes, boxes[-1:])
-        for index in np.argsort([piece.size for piece in pieces], kind="stable").tolist():
+        by_size = np.argsort((boxes[:, 2:] - boxes[:, :2]).max(axis=1), kind="stable")
+        for index in by_size[(near_newest | ~alone)[by_size]].tolist():
             piece = pieces[index]
-            if piece.numbers in alone:
-                near = pieces[-1:] if near_newest[index] else []
+            if alone[index]:
+                near = [len(pieces) - 1]
             else:
-                near = list(compress(pieces, _are_within(reach, boxes, boxes[index])))
+                near = np.flatnonzero(_are_within(reach, boxes, boxes[index])).tolist()
             partner = min(
-                (other for other in near if other is not piece and _belong(piece, other, usual)),
-                key=lambda other: sum(_gaps(piece.box, other.box)),
+                (n for n in near if n != index and _belong(piece, pieces[n], usual)),
+                key=lambda n: sum(_gaps(piece.box, pieces[n].box)),
                 default=None,
             )
             if partner is not None:
-                others = [other for other in pieces if other is not piece and other is not partner]
-                pieces = [*others, piece.union(partner)]
+                both = piece.union(pieces[partner])
+                pieces = [other for n, other in enumerate(pieces) if n not in (index, partner)]
+                pieces.append(both)
+                boxes = np.vstack([np.delete(boxes, (index, partner), axis=0), both.box])
+                alone = np.append(np.delete(alone, (index, partner)), False)
                 joined = True
                 break
-            alone.add(piece.numbers)
+            alone[index] = True
     return [piece for piece in pieces if piece.width < 4 * usual]
 
 
 def _are_within(reach: tuple[float, float], a: Array, b: Array) -> Mask:
     """Whether boxes, ``(..., 4)``, are at most so far apart, across and down; each of a with b."""
-    gaps = np.maximum(a[..., :2], b[..., :2]) - np.minimum(a[..., 2:], b[..., 2:])
-    return np.asarray((gaps <= reach).all(axis=-1))
+    across, down = (
+        np.maximum(a[..., axis], b[..., axis]) - np.minimum(a[..., axis + 2], b[..., axis + 2])
+        for axis in (0, 1)
+    )
+    return np.asarray((across <= reach[0]) & (down <= reach[1]))
 
 
 def near_each_other(pieces: list[Ink], whole: float) -> list[Ink]:
