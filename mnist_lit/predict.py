@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 
 from mnist_lit.classifier import Classifier, Digit, Reading
-from mnist_lit.errors import UserError
+from mnist_lit.errors import UserError, printable
 from mnist_lit.files import whole_file
-from mnist_lit.pictures import PictureError, Place, find_digits
+from mnist_lit.pictures import Found, PictureError, find_digits
 
 SUFFIXES = {
     ".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".ppm",
@@ -75,22 +75,22 @@ def main(args: Sequence[str]) -> int:
 def _expand(patterns: Iterable[str]) -> Iterator[str]:
     """The files that were meant: a folder's pictures, a pattern's matches, each sorted.
 
-    Raises:
-        UserError: nothing is meant.
+    A folder without any stands for itself, so that it is said of it.
     """
     for pattern in patterns:
         if os.path.isdir(pattern):
-            try:
-                files = list(Path(pattern).iterdir())
-            except OSError as error:
-                raise UserError(f"{pattern} cannot be read: {error.strerror}") from error
-            inside = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
-            if not inside:
-                raise UserError(f"no picture in the folder {pattern}")
-            yield from map(str, inside)
-            continue
-        matches = [] if os.path.exists(pattern) else glob.glob(pattern, recursive=True)
-        yield from sorted(filterfalse(os.path.isdir, matches)) or [pattern]
+            yield from _pictures_in(pattern) or [pattern]
+        else:
+            matches = [] if os.path.exists(pattern) else glob.glob(pattern, recursive=True)
+            yield from sorted(filterfalse(os.path.isdir, matches)) or [pattern]
+
+
+def _pictures_in(folder: str) -> list[str]:
+    try:
+        files = list(Path(folder).iterdir())
+    except OSError:  # which is met again, and said, where the folder stands for itself
+        return []
+    return sorted(str(f) for f in files if f.suffix.lower() in SUFFIXES and f.is_file())
 
 
 def _read(classifier: Classifier, paths: Sequence[str]) -> Iterator[Result]:
@@ -108,8 +108,10 @@ def _read(classifier: Classifier, paths: Sequence[str]) -> Iterator[Result]:
             ahead = following
 
 
-def _find(path: str) -> tuple[str, list[Place] | PictureError]:
+def _find(path: str) -> tuple[str, Found | PictureError]:
     try:
+        if os.path.isdir(path) and os.access(path, os.R_OK):
+            raise PictureError(f"{path} is a folder without pictures")
         return path, find_digits(path)
     except PictureError as error:
         return path, error
@@ -158,23 +160,30 @@ def _print_json(results: Iterable[Result]) -> int:
             exit_code = 1
         else:
             row |= answer.as_dict()
-        print(json.dumps(row, ensure_ascii=False), flush=True)
+        line = json.dumps(row, ensure_ascii=False)
+        print(re.sub(r"[\x7f-\x9f]", lambda char: f"\\u{ord(char[0]):04x}", line), flush=True)
     return exit_code
 
 
 def _print_csv(results: Iterable[Result]) -> int:
     exit_code = 0
     rows = csv.writer(sys.stdout, lineterminator="\n")
-    rows.writerow(["path", "number", "confidence", "error"])
+    rows.writerow(["path", "number", "confidence", "error", "note"])
     for path, answer in results:
         if isinstance(answer, PictureError):
-            rows.writerow([path, "", "", answer])
+            rows.writerow([_cell(path), "", "", _cell(str(answer)), ""])
             exit_code = 1
         else:
             confidence = f"{answer.confidence:.6f}" if answer.digits else ""
-            rows.writerow([path, answer.number, confidence, ""])
+            rows.writerow([_cell(path), answer.number, confidence, "", answer.note])
         sys.stdout.flush()
     return exit_code
+
+
+def _cell(path: str) -> str:
+    """A path, or what begins with one, that no spreadsheet takes for a formula."""
+    path = f"./{path}" if path.startswith(("=", "+", "-", "@", "\t", "\r")) else path
+    return printable(path) if sys.stdout.isatty() else path
 
 
 def _print_table(results: Iterable[Result]) -> int:
@@ -185,18 +194,19 @@ def _print_table(results: Iterable[Result]) -> int:
     table = Table("file", "number", "confidence")
     exit_code = 0
     for path, answer in results:
+        name = Text(printable(path))
         if isinstance(answer, PictureError):
-            table.add_row(Text(path), Text(str(answer).removeprefix(path).strip(), "red"), "")
+            problem = printable(str(answer).removeprefix(path).strip())
+            table.add_row(name, Text(problem, "red"), "")
             exit_code = 1
         elif not answer.digits:
-            table.add_row(Text(path), Text("no digit found", "yellow"), "")
+            table.add_row(name, Text("no digit found", "yellow"), Text(answer.note, "yellow"))
         elif answer.confidence < UNSURE:
-            unsure = f"{answer.confidence:.1%} not sure"
-            table.add_row(Text(path), Text(answer.number, "bold yellow"), Text(unsure, "yellow"))
+            unsure = f"{answer.confidence:.1%} not sure\n{answer.note}".strip()
+            table.add_row(name, Text(answer.number, "bold yellow"), Text(unsure, "yellow"))
         else:
-            table.add_row(
-                Text(path), Text(answer.number, "bold"), f"{min(answer.confidence, 0.999):.1%}"
-            )
+            sure = f"{min(answer.confidence, 0.999):.1%}\n{answer.note}".strip()
+            table.add_row(name, Text(answer.number, "bold"), sure)
     Console().print(table)
     return exit_code
 

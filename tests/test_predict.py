@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import hostile
 import numpy as np
 import pytest
 from PIL import Image
@@ -152,6 +153,45 @@ def test_unreadable_file_does_not_stop_the_others(
         assert "no picture" in " ".join(capsys.readouterr().out.split())
 
 
+def test_folder_without_pictures_does_not_stop_the_others(
+    pictures: Path, capsys: Printed, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert main(["predict", str(pictures / "42.png"), str(tmp_path), "--format=json"]) == 1
+    number, empty = rows_of(capsys)
+
+    assert number["number"] == "42"
+    assert empty["error"] == f"{tmp_path} is a folder without pictures"
+
+
+def test_file_may_be_called_anything(
+    pictures: Path, capsys: Printed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["=1+1.png", "red\x1b[31m\x9b.png"]
+    for name in names:
+        (tmp_path / name).write_bytes((pictures / "42.png").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    printed = {}
+    for form in ("csv", "table", "json"):
+        assert main(["predict", ".", "no\x1b.png", f"--format={form}"]) == 1
+        printed[form] = capsys.readouterr().out
+
+    formula, *_ = csv.DictReader(printed["csv"].splitlines())
+    assert formula["path"] == "./=1+1.png", "a spreadsheet would run what begins with ="
+    assert "\x1b" not in printed["table"], "a terminal would obey"
+    assert not {"\x1b", "\x9b"} & set(printed["json"])
+    rows = [json.loads(line) for line in printed["json"].splitlines()]
+    assert [row["path"] for row in rows[:2]] == names
+
+
+def test_what_was_left_out_is_said(capsys: Printed, tmp_path: Path) -> None:
+    path = tmp_path / "noise.png"
+    path.write_bytes(hostile.PICTURES["tallies"]())
+    for form in ("csv", "table", "json"):
+        assert main(["predict", str(path), f"--format={form}"]) == 0
+        assert "too much ink" in " ".join(capsys.readouterr().out.split())
+
+
 def test_many_files_come_in_their_order(pictures: Path, capsys: Printed, tmp_path: Path) -> None:
     names = [f"{number:03}.png" for number in range(100)]
     for number, name in enumerate(names):
@@ -191,7 +231,6 @@ def test_another_checkpoint_is_used(pictures: Path, capsys: Printed, brief_run: 
     ("arguments", "said"),
     [
         (["a.png", "--ckpt_path=missing.ckpt"], "missing.ckpt cannot be read: No such file"),
-        (["."], "no picture in the folder ."),
         (["42.png", "--save_seen=42.png"], "choose another --save_seen"),
     ],
 )
