@@ -47,9 +47,11 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def running(*options: str) -> Iterator[Server]:
+def running(*options: str, max_files: int | None = None) -> Iterator[Server]:
     """A server on a free port, or with an option ``--port`` on another one."""
     command = [sys.executable, "-m", "mnist_lit", "serve", "--port=0", *options]
+    if max_files:
+        command = ["bash", "-c", f'ulimit -n {max_files} && exec "$0" "$@"', *command]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None

@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import hostile
 import numpy as np
 import pytest
 import schemathesis
@@ -23,7 +26,7 @@ from server import Server, running
 
 from mnist_lit import Classifier
 from mnist_lit.__main__ import main
-from mnist_lit.serve.app import MAX_BYTES, MAX_REQUESTS, PAGE
+from mnist_lit.serve.app import MAX_BYTES, MAX_LARGE, MAX_REQUESTS, PAGE
 from mnist_lit.serve.protocol import REQUEST_TIMEOUT_S
 
 FORMATS = ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"]
@@ -185,6 +188,25 @@ def test_foreign_pages_are_not_let_in(server: Server) -> None:
     assert headers["X-Content-Type-Options"] == "nosniff"
 
 
+def test_what_a_foreign_page_asks_is_refused(server: Server, picture: bytes) -> None:
+    foreign = ("https://evil.example", "null", "http://localhost:1", "http://[")
+    own = f"http://{server.host}:{server.port}"
+    for origin, expected in (*((origin, 403) for origin in foreign), (own, 200)):
+        status, _, body = server.request("POST", "/predict", picture, {"Origin": origin})
+        assert (status, "number" in json.loads(body)) == (expected, expected == 200)
+
+
+def test_request_of_two_lengths_is_its_connections_last(server: Server) -> None:
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n"
+    body = b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        connection.sendall(head + body)
+        answer = b"".join(iter(lambda: connection.recv(10_000), b""))
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
 def test_page_is_small_and_asks_for_nothing_elsewhere(server: Server) -> None:
     files = {file.name: file.read_bytes() for file in PAGE.iterdir()}
     assert sum(map(len, files.values())) < 30_000
@@ -226,6 +248,82 @@ def test_server_is_as_it_describes_itself(server: Server) -> None:
         validate()
 
 
+# --- when much is asked at once -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def slow() -> bytes:
+    """A picture that takes a second or two."""
+    return hostile.PICTURES["noise of 2 px"]()
+
+
+def test_small_pictures_need_not_wait_for_large_ones(
+    server: Server, slow: bytes, picture: bytes
+) -> None:
+    with ThreadPoolExecutor(6) as threads:
+        large = [threads.submit(server.predict, slow) for _ in range(6)]
+        time.sleep(0.5)
+        small = [server.predict(picture)[0] for _ in range(10)]
+        num_waiting = sum(not future.done() for future in large)
+        answers = [future.result() for future in large]
+
+    assert small == [200] * 10
+    assert num_waiting > 2
+    for status, answer in answers:
+        assert status in (200, 503)
+        if status == 200:
+            assert "too much ink" in answer["note"]
+
+
+def test_what_nobody_waits_for_is_dropped(server: Server, slow: bytes) -> None:
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(slow)}\r\n\r\n"
+    for _ in range(MAX_LARGE):  # which would take longer than anybody is let wait
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(head.encode() + slow)
+    time.sleep(0.5)
+
+    assert server.predict(slow)[0] == 200
+
+
+def test_what_follows_an_answer_is_limited_in_time(server: Server, slow: bytes) -> None:
+    heads = [
+        "POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n",
+        f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {MAX_BYTES + 1}\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET",
+    ]
+    start = time.monotonic()
+    dripping = [socket.create_connection(("127.0.0.1", server.port), timeout=5) for _ in heads]
+    for connection, head in zip(dripping, heads, strict=True):
+        connection.sendall(head.encode())
+        assert connection.recv(10_000).startswith(b"HTTP/1.1 ")
+    while dripping:
+        assert time.monotonic() - start < REQUEST_TIMEOUT_S + 5
+        time.sleep(0.5)
+        for connection in list(dripping):
+            try:
+                connection.sendall(b"x")
+            except OSError:  # the server has closed it
+                dripping.remove(connection)
+                connection.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
+def test_connections_without_end_are_refused_quietly() -> None:
+    with running(max_files=128) as server:
+        many = []
+        for _ in range(500):
+            with suppress(OSError):
+                many.append(socket.create_connection(("127.0.0.1", server.port), timeout=5))
+        time.sleep(2)
+        for connection in many:
+            connection.close()
+        time.sleep(1)
+
+        assert server.request("GET", "/healthz")[0] == 200
+        server.process.terminate()
+        assert server.process.communicate(timeout=30) == ("", "")
+
+
 # --- starting and stopping ------------------------------------------------------------------------
 
 
@@ -247,6 +345,19 @@ def test_signal_stops_it_once_everything_is_answered(
     assert (server.process.returncode, errors) == (0, "")
     with pytest.raises(ConnectionRefusedError):
         server.predict(picture)
+
+
+def test_signal_lets_nobody_wait_in_vain(slow: bytes) -> None:
+    with running() as server, ThreadPoolExecutor(MAX_LARGE) as threads:
+        asked = [threads.submit(server.predict, slow) for _ in range(MAX_LARGE)]
+        time.sleep(1)
+        server.process.terminate()
+        statuses = [future.result()[0] for future in asked]
+        _, errors = server.process.communicate(timeout=60)
+
+    assert set(statuses) <= {200, 503}
+    assert 200 in statuses
+    assert (server.process.returncode, errors) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -11,26 +12,32 @@ import cv2
 import numpy as np
 import torch
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field
+from starlette.datastructures import Headers
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 from torch import Tensor
 
 from mnist_lit import __version__
 from mnist_lit.classifier import Classifier
 from mnist_lit.memory import keep_freed_memory
-from mnist_lit.pictures import FORMATS, PictureError
-from mnist_lit.serve.protocol import REQUEST_TIMEOUT_S
+from mnist_lit.pictures import FORMATS, Found, PictureError, find_digits
+from mnist_lit.serve.protocol import ANSWER_TIMEOUT_S, REQUEST_TIMEOUT_S
 
 PAGE = Path(__file__).parent / "page"
 MAX_BYTES = 5_000_000  # of a picture
 MAX_PIXELS = 25_000_000  # of a picture, however few bytes it has: some take 50 bytes of memory each
 MAX_REQUESTS = 64  # at a time, each of which may hold a picture; more are told to come back
-NUM_THREADS = 2  # one computes while the other waits for the interpreter
+# What is no larger is read at once, however many whole pages wait: a canvas, say.
+SMALL_BYTES, SMALL_PIXELS = 100_000, 1_000_000
+NUM_THREADS = 2  # for small pictures: one computes while the other waits for the interpreter
+MAX_DETAILED = 100  # digits of an answer; a whole page's would be many megabytes
+MAX_LARGE = 16  # large pictures at a time, of which one is read and the others wait
 
 
 class Digit(BaseModel):
@@ -55,6 +62,7 @@ class Answer(BaseModel):
 
     number: str = Field(description="lines of writing are set apart by a space; empty: no digit")
     digits: list[Digit]
+    note: str | None = Field(None, description="what was left out, and why")
 
 
 class Problem(BaseModel):
@@ -65,10 +73,12 @@ class Problem(BaseModel):
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "No picture, or a damaged one"},
+    403: {"model": Problem, "description": "The page that asks is of another server"},
     408: {"model": Problem, "description": "The picture takes too long to arrive"},
     413: {"model": Problem, "description": f"More than {MAX_BYTES / 1e6:.0f} MB"},
     503: {"model": Problem, "description": "Too many requests at a time"},
 }
+BUSY = HTTPException(503, "too many requests at a time", {"Retry-After": "1"})
 PICTURE = {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
 
 
@@ -84,9 +94,10 @@ def create_app(ckpt_path: str | None = None, only_host: str | None = "127.0.0.1"
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     classifier = Classifier.load(ckpt_path)
-    threads = ThreadPoolExecutor(NUM_THREADS)
-    places = asyncio.Semaphore(MAX_REQUESTS)
+    small, large = ThreadPoolExecutor(NUM_THREADS), ThreadPoolExecutor(1)
+    places, large_places = asyncio.Semaphore(MAX_REQUESTS), asyncio.Semaphore(MAX_LARGE)
     app = FastAPI(title="mnist_lit", version=__version__, docs_url=None, redoc_url=None)
+    app.add_middleware(Doorkeeper)
     if only_host:
         names = ["localhost", "127.0.0.1", "[::1]", only_host]
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=names)
@@ -111,19 +122,42 @@ def create_app(ckpt_path: str | None = None, only_host: str | None = "127.0.0.1"
     async def predict(request: Request, details: bool = False) -> dict[str, Any]:
         """Read the digits in a picture, whose bytes are the body.
 
-        With `details`, each digit comes with what the network sees of it.
+        With `details`, the first 100 digits come with what the network sees of them.
         """
         if places.locked():
-            raise HTTPException(503, "too many requests at a time", {"Retry-After": "1"})
+            raise BUSY
         async with places:
             picture = await _body(request)
-            loop = asyncio.get_running_loop()
-            try:
-                return await loop.run_in_executor(threads, _read, classifier, picture, details)
-            except PictureError as error:
-                raise HTTPException(400, str(error)) from error
+            if _is_small(picture):
+                return await _unless_gone(request, _answer(small, classifier, picture, details))
+            if large_places.locked():
+                raise BUSY
+            async with large_places:
+                return await _unless_gone(request, _answer(large, classifier, picture, details))
 
     return app
+
+
+class Doorkeeper:
+    """Lets in no request that a foreign page sends, or that servers do not agree on."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = _refusal(Headers(scope=scope)) if scope["type"] == "http" else None
+        await (refusal or self.app)(scope, receive, send)
+
+
+def _refusal(headers: Headers) -> JSONResponse | None:
+    # A browser says in Origin whose page asks; others say nothing.
+    if "origin" in headers:
+        _, _, host = headers["origin"].partition("://")
+        if host.lower() != headers.get("host", "").lower():
+            return JSONResponse({"detail": "the page that asks is of another server"}, 403)
+    if "content-length" in headers and "transfer-encoding" in headers:  # RFC 9112, 6.1
+        return JSONResponse({"detail": "two lengths at once"}, 400, {"Connection": "close"})
+    return None
 
 
 async def _body(request: Request) -> bytes:
@@ -155,22 +189,69 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _read(classifier: Classifier, picture: bytes, details: bool) -> dict[str, Any]:
+async def _unless_gone(request: Request, work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    """Do something for a client who waits for it; what is not yet begun when he leaves is dropped.
+
+    Raises:
+        HTTPException: 503 if it takes too long; or he has left.
+    """
+    done, gone = asyncio.ensure_future(work), asyncio.ensure_future(_until_gone(request))
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            await asyncio.wait({done, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if done.done():
+                return done.result()
+            raise HTTPException(400, "nobody waits for the answer")
+    except TimeoutError:
+        raise BUSY from None
+    finally:
+        done.cancel()
+        gone.cancel()
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _answer(
+    threads: ThreadPoolExecutor, classifier: Classifier, picture: bytes, details: bool
+) -> dict[str, Any]:
+    """What a picture says.
+
+    Raises:
+        HTTPException: 400, it cannot be read.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.run_in_executor(threads, _find, picture)
+        return await loop.run_in_executor(threads, _read, classifier, found, details)
+    except PictureError as error:
+        raise HTTPException(400, str(error)) from error
+
+
+def _find(picture: bytes) -> Found:
     if _num_pixels(picture) > MAX_PIXELS:
         raise PictureError(f"the picture has more than {MAX_PIXELS / 1e6:.0f} million pixels")
-    reading = classifier.read(picture)
+    return find_digits(picture)
+
+
+def _read(classifier: Classifier, found: Found, details: bool) -> dict[str, Any]:
+    (reading,) = classifier.read_found([found])
     answer = reading.as_dict()
     if details and reading.digits:
-        images = torch.stack([digit.image for digit in reading.digits])
+        images = torch.stack([digit.image for digit in reading.digits[:MAX_DETAILED]])
         maps = classifier.feature_maps(images)
         if maps.numel():  # else the network has no convolution
             maps /= maps.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
-        for digit, image, answers in zip(
-            answer["digits"], _as_bytes(images), _as_bytes(maps), strict=True
-        ):
+        for digit, image, answers in zip(answer["digits"], _as_bytes(images), _as_bytes(maps)):  # noqa: B905
             digit["image"] = _base64(image)
             digit["feature_maps"] = [_base64(one) for one in answers]
     return answer
+
+
+def _is_small(picture: bytes) -> bool:
+    return len(picture) <= SMALL_BYTES and _num_pixels(picture) <= SMALL_PIXELS
 
 
 def _num_pixels(picture: bytes) -> int:

@@ -1,42 +1,70 @@
-"""HTTP as uvicorn speaks it, with two things that it leaves to others."""
+"""HTTP as uvicorn speaks it, with what it leaves to others: limits in number and time."""
 
 import asyncio
 import socket
+from functools import cache
 
-import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 REQUEST_TIMEOUT_S = 10  # for a request's head, and again for its body
+ANSWER_TIMEOUT_S = 10  # from the body to the answer
+EXCHANGE_TIMEOUT_S = 30  # from the head until the answer has been sent
+MAX_CONNECTIONS = 256  # of one process; a connection more is closed at once
+BACKLOG = 128  # connections that wait to be accepted, all of which asyncio accepts at once
+OTHER_FILES = 64  # that a process has open
 
 
 class Protocol(H11Protocol):
-    """HTTP that closes a connection whose sender takes too long to say what it wants."""
+    """HTTP that closes a connection that takes too long in whatever it does, or is one too many."""
 
-    head_timer: asyncio.TimerHandle | None = None
+    timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > max_connections():
+            transport.abort()
+            return
         # asyncio does so only for sockets that were made with a protocol's number. Without it, the
         # body of an answer waits for the client to acknowledge the head, which takes 40 ms.
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._watch()
+        self._limit(REQUEST_TIMEOUT_S)
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._watch()
+    def handle_events(self) -> None:
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not before:  # a request's head is whole
+            self._limit(EXCHANGE_TIMEOUT_S)
+
+    def on_response_complete(self) -> None:
+        # For what is left of this exchange, and for the head of the next one.
+        self._limit(REQUEST_TIMEOUT_S)
+        super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._stop_watching()
+        if self.timer:
+            self.timer.cancel()
 
-    def _watch(self) -> None:
-        if self.conn.their_state is not h11.IDLE:  # the head is whole; the app watches the body
-            self._stop_watching()
-        elif self.head_timer is None:
-            self.head_timer = self.loop.call_later(REQUEST_TIMEOUT_S, self.transport.close)
+    def _limit(self, seconds: float) -> None:
+        if self.timer:
+            self.timer.cancel()
+        self.timer = self.loop.call_later(seconds, self.transport.abort)
 
-    def _stop_watching(self) -> None:
-        if self.head_timer is not None:
-            self.head_timer.cancel()
-            self.head_timer = None
+
+@cache
+def max_connections() -> int:
+    """As many as there are files for, which a connection is one of."""
+    return min(MAX_CONNECTIONS, max(1, (_max_files() - OTHER_FILES) // 2))
+
+
+def backlog() -> int:
+    return min(BACKLOG, max_connections())
+
+
+def _max_files() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 512
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

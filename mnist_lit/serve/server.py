@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import logging
 import signal
 import socket
 import warnings
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from mnist_lit.serve.protocol import REQUEST_TIMEOUT_S, Protocol
+from mnist_lit.serve.protocol import EXCHANGE_TIMEOUT_S, Protocol, backlog
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -52,7 +53,8 @@ def run(listener: socket.socket, ckpt_path: str | None, workers: int) -> None:
         headers=list(HEADERS.items()),
         workers=workers,
         timeout_worker_healthcheck=60,  # a worker that loads torch is slow to answer
-        timeout_graceful_shutdown=2 * REQUEST_TIMEOUT_S,
+        backlog=backlog(),
+        timeout_graceful_shutdown=EXCHANGE_TIMEOUT_S + 5,  # after which nothing is left to do
     )
     print(f"http://{_in_url(_reachable(host))}:{port} (Ctrl-C stops it)", flush=True)
     if workers == 1:
@@ -88,4 +90,8 @@ def _create_app(ckpt_path: str | None, only_host: str | None) -> "FastAPI":
 
     # Pillow's, on odd metadata and on sizes that `find_digits` has its own limit for.
     warnings.filterwarnings("ignore", module="PIL")
+    # asyncio says so once for each connection that waits, and again every second.
+    logging.getLogger("asyncio").addFilter(
+        lambda record: "out of system resource" not in record.getMessage()
+    )
     return create_app(ckpt_path, only_host and _in_url(only_host))

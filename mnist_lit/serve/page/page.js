@@ -338,6 +338,7 @@ function showVerdict() {
   const isUnsure = confidence < UNSURE;
   let text = `${percent(confidence)} % ${isUnsure ? "– not sure" : "sure"}`;
   if (!answer.number) text = answer.problem ?? (isSettled ? "no digit found" : "");
+  if (answer.note) text += `; ${answer.note}`;
   if (isBlank()) text = "The answer appears here while you draw";
   element("verdict").textContent = text;
   element("verdict").classList.toggle("unsure", isUnsure || Boolean(answer.problem));
