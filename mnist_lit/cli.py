@@ -16,8 +16,9 @@ import yaml
 from jsonargparse import Namespace, set_loader
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import Callback, StochasticWeightAveraging
+from pytorch_lightning.callbacks import Callback, EarlyStopping, StochasticWeightAveraging
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.strategies import SingleDeviceStrategy
 
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.data.module import MNISTDataModule
@@ -265,13 +266,22 @@ class CLI(LightningCLI):
         if self.options.trainer.enable_progress_bar is not False:
             callbacks.append(Progress())
         self.trainer_defaults["callbacks"] = callbacks
+        given = self.config_init[self.subcommand].trainer.callbacks or []
+        for callback in given if isinstance(given, list) else [given]:
+            if isinstance(callback, EarlyStopping):
+                raise UserError(
+                    "trainer.callbacks EarlyStopping: there is one already, so set its options,"
+                    " --early_stopping.patience and the others"
+                )
         if self._logs_into_the_run():
             kwargs["logger"] = False  # until the run folder is known
         plugins = self.options.trainer.plugins or []
         kwargs["plugins"] = [*plugins, runs.WholeFileCheckpointIO()]
         trainer = super().instantiate_trainer(**kwargs)
-        if trainer.world_size > 1:
-            raise UserError("a network this small trains on one device: --trainer.devices 1")
+        if not isinstance(trainer.strategy, SingleDeviceStrategy):
+            raise UserError(
+                "a network this small trains on one device: --trainer.devices 1, and no strategy"
+            )
         if trainer.precision not in ("32-true", "16-mixed", "bf16-mixed"):
             raise UserError(
                 f"trainer.precision {trainer.precision}: take 32-true, 16-mixed or bf16-mixed"

@@ -1,6 +1,5 @@
 """`predict`: the digits in picture files, as a table, as JSON or as CSV."""
 
-import argparse
 import csv
 import glob
 import io
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from mnist_lit.arguments import ArgumentParser
 from mnist_lit.classifier import Classifier, Digit, Reading
 from mnist_lit.errors import UserError, printable
 from mnist_lit.files import whole_file
@@ -45,10 +45,8 @@ def main(args: Sequence[str]) -> int:
     Returns:
         The exit code: 1 where a file could not be read.
     """
-    parser = argparse.ArgumentParser(
-        prog="mnist-lit predict",
-        description="Reads the digits in picture files: drawn, scanned or photographed.",
-        allow_abbrev=False,
+    parser = ArgumentParser(
+        "predict", "Reads the digits in picture files: drawn, scanned or photographed."
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="a picture, a folder or a pattern")
     parser.add_argument("--ckpt_path", metavar="PATH", help="default: the packaged network")

@@ -1,6 +1,5 @@
 """`repeat`: one recipe over several seeds, and what comes of it: n, mean and standard deviation."""
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +8,7 @@ from statistics import mean, stdev
 from rich.console import Console
 from rich.table import Table
 
+from mnist_lit.arguments import ArgumentParser
 from mnist_lit.cli import CLI
 from mnist_lit.errors import UserError
 from mnist_lit.training.callbacks import Interrupted
@@ -27,10 +27,8 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
 
 def main(args: Sequence[str]) -> int:
     """Train once for each seed, then print a table; `args` begins with the command's name."""
-    parser = argparse.ArgumentParser(
-        prog="mnist-lit repeat",
-        description="Trains one recipe once for each seed; every option of fit may follow.",
-        allow_abbrev=False,
+    parser = ArgumentParser(
+        "repeat", "Trains one recipe once for each seed; every option of fit may follow."
     )
     parser.add_argument(
         "--seeds", default="1,2,3,4,5", metavar="N,N,…", help="default: %(default)s"

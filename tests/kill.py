@@ -50,3 +50,24 @@ class Kill(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._kill("epoch_end", trainer)
+
+
+class NeverBegins(Callback):
+    """Fails when everything is ready."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        raise ValueError("not today")
+
+
+class StopsAtTheStart(Callback):
+    """Fails with the first batch, before its step."""
+
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        raise ValueError("not this one")
+
+
+class CannotBeMade(Callback):
+    """Fails in its constructor."""
+
+    def __init__(self) -> None:
+        raise ValueError("not at all")

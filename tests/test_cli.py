@@ -194,6 +194,20 @@ def test_seed_changes_the_weights(fit: Fit) -> None:
         (["--seed_everything=99999999999"], "seed_everything"),
         (["--trainer.overfit_batches=5"], "trainer.limit_train_batches"),
         (["--trainer.precision=bf16-true"], "bf16-mixed"),
+        (["--ckpt=last"], "did you mean --ckpt_path?"),
+        (["--model.drop=0"], "did you mean --model.dropout?"),
+        (["--trainer.strategy=ddp", "--trainer.accelerator=cpu"], "no strategy"),
+        (
+            ["--trainer.callbacks=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.01"],
+            "its average is in no checkpoint",
+        ),
+        (
+            ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/loss"],
+            "--early_stopping.patience",
+        ),
+        (["--trainer.callbacks=DeviceStatsMonitor"], "psutil"),
+        (["--trainer.callbacks=os.system"], "os.system"),
+        (["--model="], "model"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -206,6 +220,80 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert line.startswith("mnist-lit: error: ")
     assert said in line
     assert not list(tmp_path.iterdir())
+
+
+def _bomb() -> str:
+    """Nine times nine times nine ... values."""
+    lines = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    for name, before in zip("bcdefghi", "abcdefgh", strict=True):
+        lines.append(f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x89PNG\x00\xff", "is no text"),
+        (b"&a [*a]", "refers to itself"),
+        (b"model: &a {b: *a}", "refers to itself"),
+        (_bomb().encode(), "more than 10,000 values"),
+        (b"[" * 5000, "nesting depth"),
+        (b"# \n" * 400_000, "at most 1 MB"),
+        (b"model:\n  lr:\n", "model.lr"),
+        (b"model: 3\n", "model"),
+    ],
+    ids=[
+        "binary",
+        "itself",
+        "itself in a value",
+        "bomb",
+        "deep",
+        "large",
+        "no value",
+        "no section",
+    ],
+)
+def test_what_is_no_recipe_is_one_line(
+    content: bytes, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_bytes(content)
+    root = f"--trainer.default_root_dir={tmp_path}"
+
+    assert main(["fit", root, "--config", str(config)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert list(tmp_path.iterdir()) == [config]
+
+
+@pytest.mark.parametrize("command", ["test", "validate", "repeat", "predict", "serve"])
+def test_options_are_not_abbreviated(
+    command: str,
+    brief_run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else ``--ckpt`` would name a checkpoint to one half of the program, and none to the other."""
+    monkeypatch.chdir(brief_run.folder.parents[1])
+    picture = ["a.png"] if command == "predict" else []
+
+    assert main([command, *picture, "--ckpt", "some.ckpt"]) == 2
+    assert "unrecognized arguments: --ckpt some.ckpt" in capsys.readouterr().err
+
+
+def test_report_of_a_profiler_is_shown(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
+    options = ["--trainer.limit_train_batches=10", "--trainer.profiler=simple"]
+    fit(*BRIEFLY, *options, "--trainer.callbacks=Timer", "--trainer.callbacks.duration=01:00:00:00")
+
+    assert "run_training_batch" in caplog.text
+
+
+def test_lightnings_short_names_are_lightnings_classes(fit: Fit, tmp_path: Path) -> None:
+    options = ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={tmp_path}/elsewhere"]
+    run = fit(*BRIEFLY, "--trainer.limit_train_batches=10", *options)
+
+    assert run.has_results
+    assert list((tmp_path / "elsewhere").rglob("metrics.csv"))
 
 
 @pytest.mark.parametrize("command", ["test", "validate"])

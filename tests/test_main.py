@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,3 +29,17 @@ def test_help_loads_no_torch() -> None:
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert finished.stdout.splitlines()[-1] == "set()", finished.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is full")
+@pytest.mark.parametrize("command", ["fit", "predict"])
+def test_help_that_cannot_be_written_is_said(command: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mnist_lit", command, "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    assert (done.returncode, done.stderr) == (2, "mnist-lit: error: the disk is full\n")

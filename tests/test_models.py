@@ -30,6 +30,13 @@ def test_normalisation_travels_with_the_weights() -> None:
     assert loaded.normalise(torch.tensor(0.13)).item() == 0
 
 
+def test_bytes_are_scaled() -> None:
+    network = build("cnn", dropout=0.0)
+    pixels = torch.randint(0, 256, (5, 1, 28, 28), dtype=torch.uint8)
+
+    torch.testing.assert_close(network(pixels), network(pixels.float() / 255))
+
+
 @pytest.mark.parametrize("name", get_args(NetworkName))
 def test_network_can_learn_one_batch_by_heart(name: NetworkName, data_dir: object) -> None:
     data = MNISTDataModule()

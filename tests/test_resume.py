@@ -1,11 +1,12 @@
 """A run that is killed and resumed ends with exactly the weights that it would have had."""
 
+import csv
 import os
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -144,13 +145,6 @@ def test_second_resume_of_a_run_is_refused(
     assert "is being trained by another process" in capsys.readouterr().err
 
 
-def test_every_claim_gets_a_folder_of_its_own(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        runs = list(pool.map(lambda _: claim(tmp_path, ""), range(40)))
-
-    assert sorted(run.version for run in runs) == list(range(40))
-
-
 @pytest.mark.parametrize(
     "option",
     ["--data.split_seed=1", "--data.val_size=100", "--data.batch_size=500", "--seed_everything=2"],
@@ -272,3 +266,90 @@ def test_full_disk_leaves_the_last_checkpoint(
     assert f"--ckpt_path {run.last}" in line
     assert run.last.read_bytes() == before
     assert not list(run.checkpoints.glob(".*")), "leftovers"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root may mount")
+@pytest.mark.parametrize("size_kb", [200, 400, 700, 1000])
+def test_disk_that_fills_up_is_one_line(size_kb: int, tmp_path: Path) -> None:
+    options = [*STRONG, "--last_checkpoint.every_s=0", "--trainer.log_every_n_steps=1"]
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this machine mounts nothing")
+    try:
+        stopped = _killed_fit(disk, *options)
+        leftovers = list(disk.rglob("checkpoints/.*"))
+        run = Run(disk / "lightning_logs" / "version_0")
+        saved = [torch.load(path, weights_only=True) for path in run.checkpoints.glob("*.ckpt")]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+    (line,) = stopped.stderr.splitlines()
+    assert stopped.returncode == 2
+    assert "No space left on device; mend that, then " in line
+    assert f"--ckpt_path {run.last}" in line or "start again: no step was saved yet" in line
+    assert not leftovers
+    assert bool(saved) == ("start again" not in line)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-1],
+        lambda content: content[:20],
+        lambda content: b"",
+        lambda content: b"\xff\x00" * 50,
+        lambda content: content[:60] + bytes(len(content) - 60),
+        lambda content: content[:160] + bytes(len(content) - 160),
+    ],
+    ids=["half", "last line cut", "header cut", "empty", "binary", "zeros", "zeros in a row"],
+)
+def test_curves_that_a_power_cut_took_do_not_end_the_run(
+    spoil: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    run = fit_in(tmp_path, *STRONG, "--trainer.max_epochs=1")
+    run.metrics.write_bytes(spoil(run.metrics.read_bytes()))
+    fit_in(tmp_path, *STRONG, "--ckpt_path=last")
+    with run.metrics.open(newline="") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+
+    assert sorted(steps) == steps
+    assert steps[-1] == 35
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--trainer.callbacks=kill.NeverBegins",
+        "--trainer.callbacks=kill.CannotBeMade",
+        "--trainer.callbacks=kill.StopsAtTheStart",
+    ],
+)
+def test_training_that_cannot_begin_leaves_everything_as_it_was(
+    option: str, uninterrupted: Run, tmp_path: Path
+) -> None:
+    before = {path: path.read_bytes() for path in uninterrupted.folder.rglob("*.*")}
+    options = [*STRONG[:-3], "--trainer.max_epochs=9", option]
+    resumed = _killed_fit(tmp_path, *options, f"--ckpt_path={uninterrupted.last}")
+    begun = _killed_fit(tmp_path, *options)
+
+    assert resumed.returncode
+    assert begun.returncode
+    assert {path: path.read_bytes() for path in before} == before
+    assert not list(tmp_path.rglob("version_*")), "a run that never began"
+
+
+def test_run_without_its_config_goes_on_by_what_its_checkpoint_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    brief = [option for option in STRONG if "callbacks" not in option]
+    run = fit_in(tmp_path, *brief, "--trainer.max_epochs=1")
+    run.config.unlink()
+    again = fit_in(tmp_path, "--ckpt_path=last", "--trainer.max_epochs=2")
+
+    assert again == run
+    assert "trainer.max_epochs 2 instead of 1" in capsys.readouterr().out
+    assert torch.load(run.last, weights_only=True)["global_step"] == 24
+    assert "elastic_px: 1" in run.config.read_text()

@@ -1,20 +1,16 @@
 """`serve`: a web page that reads digits while they are drawn, and HTTP for programs."""
 
-import argparse
 import socket
 from collections.abc import Sequence
 from importlib.util import find_spec
 
+from mnist_lit.arguments import ArgumentParser
 from mnist_lit.errors import UserError
 
 
 def main(args: Sequence[str]) -> int:
     """Serve until Ctrl-C or SIGTERM; `args` begins with the command's name."""
-    parser = argparse.ArgumentParser(
-        prog="mnist-lit serve",
-        description="Serves a web page that reads digits while you draw them.",
-        allow_abbrev=False,
-    )
+    parser = ArgumentParser("serve", "Serves a web page that reads digits while you draw them.")
     parser.add_argument("--ckpt_path", metavar="PATH", help="default: the packaged network")
     parser.add_argument(
         "--host",

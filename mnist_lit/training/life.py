@@ -5,6 +5,7 @@ import shutil
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -137,6 +138,8 @@ class Life:
         finally:
             if start.run is None and not self._callback(FirstStep).taken:
                 shutil.rmtree(run.folder)
+                with suppress(OSError):  # it is not empty: there are other runs
+                    run.folder.parent.rmdir()
 
     def _changes_since(self, checkpoint: dict[str, Any] | None) -> list[str]:
         """What differs from the recipe that a checkpoint was made with.

@@ -61,7 +61,8 @@ class _ContinuingWriter(ExperimentWriter):
         """Leave what is there."""
 
     def save(self) -> None:
-        self.metrics_keys = _columns(_read_lines(Path(self.metrics_file_path)))
+        if self.metrics:
+            self.metrics_keys = _columns(_read_lines(Path(self.metrics_file_path)))
         super().save()
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
@@ -146,7 +147,7 @@ def _whole_rows(lines: list[bytes]) -> list[bytes]:
         columns = _columns(lines)
     except (UnicodeDecodeError, csv.Error, StopIteration):
         columns = []
-    if "step" not in columns:
+    if "step" not in columns or not lines[0].endswith(b"\n"):
         return []
 
     def is_whole(line: bytes) -> bool:

@@ -1,0 +1,25 @@
+"""The arguments of the commands that are not LightningCLI's."""
+
+import argparse
+from typing import Any, NoReturn
+
+from mnist_lit.errors import UserError
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, and whose options are written in full.
+
+    Args:
+        command: what is written behind ``mnist-lit``.
+        description: what the command does.
+    """
+
+    def __init__(self, command: str, description: str) -> None:
+        super().__init__(prog=f"mnist-lit {command}", description=description, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (`{self.prog} --help` lists the options)")
+
+    def print_help(self, file: Any = None) -> None:
+        """As argparse does, but it is not silent where the disk is full."""
+        print(self.format_help(), end="", file=file)
