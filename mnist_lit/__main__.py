@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return _run(command, rest)
         finally:
-            sys.stdout.flush()  # here, where it is said if that fails
+            if sys.stdout:  # else it was closed
+                sys.stdout.flush()  # here, where it is said if that fails
     except UserError as error:
         print(f"mnist-lit: error: {printable(str(error))}", file=sys.stderr)
         return 2
@@ -49,9 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         _discard_output()
         return 141
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.EBADF):
             raise
-        print("mnist-lit: error: the disk is full", file=sys.stderr)
+        what = "the disk is full" if error.errno == errno.ENOSPC else "nothing can be written to"
+        print(f"mnist-lit: error: {what}", file=sys.stderr)
         _discard_output()
         return 2
 

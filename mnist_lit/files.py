@@ -5,6 +5,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mnist_lit.errors import UserError
+
+
+def user_path(text: str | os.PathLike[str]) -> Path:
+    """A path as it was typed, where ``~`` is somebody's home.
+
+    Raises:
+        UserError: nobody is called so.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UserError(f"{text}: nobody here is called so") from None
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:

@@ -31,6 +31,14 @@ def test_help_loads_no_torch() -> None:
     assert finished.stdout.splitlines()[-1] == "set()", finished.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has another shell")
+def test_output_may_be_closed() -> None:
+    command = f"exec {sys.executable} -m mnist_lit --version >&-"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is full")
 @pytest.mark.parametrize("command", ["fit", "predict"])
 def test_help_that_cannot_be_written_is_said(command: str) -> None:

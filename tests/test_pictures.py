@@ -23,7 +23,7 @@ def digits(data_dir: object) -> NDArray[np.uint8]:
     """The first 2,000 training images, ``(2000, 28, 28)``, ink 255."""
     data = MNISTDataModule()
     data.setup()
-    return data.images("train").images[:2000, 0].numpy()
+    return data.images("train").pixels[:2000, 0].numpy()
 
 
 @pytest.fixture(scope="module")
@@ -422,6 +422,13 @@ def test_no_picture_takes_much_memory(name: str) -> None:
 
     assert cost.memory_mb < 500
     assert bool(cost.said) == ("large " not in name), "whoever asked is told what was left out"
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_damaged_exif_does_not_matter(form: str, five: Array) -> None:
+    picture = Image.fromarray(sheet(five))
+
+    assert len(found(encoded(picture, form, exif=b"Exif\0\0junk"))) == 1
 
 
 def test_pipe_is_refused(tmp_path: Path) -> None:

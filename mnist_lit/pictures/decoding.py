@@ -82,7 +82,7 @@ def _too_large(most: int) -> str:
 
 def _pixels(image: Image.Image, longest: int) -> tuple[Array, float]:
     """As `decode`; `longest` is the picture's longest side, before any reduction."""
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    turned = _exif(image).get(ExifTags.Base.Orientation, 1) != 1
     if image.width * image.height > LARGE:
         image = _in_bands(image)
     if turned:
@@ -90,6 +90,14 @@ def _pixels(image: Image.Image, longest: int) -> tuple[Array, float]:
     pixels: Array = _colours(image)
     pixels = reduced(pixels, WORK_PX, cv2.INTER_AREA)
     return pixels.astype(np.float32) / 255, longest / max(pixels.shape)
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    """What a camera has written; nothing, if that is damaged."""
+    try:
+        return image.getexif()
+    except Exception:  # whatever bytes it has, Pillow meets them its own way
+        return Image.Exif()
 
 
 def _in_bands(image: Image.Image) -> Image.Image:
@@ -111,7 +119,7 @@ def _in_bands(image: Image.Image) -> Image.Image:
     for band in bands:
         reduced.paste(band, (0, top))
         top += band.height
-    reduced.info["exif"] = image.getexif().tobytes()
+    reduced.info["exif"] = _exif(image).tobytes()
     return reduced.convert("I;16") if image.mode in SIXTEEN_BITS else reduced
 
 

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from functools import cache
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 REQUEST_TIMEOUT_S = 10  # for a request's head, and again for its body
@@ -40,6 +41,16 @@ class Protocol(H11Protocol):
         # For what is left of this exchange, and for the head of the next one.
         self._limit(REQUEST_TIMEOUT_S)
         super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """As uvicorn does; but what the app is about to answer goes nowhere, nor twice."""
+        if self.cycle and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
