@@ -23,3 +23,13 @@ class ArgumentParser(argparse.ArgumentParser):
     def print_help(self, file: Any = None) -> None:
         """As argparse does, but it is not silent where the disk is full."""
         print(self.format_help(), end="", file=file)
+
+
+def add_network_arguments(parser: ArgumentParser) -> None:
+    """Add the options that say by which network pictures are read."""
+    parser.add_argument("--ckpt_path", metavar="PATH", help="default: the packaged network")
+    parser.add_argument(
+        "--network",
+        metavar="CLASS",
+        help="the class of a network of your own, my_nets.Tiny, that the checkpoint is of",
+    )

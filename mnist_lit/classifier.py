@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnist_lit.checkpoints import load_checkpoint
-from mnist_lit.errors import UserError
-from mnist_lit.models import Network, build
+from mnist_lit.errors import UserError, one_line
+from mnist_lit.files import user_path
+from mnist_lit.models import ModuleSpec, Network, Shape
 from mnist_lit.pictures import (
     FRAME,
     Box,
@@ -28,6 +29,7 @@ from mnist_lit.pictures import (
     lines,
 )
 
+DIGITS = tuple("0123456789")
 PACKAGED = Path(__file__).parent / "weights" / "mnist.pt"
 BATCH_SIZE = 500  # images at a time; more are no faster
 LOOK_DEG = 8.0  # how far a digit is turned or slanted when it is looked at again
@@ -102,47 +104,91 @@ class Classifier:
     Args:
         network: images in [0, 1] to logits.
         temperature: what the logits are divided by: above 1, less sure.
-        dataset: the name of the data set that it was trained on.
+        classes: what they mean, K names.
+        shape: what the network was made to fit.
     """
 
-    def __init__(self, network: Network, temperature: float = 1.0, dataset: str = "mnist") -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        temperature: float = 1.0,
+        classes: Sequence[str] = DIGITS,
+        shape: Shape = Shape(),  # noqa: B008, it cannot be changed
+    ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.temperature = temperature
-        self.dataset = dataset
+        self.classes = tuple(classes)
+        self.shape = shape
 
     @classmethod
-    def load(cls, path: str | PathLike[str] | None = None) -> Self:
+    def load(
+        cls, path: str | PathLike[str] | None = None, network: type[nn.Module] | None = None
+    ) -> Self:
         """Load the packaged network, or the one of a checkpoint.
 
         Args:
             path: a checkpoint that `fit` wrote; None: the packaged network.
+            network: the class of the checkpoint's network, if it is none of this package: what a
+                checkpoint names itself is never looked for.
 
         Raises:
-            UserError: it cannot be read, or is of another version.
+            UserError: it cannot be read, is of another version, or of a class that was not given.
         """
-        path = PACKAGED if path is None else Path(path).expanduser()
+        path = PACKAGED if path is None else user_path(path)
         checkpoint = load_checkpoint(path)
         try:
-            network = _network(checkpoint)
+            hyper_parameters = checkpoint["hyper_parameters"]
+            spec = ModuleSpec.from_hyper_parameters(hyper_parameters)
+            sizes = {
+                name: hyper_parameters[name] for name in Shape._fields & hyper_parameters.keys()
+            }
+            shape, state = Shape(**sizes), _network_state(checkpoint)
             dataset = checkpoint["mnist_lit"]["recipe"]["data"]["dataset"]
+            others = [f"{dataset} {label}" for label in range(shape.num_classes)]
+            classes = checkpoint.get("classes", DIGITS if dataset == "mnist" else others)
+            loaded = replace(spec, trusted=network).build(shape)
+            loaded.load_state_dict(state)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path} holds a network that this version does not know") from error
-        return cls(network, checkpoint.get("temperature", 1.0), dataset)
+        classifier = cls(loaded, checkpoint.get("temperature", 1.0), classes, shape)
+        classifier._check(path)
+        return classifier
+
+    def _check(self, path: Path) -> None:
+        """Ask about nothing but paper, and nothing but ink.
+
+        Raises:
+            UserError: the answer is none.
+        """
+        _, channels, side = self.shape
+        images = torch.stack([torch.full((channels, side, side), ink) for ink in (0.0, 1.0)])
+        try:
+            probs = self.probabilities(images)
+        except Exception as error:  # of whatever the network was made of
+            raise UserError(f"{path} holds a network that cannot run: {one_line(error)}") from error
+        if probs.shape != (2, len(self.classes)) or not probs.isfinite().all():
+            raise UserError(f"{path} holds a network whose answers are no probabilities")
 
     def probabilities(self, images: Tensor) -> Tensor:
         """How probable each digit is.
 
         Args:
-            images: ``(B, 1, 28, 28)``, float in [0, 1] or uint8; ink 1 (or 255), paper 0.
+            images: ``(B, C, H, W)``, of digits ``(B, 1, 28, 28)``, float in [0, 1] or uint8; of
+                digits, ink is 1 (or 255), paper 0.
 
         Returns:
-            ``(B, 10)``; each row's sum is 1.
+            ``(B, K)``; each row's sum is 1.
         """
-        if images.shape[1:] != (1, 28, 28):
-            raise ValueError(f"images are (B, 1, 28, 28), not {tuple(images.shape)}")
+        _, channels, side = self.shape
+        if images.shape[1:] != (channels, side, side):
+            expected = f"(B, {channels}, {side}, {side})"
+            raise ValueError(f"images are {expected}, not {tuple(images.shape)}")
         return self._log_probabilities(images).exp()
 
     def _log_probabilities(self, images: Tensor) -> Tensor:
+        images = images if images.is_floating_point() else images / 255
         with torch.no_grad():
             logits = [self.network(batch) for batch in torch.split(images, BATCH_SIZE)]
             return (torch.cat(logits) / self.temperature).log_softmax(dim=1)
@@ -160,7 +206,9 @@ class Classifier:
         """
         for layer in self.network.modules():
             if isinstance(layer, nn.Conv2d):
-                return F.relu(layer(self.network.normalise(images)))
+                if isinstance(self.network, Network):
+                    return F.relu(layer(self.network.normalise(images)))
+                return F.relu(_output_of(layer, self.network, images))
         return images[:, :0]
 
     def read(self, picture: Picture) -> Reading:
@@ -168,7 +216,7 @@ class Classifier:
 
         Raises:
             PictureError: it cannot be read.
-            UserError: the network was trained on clothes.
+            UserError: the network was trained on something else.
         """
         return self.read_found([find_digits(picture)])[0]
 
@@ -176,10 +224,13 @@ class Classifier:
         """Read pictures whose digits have been found already, all of them in one batch.
 
         Raises:
-            UserError: the network was trained on clothes.
+            UserError: the network was trained on something else.
         """
-        if self.dataset == "fashion_mnist":
-            raise UserError(f"this network was trained on {self.dataset}: it reads no digits")
+        if self.classes != DIGITS or self.shape != Shape():
+            names = ", ".join(self.classes[:3])
+            raise UserError(
+                f"this network was trained on other classes ({names}): it reads no digits"
+            )
         whole = iter(self._classify([digit for found in pictures for digit in found.digits]))
         read = [list(islice(whole, len(found.digits))) for found in pictures]
         doubtful = [_doubtful(*both) for both in zip(pictures, read, strict=True)]
@@ -258,6 +309,15 @@ def other_looks(images: Tensor) -> Tensor:
     )
 
 
+def _output_of(layer: nn.Module, network: nn.Module, images: Tensor) -> Tensor:
+    """What a layer of a network puts out for images; nothing, ``(B, 0, ...)``, if it is not run."""
+    outputs = [images[:, :0]]
+    hook = layer.register_forward_hook(lambda layer, args, output: outputs.append(output))
+    network(images)
+    hook.remove()
+    return outputs[-1]
+
+
 def _doubtful(found: Found, read: Sequence[Digit]) -> list[int]:
     """The places among a picture's digits of those that may be two, the least sure first."""
     numbers = [
@@ -293,19 +353,13 @@ def _likeliest(place: Place, read: Iterator[list[Digit]]) -> list[Digit]:
     return paths[place[-1].end][1]
 
 
-def _network(checkpoint: dict[str, Any]) -> Network:
-    hyper_parameters = checkpoint["hyper_parameters"]
-    network = build(
-        hyper_parameters["network"],
-        hyper_parameters["dropout"],
-        hyper_parameters.get("mirror", False),  # older ones have none
-    )
-    weights = checkpoint["state_dict"].items()
+def _network_state(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights of the network alone, by their names in it."""
     prefix = "network."
-    network.load_state_dict(
-        {name.removeprefix(prefix): weight for name, weight in weights if name.startswith(prefix)}
-    )
-    return network
+    weights = checkpoint["state_dict"].items()
+    return {
+        name.removeprefix(prefix): weight for name, weight in weights if name.startswith(prefix)
+    }
 
 
 def _reading(digits: Sequence[Digit], note: str) -> Reading:

@@ -1,28 +1,27 @@
 """`fit`, `validate` and `test`, by LightningCLI."""
 
-import argparse
-import difflib
 import logging
 import os
-import re
+import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from enum import Enum
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import torch
 import yaml
 from jsonargparse import Namespace, set_loader
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import Trainer
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, EarlyStopping, StochasticWeightAveraging
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.strategies import SingleDeviceStrategy
+from torch import nn
+from torch.optim import Optimizer
 
-from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
+from mnist_lit.models import ModuleSpec, Shape
+from mnist_lit.options import Parser, plain, with_class_paths, with_given_shape, with_recipe
 from mnist_lit.training import recipes, runs
 from mnist_lit.training.callbacks import (
     BestCheckpoint,
@@ -35,7 +34,7 @@ from mnist_lit.training.callbacks import (
 )
 from mnist_lit.training.life import FirstStep, Life
 from mnist_lit.training.loggers import LogPositions
-from mnist_lit.training.module import LitClassifier
+from mnist_lit.training.module import DEFAULT_LR, LitClassifier
 from mnist_lit.training.results import show
 from mnist_lit.training.runs import Run
 
@@ -51,6 +50,8 @@ EXPECTED_WARNINGS = (
     "LightningCLI's args parameter is intended",
     # LightningCLI 2.6 calls jsonargparse 4.53 by names that its version 5 will not have.
     r"\s*(``[\w.]+`` was deprecated in v4|By default only one Jsonargparse)",
+    # --optimizer is to replace the default one.
+    ".*configure_optimizers` will be overridden by",
     # Lightning 2.6 asks torch 2.15 in a way that is going to change.
     ".*isinstance.treespec, LeafSpec.* is deprecated",
 )
@@ -58,98 +59,25 @@ EXPECTED_WARNINGS = (
 
 def main(args: Sequence[str]) -> int:
     """Run ``fit``, ``validate`` or ``test``; the first of `args` says which."""
-    cli = CLI(_with_recipe(list(args)))
+    cli = CLI(with_recipe(list(args)))
     if cli.run:
         show(cli.run)
     return 0
 
 
-def _with_recipe(args: list[str]) -> list[str]:
-    """Without a recipe, follow the one that the checkpoint was made with."""
-    command, *options = args
-    if {"-h", "--help"} & set(options):
-        return args
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("-c", "--config", nargs="?", action="append")
-    parser.add_argument("--ckpt_path", nargs="?", default=None if command == "fit" else "best")
-    parser.add_argument("--trainer.default_root_dir", dest="root", nargs="?", default=".")
-    given, _ = parser.parse_known_args(options)
-    for config in filter(None, given.config or []):
-        if os.path.exists(config):  # else it may be a recipe itself
-            recipes.check_file(Path(config))
-    if given.config or not given.ckpt_path or not given.root:  # a new run; or a value is missing
-        return args
-    if command == "fit" and given.ckpt_path == "last":
-        run = runs.newest(Path(given.root))
-        if run.config.is_file():  # there may be no checkpoint yet
-            return [command, "--config", str(run.config), *options]
-    path = runs.find_checkpoint(given.ckpt_path, Path(given.root))
-    # A newer run may have begun when it is loaded: from here on it is named.
-    return [command, "--config", _recipe_of(path), *options, "--ckpt_path", str(path)]
+def _num_batches(data: MNISTDataModule, limit: float | None) -> int:
+    """Of an epoch; the limit is a number of them, or a share."""
+    num_batches = len(data.train_dataloader())
+    if limit is None:
+        return num_batches
+    return min(num_batches, limit) if isinstance(limit, int) else int(limit * num_batches)
 
 
-def _recipe_of(checkpoint_path: Path) -> str:
-    """The file in the checkpoint's run folder, or else what the checkpoint holds, as YAML."""
-    run = runs.run_of(checkpoint_path)
-    if run and run.config.is_file():
-        return str(run.config)
-    recipe = load_checkpoint(checkpoint_path)["mnist_lit"]["recipe"]
-    if not run:  # what goes on from a copy does so here
-        recipe = {**recipe, "trainer": {**recipe.get("trainer", {}), "default_root_dir": None}}
-    try:
-        text = yaml.safe_dump(recipe)
-    except yaml.YAMLError as error:
-        raise UserError(f"{checkpoint_path} holds no recipe; give one with --config") from error
-    for class_path in re.findall(r"class_path: *(\S+)", text):
-        if not class_path.startswith("pytorch_lightning."):
-            raise UserError(
-                f"the recipe in {checkpoint_path} names {class_path}, and whatever a checkpoint"
-                " names is not run: give a recipe that you trust with --config"
-            )
-    return text
-
-
-def _plain(options: Any) -> Any:
-    """Options as text where they are objects, as some defaults of Lightning's callbacks."""
-    if isinstance(options, Namespace):
-        return Namespace(**{name: _plain(value) for name, value in vars(options).items()})  # type: ignore[no-untyped-call]
-    if isinstance(options, list):
-        return [_plain(value) for value in options]
-    if isinstance(options, Enum):
-        return options.value
-    return str(options) if isinstance(options, torch.device) else options
-
-
-class Parser(LightningArgumentParser):
-    """An argument parser whose errors are one line, and whose options are written in full."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        line = " ".join(message.split()).removeprefix("Parser key ")
-        raise UserError(f"{line} ({self._hint(line)})")
-
-    def print_help(self, file: Any = None) -> None:
-        """As argparse does, but it is not silent where the disk is full."""
-        print(self.format_help(), end="", file=file)
-
-    def _hint(self, line: str) -> str:
-        _, _, unknown = line.partition("unrecognized arguments: ")
-        name = unknown.split(" ")[0].split("=")[0]
-        known = [option for option in self._all_options() if option.startswith("--")]
-        near = [option for option in known if name and option.startswith(name)]
-        near = near or difflib.get_close_matches(name, known, n=1)
-        if unknown and near:
-            return f"did you mean {min(near, key=len)}?"
-        return "`mnist-lit COMMAND --help` lists the options"
-
-    def _all_options(self) -> Iterator[str]:
-        for action in self._actions:
-            yield from action.option_strings
-            if isinstance(action, argparse._SubParsersAction):
-                for parser in action.choices.values():
-                    yield from parser._all_options()
+def _as_spec(module_class: type[nn.Module], *args: Any, **kwargs: Any) -> Any:
+    """Modules are built once it is known what they have to fit; Lightning's own are built."""
+    if issubclass(module_class, LightningModule):
+        return module_class(*args, **kwargs)
+    return ModuleSpec.of(module_class, kwargs)
 
 
 class CLI(LightningCLI):
@@ -165,6 +93,7 @@ class CLI(LightningCLI):
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message)
+        sys.path.append(os.getcwd())  # classes of one's own are found; they hide nobody's
         self.arguments = args
         self.run: Run | None = None  # what `fit` has completed
         super().__init__(
@@ -180,8 +109,7 @@ class CLI(LightningCLI):
             },
             seed_everything_default=1,
             parser_class=Parser,
-            args=args,
-            auto_configure_optimizers=False,
+            args=with_class_paths(args),
             load_from_checkpoint_support=False,  # so that checkpoints hold nothing of jsonargparse
         )
 
@@ -195,6 +123,25 @@ class CLI(LightningCLI):
         parser.add_lightning_class_args(StopEarly, "early_stopping")
         parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+        network: Any = next(a for a in parser._actions if a.dest == "model.network")
+        # They need not be given: they follow from the data, and so are not for the parser to ask.
+        network.sub_add_kwargs["linked_targets"] = set(Shape._fields)
+        parser.set_defaults({"model.network": {"class_path": "mnist_lit.models.CNN"}})
+        for name in Shape._fields:
+            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        self.parser.add_instantiator(_as_spec, nn.Module, subclasses=True)
+
+    @staticmethod
+    def configure_optimizers(
+        lightning_module: LightningModule, optimizer: Optimizer, lr_scheduler: Any = None
+    ) -> Any:
+        """With the model's own schedule, if no other is given."""
+        assert isinstance(lightning_module, LitClassifier)
+        if lr_scheduler is None:
+            return lightning_module.with_schedule(optimizer)
+        return LightningCLI.configure_optimizers(lightning_module, optimizer, lr_scheduler)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the options as they were given; Lightning would let the checkpoint's ones win."""
@@ -220,7 +167,13 @@ class CLI(LightningCLI):
         self.recipe = self._dump()
         try:
             super().instantiate_classes()
-        except (ImportError, RuntimeError, ValueError, MisconfigurationException) as error:
+        except (
+            ImportError,
+            MisconfigurationException,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise UserError(one_line(error)) from error
 
     def _check_values(self) -> None:
@@ -243,10 +196,11 @@ class CLI(LightningCLI):
             UserError: what was written could not be read again.
         """
         parser = self._parser(self.subcommand)
-        options = _plain(self.options)
+        options = plain(self.options)
         options.ckpt_path = None
         try:
             recipe: str = parser.dump(options, skip_unset=False)
+            recipe = with_given_shape(recipe, options)
             parser.parse_string(recipe)
         except (TypeError, ValueError, yaml.YAMLError) as error:
             raise UserError(f"no recipe can hold these options: {one_line(error)}") from error
@@ -275,7 +229,8 @@ class CLI(LightningCLI):
                 )
         if self._logs_into_the_run():
             kwargs["logger"] = False  # until the run folder is known
-        plugins = self.options.trainer.plugins or []
+        plugins = self.config_init[self.subcommand].trainer.plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
         kwargs["plugins"] = [*plugins, runs.WholeFileCheckpointIO()]
         trainer = super().instantiate_trainer(**kwargs)
         if not isinstance(trainer.strategy, SingleDeviceStrategy):
@@ -295,6 +250,7 @@ class CLI(LightningCLI):
             UserError: options of the Trainer do not go with this project.
         """
         given, trainer = self.options.trainer, self.trainer
+        num_batches = _num_batches(self.datamodule, given.limit_train_batches)
         endless = trainer.max_epochs == trainer.max_steps == -1
         problems = {
             "trainer.accumulate_grad_batches: a step is a batch here, so set data.batch_size": (
@@ -306,14 +262,22 @@ class CLI(LightningCLI):
             "trainer.limit_val_batches 0: without validation there is no best epoch": (
                 given.limit_val_batches == 0
             ),
+            "trainer.check_val_every_n_epoch and val_check_interval: 0 is no interval": (
+                0 in (given.check_val_every_n_epoch, given.val_check_interval)
+            ),
+            f"trainer.val_check_interval: an epoch has {num_batches} steps, so take no more": (
+                isinstance(given.val_check_interval, int)
+                and given.val_check_interval > num_batches
+                and given.check_val_every_n_epoch is not None
+            ),
             "trainer.limit_predict_batches: results are of all images, so leave it out": (
                 given.limit_predict_batches not in (None, 1.0)
             ),
             "there is nothing to train: raise trainer.max_epochs, max_steps, limit_train_batches": (
                 0 in (trainer.max_epochs, trainer.max_steps, given.limit_train_batches)
             ),
-            "trainer.log_every_n_steps 0: there are no curves without points, take 1 or more": (
-                given.log_every_n_steps == 0
+            "trainer.log_every_n_steps: there are no curves without points, so take 1 or more": (
+                given.log_every_n_steps is not None and given.log_every_n_steps < 1
             ),
             "trainer.gradient_clip_val goes with trainer.precision 32-true only": (
                 bool(given.gradient_clip_val) and trainer.precision != "32-true"
@@ -321,6 +285,15 @@ class CLI(LightningCLI):
             "trainer.callbacks StochasticWeightAveraging: its average is in no checkpoint, so take"
             " EMAWeightAveraging or WeightAveraging": (
                 any(isinstance(found, StochasticWeightAveraging) for found in trainer.callbacks)  # type: ignore[attr-defined]
+            ),
+            "model.lr is for the default optimizer: leave it out, and set optimizer.lr": (
+                self.options.optimizer is not None and self.model.lr != DEFAULT_LR
+            ),
+            "model.schedule and lr_scheduler: take one of them": (
+                self.options.lr_scheduler is not None and self.model.schedule != "constant"
+            ),
+            "lr_scheduler goes with an optimizer: --optimizer Adam, say": (
+                self.options.lr_scheduler is not None and self.options.optimizer is None
             ),
             "model.schedule one_cycle has to know the end: set trainer.max_epochs": (
                 endless and self.model.schedule == "one_cycle"
@@ -335,8 +308,8 @@ class CLI(LightningCLI):
 
     def fit(self, model: LitClassifier, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
         """Train, or go on training, in a run folder; then evaluate the best checkpoint."""
-        self._refuse_what_cannot_work()
         datamodule.setup()  # now, so that data which cannot be had leaves no run folder behind
+        self._refuse_what_cannot_work()
         if self.options.trainer.fast_dev_run:
             self.trainer.fit(model, datamodule=datamodule)
             return

@@ -10,16 +10,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from mnist_lit.data.images import Pixels
+
 RIGHT, WRONG = "#1a7f37", "#cf222e"
+LONGEST_NAME = 14  # of a class, in characters
 
 
 def predictions(
-    images: Tensor, labels: Tensor, probs: Tensor, classes: Sequence[str], num_shown: int = 25
+    images: Pixels, labels: Tensor, probs: Tensor, classes: Sequence[str], num_shown: int = 25
 ) -> Figure:
     """The first images with the answer and its probability: green if right, red if wrong.
 
     Args:
-        images: ``(N, 1, 28, 28)``, ink is the larger value.
+        images: N of them, by their numbers: ``(B, C, H, W)`` uint8; of grey ones, ink is 255.
         labels: ``(N,)`` the true classes.
         probs: ``(N, K)`` in [0, 1].
         classes: K names.
@@ -32,7 +35,7 @@ def predictions(
 
 
 def mistakes(
-    images: Tensor, labels: Tensor, probs: Tensor, classes: Sequence[str], num_shown: int = 25
+    images: Pixels, labels: Tensor, probs: Tensor, classes: Sequence[str], num_shown: int = 25
 ) -> Figure:
     """The wrong answers that the network was surest of; arguments as for `predictions`."""
     confidence, answers = probs.max(1)
@@ -57,10 +60,11 @@ def _image_grid(
         axes, images, labels.tolist(), answers.tolist(), confidences.tolist(), strict=False
     ):
         right = answer == label
-        text = f"{classes[answer]}   {_percent(confidence)}"
+        text = f"{_short(classes[answer])}   {_percent(confidence)}"
         if not right:
-            text += f"\nis {classes[label]}"
-        axis.imshow(image[0].numpy(), cmap="gray_r")
+            text += f"\nis {_short(classes[label])}"
+        shown_as = image[0] if len(image) == 1 else image.permute(1, 2, 0)
+        axis.imshow(shown_as.numpy(), cmap="gray_r")
         axis.set_title(text, color=RIGHT if right else WRONG, fontsize=12)
         axis.axis("on")
         axis.set(xticks=[], yticks=[])
@@ -69,9 +73,19 @@ def _image_grid(
     return figure
 
 
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
 def _percent(share: float) -> str:
     """Never 100 % for what is not quite sure."""
     return f"{share if share == 1 else min(share, 0.999):.1%}"
+
+
+def counts(labels: Tensor, answers: Tensor, num_classes: int) -> Tensor:
+    """How often each class, a row, was answered by each, a column: ``(K, K)`` int64."""
+    table = torch.bincount(labels * num_classes + answers, minlength=num_classes**2)
+    return table.reshape(num_classes, num_classes)
 
 
 def confusion(labels: Tensor, answers: Tensor, classes: Sequence[str]) -> Figure:
@@ -83,17 +97,18 @@ def confusion(labels: Tensor, answers: Tensor, classes: Sequence[str]) -> Figure
         classes: K names.
     """
     num_classes = len(classes)
-    counts = torch.bincount(labels * num_classes + answers, minlength=num_classes**2)
-    counts = counts.reshape(num_classes, num_classes)
-    off_diagonal = counts.clone().fill_diagonal_(0)
-    figure = Figure(figsize=(9, 8.6), layout="constrained")
+    table = counts(labels, answers, num_classes)
+    off_diagonal = table.clone().fill_diagonal_(0)
+    side = max(9.0, 0.42 * num_classes)
+    fontsize = 12 if num_classes <= 15 else 8
+    figure = Figure(figsize=(side, side - 0.4), layout="constrained")
     axis = figure.subplots()
     axis.imshow(
         off_diagonal.numpy(), cmap="Reds", vmin=0, vmax=max(1, 1.5 * int(off_diagonal.max()))
     )
     for row in range(num_classes):
         for column in range(num_classes):
-            count = int(counts[row, column])
+            count = int(table[row, column])
             if count:
                 axis.text(
                     column,
@@ -101,17 +116,18 @@ def confusion(labels: Tensor, answers: Tensor, classes: Sequence[str]) -> Figure
                     f"{count:,}",
                     ha="center",
                     va="center",
-                    fontsize=12,
+                    fontsize=fontsize,
                     color=RIGHT if row == column else "black",
                     fontweight="bold" if row == column else "normal",
                 )
-    num_right = int(counts.diagonal().sum())
+    num_right = int(table.diagonal().sum())
     axis.set_title(f"{num_right:,} right (green), {len(labels) - num_right:,} wrong", fontsize=15)
     axis.set_xlabel("answered", fontsize=13)
     axis.set_ylabel("true", fontsize=13)
-    rotation = 45 if max(map(len, classes)) > 2 else 0
-    axis.set_xticks(range(num_classes), classes, rotation=rotation, fontsize=12)
-    axis.set_yticks(range(num_classes), classes, fontsize=12)
+    names = [_short(name) for name in classes]
+    rotation = 0 if max(map(len, names)) <= 2 else 45 if num_classes <= 15 else 90
+    axis.set_xticks(range(num_classes), names, rotation=rotation, fontsize=min(12, fontsize + 2))
+    axis.set_yticks(range(num_classes), names, fontsize=min(12, fontsize + 2))
     return figure
 
 

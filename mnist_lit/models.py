@@ -1,17 +1,37 @@
 """The networks, as plain modules that know nothing of training."""
 
+import inspect
+import os
+import sys
 from abc import abstractmethod
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NetworkName = Literal["cnn", "wide"]
+from mnist_lit.errors import UserError, one_line
+
+
+class Shape(NamedTuple):
+    """What a network has to fit: its constructor gets of these what it has parameters for.
+
+    Attributes:
+        num_classes: how many logits, K.
+        in_channels: of the images, C: 1, grey, or 3.
+        image_size: height and width of the images, H = W, in pixels.
+    """
+
+    num_classes: int = 10
+    in_channels: int = 1
+    image_size: int = 28
 
 
 class Network(nn.Module):
-    """What all networks share: images in [0, 1] go in, logits come out.
+    """What the networks here share: images in [0, 1] go in, logits come out.
 
     The pixels' mean and standard deviation are buffers, so whoever has the weights has them too.
 
@@ -33,10 +53,10 @@ class Network(nn.Module):
         """Classify.
 
         Args:
-            images: ``(B, 1, 28, 28)`` float in [0, 1], ink 1, paper 0; or uint8, ink 255.
+            images: ``(B, C, H, W)`` float in [0, 1], or uint8; for digits, ink is 1, or 255.
 
         Returns:
-            Logits, ``(B, 10)``; their softmax is the answer.
+            Logits, ``(B, K)``; their softmax is the answer.
         """
         x = self.normalise(images)
         logits = self.logits(x)
@@ -47,7 +67,7 @@ class Network(nn.Module):
 
     @abstractmethod
     def logits(self, x: Tensor) -> Tensor:
-        """From normalised images, ``(B, 1, 28, 28)``."""
+        """From normalised images, ``(B, C, H, W)``."""
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images as for `forward`, to what has mean 0 and standard deviation 1 over all of them."""
@@ -59,26 +79,46 @@ class CNN(Network):
     """The original network: two 5x5 convolutions and two linear layers, 21,840 parameters.
 
     Args:
+        num_classes: K.
+        in_channels: C.
+        image_size: H and W, in pixels.
         dropout: share of the second convolution's maps, and of the 50 hidden units, that each
-            training step leaves out.
-        mirror: as for `Network`.
+            training step leaves out, 0 <= dropout < 1.
+        mirror: whether, once trained, an image and its mirror image are classified together; for
+            clothes, not for digits.
     """
 
-    def __init__(self, dropout: float, mirror: bool = False) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        image_size: int,
+        dropout: float = 0.25,
+        mirror: bool = False,
+    ) -> None:
         super().__init__(mirror)
-        self.conv1 = nn.Conv2d(1, 10, 5)
+        _check(dropout)
+        side = ((image_size - 4) // 2 - 4) // 2  # of the second convolution's pooled maps
+        if side < 1:
+            raise ValueError(f"images of {image_size} pixels are too small for CNN: 16 or more")
+        self.conv1 = nn.Conv2d(in_channels, 10, 5)
         self.conv2 = nn.Conv2d(10, 20, 5)
         self.dropout2d = nn.Dropout2d(dropout)
-        self.fc1 = nn.Linear(320, 50)
+        self.fc1 = nn.Linear(20 * side**2, 50)
         self.dropout = nn.Dropout(dropout)
-        self.fc2 = nn.Linear(50, 10)
+        self.fc2 = nn.Linear(50, num_classes)
 
     def logits(self, x: Tensor) -> Tensor:
-        x = F.relu(_convolve_and_pool(self.conv1, x))  # (B, 10, 12, 12)
+        x = F.relu(_convolve_and_pool(self.conv1, x))  # (B, 10, 12, 12), if H = W = 28
         x = F.relu(self.dropout2d(_convolve_and_pool(self.conv2, x)))  # (B, 20, 4, 4)
         x = F.relu(self.fc1(x.flatten(1)))  # (B, 50)
-        logits: Tensor = self.fc2(self.dropout(x))  # (B, 10)
+        logits: Tensor = self.fc2(self.dropout(x))  # (B, K)
         return logits
+
+
+def _check(dropout: float) -> None:
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout {dropout} is no share, 0 <= dropout < 1")
 
 
 def _convolve_and_pool(layer: nn.Conv2d, x: Tensor) -> Tensor:
@@ -98,14 +138,29 @@ class Wide(Network):
     """A larger network: seven convolutions with batch normalisation, 613,098 parameters.
 
     Args:
-        dropout: share of the last 256 features that each training step leaves out.
-        mirror: as for `Network`.
+        num_classes: K.
+        in_channels: C.
+        image_size: H and W, in pixels.
+        dropout: share of the last 256 features that each training step leaves out,
+            0 <= dropout < 1.
+        mirror: whether, once trained, an image and its mirror image are classified together; for
+            clothes, not for digits.
     """
 
-    def __init__(self, dropout: float, mirror: bool = False) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        image_size: int,
+        dropout: float = 0.25,
+        mirror: bool = False,
+    ) -> None:
         super().__init__(mirror)
+        _check(dropout)
+        if image_size < 16:
+            raise ValueError(f"images of {image_size} pixels are too small for Wide: 16 or more")
         self.layers = nn.Sequential(
-            *_convolution(1, 32, 5),  # (B, 32, 24, 24)
+            *_convolution(in_channels, 32, 5),  # (B, 32, 24, 24), if H = W = 28
             nn.MaxPool2d(2),  # (B, 32, 12, 12)
             *_convolution(32, 64, 3, padding=1),  # (B, 64, 12, 12)
             *_convolution(64, 64, 3, padding=1),  # (B, 64, 12, 12)
@@ -117,7 +172,7 @@ class Wide(Network):
             nn.AdaptiveAvgPool2d(1),  # (B, 256, 1, 1)
             nn.Flatten(),  # (B, 256)
             nn.Dropout(dropout),
-            nn.Linear(256, 10),
+            nn.Linear(256, num_classes),
         )
 
     def logits(self, x: Tensor) -> Tensor:
@@ -134,7 +189,95 @@ def _convolution(num_in: int, num_out: int, size: int, padding: int = 0) -> list
     ]
 
 
-def build(name: NetworkName, dropout: float, mirror: bool = False) -> Network:
-    """A network by its name, with fresh weights."""
-    networks: dict[NetworkName, type[CNN] | type[Wide]] = {"cnn": CNN, "wide": Wide}
-    return networks[name](dropout, mirror)
+SHORT_NAMES: Mapping[str, type[CNN] | type[Wide]] = {"cnn": CNN, "wide": Wide}
+
+
+@dataclass(frozen=True)
+class ModuleSpec:
+    """A network that is yet to be built, in plain values that a checkpoint can hold.
+
+    Attributes:
+        class_path: where its class is, ``module.Class``.
+        init_args: what its constructor gets; of `Shape` only what is not to follow from the data.
+        trusted: the class itself, from who has named it; None: only those here are known.
+    """
+
+    class_path: str = "mnist_lit.models.CNN"
+    init_args: Mapping[str, Any] = field(default_factory=dict)
+    trusted: type[nn.Module] | None = None
+
+    @classmethod
+    def of(cls, network_class: type[nn.Module], init_args: Mapping[str, Any]) -> Self:
+        """From a class and all arguments; of `Shape`, what is its default follows from the data."""
+        parameters = inspect.signature(network_class).parameters
+        follows = {
+            name
+            for name in Shape._fields
+            if name in parameters and init_args.get(name) in (None, parameters[name].default)
+        }
+        given = {name: value for name, value in init_args.items() if name not in follows}
+        return cls(class_path_of(network_class), given, network_class)
+
+    @classmethod
+    def from_hyper_parameters(cls, hyper_parameters: Mapping[str, Any]) -> Self:
+        """What a checkpoint says of its network, in its own way or in that of version 0.1."""
+        network = hyper_parameters["network"]
+        if isinstance(network, str):
+            options = {name: hyper_parameters.get(name, False) for name in ("dropout", "mirror")}
+            return cls(class_path_of(SHORT_NAMES[network]), options)
+        if not isinstance(network, Mapping):
+            raise TypeError(f"a network is named by its class, not by a {type(network).__name__}")
+        return cls(network["class_path"], network["init_args"])
+
+    def build(self, shape: Shape) -> nn.Module:
+        """The network, with fresh weights.
+
+        Args:
+            shape: what it has to fit.
+
+        Raises:
+            UserError: its class has to be named first, or does not take these arguments.
+        """
+        packaged = {class_path_of(known): known for known in SHORT_NAMES.values()}
+        network_class = self.trusted or packaged.get(self.class_path)
+        if network_class is None:
+            raise UserError(
+                f"the network is a {self.class_path}: name it if you trust it,"
+                f" --network {self.class_path}"
+            )
+        parameters = inspect.signature(network_class).parameters
+        fitting = {name: value for name, value in shape._asdict().items() if name in parameters}
+        try:
+            return network_class(**{**fitting, **self.init_args})
+        except Exception as error:  # of somebody else's constructor
+            raise UserError(f"{self.class_path} cannot be built: {one_line(error)}") from error
+
+
+def class_path_of(network_class: type[nn.Module]) -> str:
+    return f"{network_class.__module__}.{network_class.__qualname__}"
+
+
+def named_class(class_path: str | None) -> type[nn.Module] | None:
+    """A class that somebody has named on the command line, if he has; it may be in his folder.
+
+    Raises:
+        UserError: as for `find_class`.
+    """
+    sys.path.append(os.getcwd())  # at the end: it hides nobody's
+    return find_class(class_path) if class_path else None
+
+
+def find_class(class_path: str) -> type[nn.Module]:
+    """The class of a network by its name.
+
+    Raises:
+        UserError: there is none.
+    """
+    module, _, name = class_path.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"no class {class_path}: {one_line(error)}") from error
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(f"{class_path} is no torch.nn.Module")
+    return found

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from mnist_lit.arguments import ArgumentParser
+from mnist_lit.arguments import ArgumentParser, add_network_arguments
 from mnist_lit.classifier import Classifier, Digit, Reading
 from mnist_lit.errors import UserError, printable
 from mnist_lit.files import whole_file
+from mnist_lit.models import named_class
 from mnist_lit.pictures import Found, PictureError, find_digits
 
 SUFFIXES = {
@@ -49,7 +50,7 @@ def main(args: Sequence[str]) -> int:
         "predict", "Reads the digits in picture files: drawn, scanned or photographed."
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="a picture, a folder or a pattern")
-    parser.add_argument("--ckpt_path", metavar="PATH", help="default: the packaged network")
+    add_network_arguments(parser)
     parser.add_argument(
         "--format", choices=FORMATS, default="table", help="what to print; default: %(default)s"
     )
@@ -60,7 +61,7 @@ def main(args: Sequence[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a file is called need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
     paths = list(_expand(given.files))
-    classifier = Classifier.load(given.ckpt_path)
+    classifier = Classifier.load(given.ckpt_path, named_class(given.network))
     results = _with_progress(_read(classifier, paths), len(paths))
     if given.save_seen:
         results = _saving(results, given.save_seen)

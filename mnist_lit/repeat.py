@@ -10,8 +10,10 @@ from rich.table import Table
 
 from mnist_lit.arguments import ArgumentParser
 from mnist_lit.cli import CLI
+from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.training.callbacks import Interrupted
+from mnist_lit.training.module import LitClassifier
 
 MAX_SEED = 2**32 - 1  # NumPy's
 
@@ -23,6 +25,15 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "epochs": ("epochs", ".1f"),
     "fit_seconds": ("training s", ".1f"),
 }
+
+
+class NewRun(CLI):
+    """A ``fit`` that goes on with none."""
+
+    def fit(self, model: LitClassifier, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
+        if ckpt_path:
+            raise UserError("repeat takes no ckpt_path: it starts a run of its own for each seed")
+        super().fit(model, datamodule, ckpt_path)
 
 
 def main(args: Sequence[str]) -> int:
@@ -43,7 +54,7 @@ def main(args: Sequence[str]) -> int:
     try:
         for number, seed in enumerate(seeds, start=1):
             console.print(f"seed {seed}, {number} of {len(seeds)}")
-            cli = CLI(["fit", *options, f"--seed_everything={seed}"])
+            cli = NewRun(["fit", *options, f"--seed_everything={seed}"])
             if cli.run is None:
                 raise UserError("repeat needs complete runs: leave out trainer.fast_dev_run")
             results.append(json.loads(cli.run.results.read_text()))

@@ -31,7 +31,7 @@ def measure(classifier: Classifier) -> dict[str, float]:
     data = MNISTDataModule()
     data.setup()
     test = data.images("test")
-    probs = classifier.probabilities(test.images)
+    probs = classifier.probabilities(test.pixels)
     figures = {f"test images, {name}": stress.accuracy(classifier, name, "test")
                for name in stress.PENS_AND_SCANNERS}  # fmt: skip
     return {**figures, "calibration error": calibration_error(probs, test.chosen_labels)}

@@ -13,7 +13,7 @@ from mnist_lit.data.module import MNISTDataModule
 def digits(data_dir: object) -> torch.Tensor:
     data = MNISTDataModule()
     data.setup()
-    return data.images("train").images[:500] / 255
+    return data.images("train").pixels[:500] / 255
 
 
 def _bar() -> torch.Tensor:

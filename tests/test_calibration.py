@@ -41,7 +41,7 @@ def test_a_finished_run_is_calibrated_on_its_validation_images(brief_run: Run) -
     data = MNISTDataModule()
     data.setup()
     test = data.images("test")
-    probs = classifier.probabilities(test.images)
+    probs = classifier.probabilities(test.pixels)
     results = results_of(brief_run)
 
     assert classifier.temperature == results["temperature"] != 1

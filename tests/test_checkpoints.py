@@ -10,6 +10,7 @@ import torch
 
 from mnist_lit.__main__ import main
 from mnist_lit.checkpoints import load_checkpoint
+from mnist_lit.classifier import PACKAGED, Classifier
 from mnist_lit.errors import UserError
 from mnist_lit.training.runs import Run
 
@@ -68,6 +69,38 @@ def test_temperature_by_which_nothing_can_be_divided_is_refused(
         load_checkpoint(path)
 
 
+def test_one_changed_bit_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Torch does not compare the sums of a checkpoint's parts; the answer would be another one."""
+    content = bytearray(PACKAGED.read_bytes())
+    content[92_231] ^= 0x40  # in a bias
+    (tmp_path / "damaged.ckpt").write_bytes(content)
+
+    assert main(["predict", "a.png", f"--ckpt_path={tmp_path / 'damaged.ckpt'}"]) == 2
+    assert "it is damaged" in _one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("state_dict", "network.std"), torch.tensor(0.0)),
+        (("state_dict", "network.fc2.weight"), torch.full((10, 50), 3e38)),
+        (("state_dict", "network.fc2.weight"), torch.full((10, 50), 1e300, dtype=torch.float64)),
+        (("state_dict", "network.fc2.bias"), torch.ones(10, dtype=torch.complex64)),
+        (("temperature",), 1e-300),
+        (("hyper_parameters", "network", "init_args", "dropout"), math.nan),
+        (("hyper_parameters", "network", "init_args", "mirror"), torch.zeros(2)),
+    ],
+    ids=lambda value: str(value[-1]) if isinstance(value, tuple) else "",
+)
+def test_network_whose_answers_are_none_is_refused(
+    keys: tuple[str, ...], value: object, brief_run: Run, tmp_path: Path
+) -> None:
+    path = _changed(brief_run.best, tmp_path / "odd.ckpt", keys, value)
+
+    with pytest.raises(UserError, match=r"odd\.ckpt"):
+        Classifier.load(path)
+
+
 @pytest.mark.parametrize("value", ODD.values(), ids=ODD)
 @pytest.mark.parametrize(
     "keys",
@@ -103,6 +136,7 @@ def test_odd_part_is_one_line(
         ("logged",),
         ("lr_schedulers",),
         ("optimizer_states", 0, "param_groups"),
+        ("callbacks", "TrainingLog", "images_per_s"),
         # Adam's fused kernel would write past it.
         ("optimizer_states", 0, "state", 3, "exp_avg"),
     ],

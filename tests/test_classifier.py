@@ -37,7 +37,7 @@ def test_importing_the_package_loads_no_torch() -> None:
 def test_probabilities_are_those_of_the_trained_network(brief_run: Run) -> None:
     data = MNISTDataModule()
     data.setup()
-    images = data.images("test").images[:700]
+    images = data.images("test").pixels[:700]
     lit = LitClassifier.load_from_checkpoint(brief_run.best, weights_only=True).eval()
     with torch.no_grad():
         logits = lit.network(images / 255)
@@ -66,7 +66,7 @@ def test_network_that_was_trained_with_mirror_images_asks_them(
     brief_run: Run, tmp_path: Path
 ) -> None:
     checkpoint = torch.load(brief_run.best, weights_only=True)
-    checkpoint["hyper_parameters"]["mirror"] = True
+    checkpoint["hyper_parameters"]["network"]["init_args"]["mirror"] = True
     torch.save(checkpoint, tmp_path / "mirror.pt")
     images = torch.rand(50, 1, 28, 28)
     classifier = Classifier.load(tmp_path / "mirror.pt")
@@ -87,12 +87,13 @@ def test_other_checkpoints_are_refused(tmp_path: Path) -> None:
 
 def test_network_of_other_things_reads_no_digits(brief_run: Run, tmp_path: Path) -> None:
     checkpoint = torch.load(brief_run.best, weights_only=True)
+    del checkpoint["classes"]  # as version 0.1 wrote it
     checkpoint["mnist_lit"]["recipe"]["data"]["dataset"] = "fashion_mnist"
     torch.save(checkpoint, tmp_path / "clothes.pt")
     classifier = Classifier.load(tmp_path / "clothes.pt")
 
     assert classifier.probabilities(torch.rand(1, 1, 28, 28)).shape == (1, 10)
-    with pytest.raises(UserError, match="trained on fashion_mnist"):
+    with pytest.raises(UserError, match="other classes"):
         classifier.read(Image.new("L", (100, 100), 255))
 
 
@@ -110,7 +111,7 @@ def test_preparation_costs_little_accuracy_on_mnist(classifier: Classifier) -> N
     data = MNISTDataModule()
     data.setup()
     held_out = data.images("val")
-    images, labels = held_out.images[held_out.indices], held_out.labels[held_out.indices]
+    images, labels = held_out.pixels[held_out.indices], held_out.labels[held_out.indices]
     plain = classifier.probabilities(images).argmax(1).eq(labels).double().mean().item()
     pictures = [
         stress.Stress(
@@ -189,7 +190,7 @@ def test_line_drawn_under_a_number_is_no_part_of_it(classifier: Classifier) -> N
     random = np.random.default_rng(0)
     num_right = 0
     for chosen in held_out.indices[:120].view(40, 3):
-        digits = list(held_out.images[chosen, 0].float().numpy() / 255)
+        digits = list(held_out.pixels[chosen, 0].float().numpy() / 255)
         sheet = np.pad(stress.write(digits, 100, 0.02, random), ((40, 90), (60, 60)))
         height, width = sheet.shape
         cv2.line(sheet, (45, height - 75), (width - 45, height - 80), 1, 8, cv2.LINE_AA)

@@ -1,6 +1,7 @@
 """The commands, as a person gives them."""
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,10 @@ import torch
 import yaml
 from conftest import BRIEFLY, Fit, results_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor, nn
 
 from mnist_lit.__main__ import main
-from mnist_lit.classifier import PACKAGED, Classifier
+from mnist_lit.classifier import PACKAGED
 from mnist_lit.cli import CLI
-from mnist_lit.models import Network
 from mnist_lit.training.runs import Run
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -111,7 +110,7 @@ def test_test_takes_the_newest_best_and_its_recipe(
     fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit(*BRIEFLY, "--trainer.limit_train_batches=10")
-    run = fit(*BRIEFLY, "--trainer.limit_train_batches=10", "--model.dropout=0.0")
+    run = fit(*BRIEFLY, "--trainer.limit_train_batches=10", "--model.network.dropout=0.0")
     capsys.readouterr()
 
     assert main(["test", "--trainer.default_root_dir", str(tmp_path)]) == 0
@@ -169,7 +168,8 @@ def test_seed_changes_the_weights(fit: Fit) -> None:
     [
         (["--data.batch_size=0"], "data.batch_size"),
         (["--model.lr=-0.1"], "model.lr"),
-        (["--model.dropout=1"], "model.dropout"),
+        (["--model.network.dropout=1"], "dropout 1.0 is no share"),
+        (["--model.dropout=0.1"], "it is --model.network.dropout now"),
         (["--data.val_size=70000"], "there are 60000 images"),
         (["--data.dataset=cifar"], "cifar"),
         (["--data.datset=mnist"], "--data.datset"),
@@ -195,7 +195,17 @@ def test_seed_changes_the_weights(fit: Fit) -> None:
         (["--trainer.overfit_batches=5"], "trainer.limit_train_batches"),
         (["--trainer.precision=bf16-true"], "bf16-mixed"),
         (["--ckpt=last"], "did you mean --ckpt_path?"),
-        (["--model.drop=0"], "did you mean --model.dropout?"),
+        (["--trainer.val_check_interval=1000"], "an epoch has 550 steps, so take no more"),
+        (["--trainer.val_check_interval=0"], "0 is no interval"),
+        (["--trainer.check_val_every_n_epoch=0"], "0 is no interval"),
+        (["--trainer.log_every_n_steps=-1"], "take 1 or more"),
+        (["--trainer.devices=-1", "--trainer.accelerator=cpu"], ""),
+        (["--trainer.plugins=TorchCheckpointIO"], ""),
+        (["--data.split_seed=99999999999999999999"], "data.split_seed"),
+        (["--data.batch_size=99999999999999999999"], "data.batch_size"),
+        (["--data.data_dir=~nobody-is-called-so/a"], "nobody here is called so"),
+        (["--ckpt_path=~nobody-is-called-so/a"], "nobody here is called so"),
+        (["--model.warm=0"], "did you mean --model.warmup?"),
         (["--trainer.strategy=ddp", "--trainer.accelerator=cpu"], "no strategy"),
         (
             ["--trainer.callbacks=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.01"],
@@ -239,6 +249,7 @@ def _bomb() -> str:
         (_bomb().encode(), "more than 10,000 values"),
         (b"[" * 5000, "nesting depth"),
         (b"# \n" * 400_000, "at most 1 MB"),
+        (b"model: {lr: " + b"9" * 5000 + b"}", "4300"),
         (b"model:\n  lr:\n", "model.lr"),
         (b"model: 3\n", "model"),
     ],
@@ -249,6 +260,7 @@ def _bomb() -> str:
         "bomb",
         "deep",
         "large",
+        "number",
         "no value",
         "no section",
     ],
@@ -361,6 +373,38 @@ def test_finished_run_says_which_option_to_raise(
     assert brief_run.results.read_bytes() == before
 
 
+def test_finished_run_without_its_checkpoints_is_not_begun_again(
+    fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = fit(*BRIEFLY, "--trainer.limit_train_batches=10")
+    shutil.rmtree(run.checkpoints)
+    before = run.results.read_bytes()
+
+    assert main(["fit", f"--trainer.default_root_dir={tmp_path}", "--ckpt_path=last"]) == 2
+    assert "its checkpoints are gone" in capsys.readouterr().err
+    assert run.results.read_bytes() == before
+
+
+def test_home_is_where_runs_are_looked_for_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    root = "--trainer.default_root_dir=~/experiments"
+    brief = [*BRIEFLY, "--trainer.limit_train_batches=10", "--trainer.enable_progress_bar=false"]
+    assert main(["fit", root, *brief]) == 0
+    assert main(["validate", root, "--trainer.enable_progress_bar=false"]) == 0
+
+    assert (tmp_path / "experiments" / "lightning_logs" / "version_0").is_dir()
+
+
+def test_empty_config_of_a_run_is_as_good_as_none(fit: Fit) -> None:
+    run = fit(*BRIEFLY, "--trainer.limit_train_batches=10", "--trainer.max_epochs=1")
+    run.config.write_text("")
+    fit("--ckpt_path=last", "--trainer.max_epochs=2")
+
+    assert results_of(run)["epochs"] == 2
+
+
 def test_run_goes_on_with_its_own_recipe(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     fit(*BRIEFLY, "--trainer.limit_train_batches=10", "--model.schedule=one_cycle")
     fit("--ckpt_path=last", "--trainer.max_epochs=3")
@@ -394,26 +438,6 @@ def test_training_without_validation_is_said(
 
     assert main(["fit", *options, f"--trainer.default_root_dir={tmp_path}"]) == 2
     assert "no epoch was validated" in capsys.readouterr().err
-
-
-def test_network_without_convolutions_is_trained_too(
-    fit: Fit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Perceptron(Network):
-        def __init__(self, *_: object) -> None:
-            super().__init__(mirror=False)
-            self.layers = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
-
-        def logits(self, x: Tensor) -> Tensor:
-            logits: Tensor = self.layers(x)
-            return logits
-
-    monkeypatch.setattr("mnist_lit.training.module.build", Perceptron)
-    run = fit(*BRIEFLY, "--trainer.limit_train_batches=20")
-
-    assert results_of(run)["test/acc"] > 0.6
-    assert not (run.figures / "filters.png").exists()
-    assert Classifier(Perceptron()).feature_maps(torch.zeros(3, 1, 28, 28)).shape[1] == 0
 
 
 def test_run_goes_on_under_another_name(fit: Fit) -> None:

@@ -48,7 +48,7 @@ def test_split_is_the_same_on_every_machine(data: MNISTDataModule) -> None:
 def test_every_test_image_comes_once(data: MNISTDataModule) -> None:
     images = torch.cat([images for images, _ in data.test_dataloader()])
 
-    assert torch.equal(images, data.images("test").images)
+    assert torch.equal(images, data.images("test").pixels)
 
 
 def test_batches_are_floats_from_0_to_1(data: MNISTDataModule) -> None:

@@ -1,17 +1,15 @@
 """The networks themselves."""
 
-from typing import get_args
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.models import CNN, NetworkName, build
+from mnist_lit.models import CNN, SHORT_NAMES, Shape, Wide
 
 
 def test_cnn_is_the_original_one() -> None:
-    network = build("cnn", dropout=0.25)
+    network = CNN(*Shape())
     shapes = [tuple(weight.shape) for weight in network.parameters() if weight.dim() > 1]
 
     assert shapes == [(10, 1, 5, 5), (20, 10, 5, 5), (50, 320), (10, 50)]
@@ -19,10 +17,10 @@ def test_cnn_is_the_original_one() -> None:
 
 
 def test_normalisation_travels_with_the_weights() -> None:
-    trained = build("cnn", dropout=0.0)
+    trained = CNN(*Shape(), dropout=0.0)
     trained.mean.fill_(0.13)
     trained.std.fill_(0.31)
-    loaded = build("cnn", dropout=0.0)
+    loaded = CNN(*Shape(), dropout=0.0)
     loaded.load_state_dict(trained.state_dict())
     images = torch.rand(2, 1, 28, 28)
 
@@ -31,19 +29,21 @@ def test_normalisation_travels_with_the_weights() -> None:
 
 
 def test_bytes_are_scaled() -> None:
-    network = build("cnn", dropout=0.0)
+    network = CNN(*Shape(), dropout=0.0)
     pixels = torch.randint(0, 256, (5, 1, 28, 28), dtype=torch.uint8)
 
     torch.testing.assert_close(network(pixels), network(pixels.float() / 255))
 
 
-@pytest.mark.parametrize("name", get_args(NetworkName))
-def test_network_can_learn_one_batch_by_heart(name: NetworkName, data_dir: object) -> None:
+@pytest.mark.parametrize("network_class", SHORT_NAMES.values(), ids=SHORT_NAMES)
+def test_network_can_learn_one_batch_by_heart(
+    network_class: type[CNN] | type[Wide], data_dir: object
+) -> None:
     data = MNISTDataModule()
     data.setup()
-    images, labels = data.images("train").images[:100] / 255, data.images("train").labels[:100]
+    images, labels = data.images("train").pixels[:100] / 255, data.images("train").labels[:100]
     torch.manual_seed(0)
-    network = build(name, dropout=0.0)
+    network = network_class(*Shape(), dropout=0.0)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(100):
         optimizer.zero_grad()
@@ -56,7 +56,7 @@ def test_network_can_learn_one_batch_by_heart(name: NetworkName, data_dir: objec
 
 def test_cnn_computes_what_the_textbook_says() -> None:
     """The bias is added after pooling, for speed; the layers in their usual order agree."""
-    network = CNN(dropout=0.0)
+    network = CNN(*Shape(), dropout=0.0)
     images = torch.rand(50, 1, 28, 28)
     x = F.relu(F.max_pool2d(network.conv1(images), 2))
     x = F.relu(F.max_pool2d(network.conv2(x), 2)).flatten(1)
@@ -66,7 +66,7 @@ def test_cnn_computes_what_the_textbook_says() -> None:
 
 
 def test_dropout_drops_whole_maps_and_keeps_the_scale() -> None:
-    network = CNN(dropout=0.5)
+    network = CNN(*Shape(), dropout=0.5)
     maps: list[torch.Tensor] = []
     network.dropout2d.register_forward_hook(lambda layer, args, out: maps.append(out))
     network(torch.rand(200, 1, 28, 28))
@@ -75,9 +75,11 @@ def test_dropout_drops_whole_maps_and_keeps_the_scale() -> None:
     assert 0.45 < dropped.float().mean() < 0.55
 
 
-@pytest.mark.parametrize("name", get_args(NetworkName))
-def test_mirrored_images_get_the_same_answer_once_trained(name: NetworkName) -> None:
-    network = build(name, dropout=0.0, mirror=True)
+@pytest.mark.parametrize("network_class", SHORT_NAMES.values(), ids=SHORT_NAMES)
+def test_mirrored_images_get_the_same_answer_once_trained(
+    network_class: type[CNN] | type[Wide],
+) -> None:
+    network = network_class(*Shape(), dropout=0.0, mirror=True)
     images = torch.rand(20, 1, 28, 28)
     assert not torch.allclose(network(images), network(images.flip(-1)))
 

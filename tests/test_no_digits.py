@@ -12,7 +12,7 @@ from mnist_lit.data.no_digits import no_digits
 def digits(data_dir: object) -> Tensor:
     data = MNISTDataModule()
     data.setup()
-    return data.images("train").images[:500] / 255
+    return data.images("train").pixels[:500] / 255
 
 
 def _sides(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory, data_dir: object) -> Path
     """A folder with ``42.png``, two digits beside each other, and ``nothing.png``."""
     data = MNISTDataModule()
     data.setup()
-    images, labels = data.images("train").images[:100, 0].numpy(), data.images("train").labels[:100]
+    images, labels = data.images("train").pixels[:100, 0].numpy(), data.images("train").labels[:100]
     folder = tmp_path_factory.mktemp("pictures")
     beside = [images[labels.tolist().index(digit)] for digit in (4, 2)]
     Image.fromarray(np.concatenate(beside, axis=1)).save(folder / "42.png")

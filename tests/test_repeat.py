@@ -10,8 +10,8 @@ from conftest import BRIEFLY
 
 from mnist_lit import repeat
 from mnist_lit.__main__ import main
-from mnist_lit.cli import CLI
 from mnist_lit.training.callbacks import Interrupted
+from mnist_lit.training.runs import Run
 
 
 def test_repeat_prints_what_the_runs_say(
@@ -35,13 +35,13 @@ def test_an_interrupted_one_shows_what_it_has_and_what_is_left(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "120")
 
-    class InterruptedAtSeedFour(CLI):
+    class InterruptedAtSeedFour(repeat.NewRun):
         def __init__(self, args: list[str]) -> None:
             if "--seed_everything=4" in args:
                 raise Interrupted(signal.SIGINT)
             super().__init__(args)
 
-    monkeypatch.setattr(repeat, "CLI", InterruptedAtSeedFour)
+    monkeypatch.setattr(repeat, "NewRun", InterruptedAtSeedFour)
     options = ["--trainer.limit_train_batches=10", f"--trainer.default_root_dir={tmp_path}"]
     with pytest.raises(Interrupted):
         main(["repeat", "--seeds=3,4,5", *BRIEFLY, *options])
@@ -66,3 +66,14 @@ def test_an_interrupted_one_shows_what_it_has_and_what_is_left(
 def test_repeat_refuses(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["repeat", *options]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_config_may_name_no_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], brief_run: Run
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"ckpt_path: {brief_run.last}\n")
+    root = f"--trainer.default_root_dir={tmp_path}"
+
+    assert main(["repeat", root, f"--config={config}", "--seeds=1"]) == 2
+    assert "repeat takes no ckpt_path" in capsys.readouterr().err

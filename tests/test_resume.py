@@ -166,7 +166,8 @@ def test_resume_by_another_network_is_refused(
 ) -> None:
     """As after an edit of models.py."""
     before = {path: path.read_bytes() for path in uninterrupted.folder.rglob("*.*")}
-    monkeypatch.setattr("mnist_lit.training.module.build", lambda *_: Wide(0.0))
+    edited = type("CNN", (Wide,), {"__module__": "mnist_lit.models"})
+    monkeypatch.setattr("mnist_lit.models.CNN", edited)
     options = [*STRONG, "--trainer.max_epochs=9", f"--ckpt_path={uninterrupted.last}"]
 
     assert main(["fit", *options]) == 2
@@ -339,6 +340,27 @@ def test_training_that_cannot_begin_leaves_everything_as_it_was(
     assert begun.returncode
     assert {path: path.read_bytes() for path in before} == before
     assert not list(tmp_path.rglob("version_*")), "a run that never began"
+
+
+def test_folder_that_another_process_has_taken_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the moment between claiming a folder and locking it."""
+    claimed: list[Run] = []
+    taken: list[FileLock] = []
+
+    def claim_and_lose(root: Path, config: str) -> Run:
+        run = claim(root, config)
+        claimed.append(run)
+        taken.append(FileLock(run.folder / ".lock"))
+        taken[0].acquire()
+        return run
+
+    monkeypatch.setattr("mnist_lit.training.runs.claim", claim_and_lose)
+    assert main(["fit", f"--trainer.default_root_dir={tmp_path}", *STRONG]) == 2
+    taken[0].release()
+
+    assert claimed[0].config.is_file()
 
 
 def test_run_without_its_config_goes_on_by_what_its_checkpoint_holds(

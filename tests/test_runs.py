@@ -20,7 +20,7 @@ def test_every_claim_gets_a_folder_of_its_own(tmp_path: Path) -> None:
 
 
 def test_folder_with_nothing_in_it_is_no_run(tmp_path: Path) -> None:
-    run = claim(tmp_path, "")
+    run = claim(tmp_path, "a recipe")
     folder = runs.runs_folder(tmp_path)
     for name in ("version_7", "version_²", "version_x"):
         (folder / name).mkdir()

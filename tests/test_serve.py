@@ -207,6 +207,19 @@ def test_request_of_two_lengths_is_its_connections_last(server: Server) -> None:
     assert answer.count(b"HTTP/1.1") == 1
 
 
+@pytest.mark.parametrize("header", ["Connection: close", "Origin: https://evil.example"])
+def test_broken_body_of_an_answered_request_is_no_noise(header: str) -> None:
+    with running() as server:
+        head = f"GET /healthz HTTP/1.1\r\nHost: localhost\r\n{header}\r\n"
+        body = "Transfer-Encoding: chunked\r\n\r\nxyz\r\n"
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+            connection.sendall(f"{head}{body}".encode())
+            while connection.recv(10_000):
+                pass
+        server.process.terminate()
+        assert server.process.communicate(timeout=30) == ("", "")
+
+
 def test_page_is_small_and_asks_for_nothing_elsewhere(server: Server) -> None:
     files = {file.name: file.read_bytes() for file in PAGE.iterdir()}
     assert sum(map(len, files.values())) < 30_000

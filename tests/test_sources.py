@@ -16,9 +16,11 @@ RAW = Path("MNIST") / "raw"
 
 
 def test_packaged_mnist_is_the_original(data_dir: Path) -> None:
-    images, labels = load("mnist", data_dir, train=True)
-    test_images, test_labels = load("mnist", data_dir, train=False)
+    loaded = load("mnist", data_dir)
+    (images, labels), (test_images, test_labels) = loaded.train, loaded.test
 
+    assert isinstance(images, torch.Tensor)
+    assert isinstance(test_images, torch.Tensor)
     assert images.shape == (60_000, 1, 28, 28)
     assert images.dtype == torch.uint8
     assert test_images.shape == (10_000, 1, 28, 28)
@@ -28,8 +30,8 @@ def test_packaged_mnist_is_the_original(data_dir: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
 def test_damaged_file_is_replaced(damage: str, data_dir: Path, tmp_path: Path) -> None:
-    expected = load("mnist", data_dir, train=False)
-    load("mnist", tmp_path, train=False)
+    expected, labels = load("mnist", data_dir).test
+    load("mnist", tmp_path)
     victim = tmp_path / RAW / "t10k-images-idx3-ubyte"
     content = bytearray(victim.read_bytes())
     if damage == "truncated":
@@ -40,17 +42,18 @@ def test_damaged_file_is_replaced(damage: str, data_dir: Path, tmp_path: Path) -
     else:
         victim.unlink()
 
-    images, labels = load("mnist", tmp_path, train=False)
+    found, found_labels = load("mnist", tmp_path).test
 
-    assert torch.equal(images, expected[0])
-    assert torch.equal(labels, expected[1])
+    numbers = torch.arange(10_000)
+    assert torch.equal(found[numbers], expected[numbers])
+    assert torch.equal(found_labels, labels)
 
 
 def test_two_at_once_in_an_empty_folder_both_work(tmp_path: Path) -> None:
     with ThreadPoolExecutor() as pool:
-        loaded = list(pool.map(lambda train: load("mnist", tmp_path, train=train), [True, False]))
+        loaded = list(pool.map(lambda _: load("mnist", tmp_path), range(2)))
 
-    assert [len(labels) for _, labels in loaded] == [60_000, 10_000]
+    assert [len(each.train[1]) for each in loaded] == [60_000, 60_000]
     assert [path.name for path in (tmp_path / "MNIST").iterdir()] == ["raw"], "leftovers"
 
 
@@ -63,7 +66,7 @@ def test_files_that_were_compressed_anew_are_taken(
     monkeypatch.setitem(SOURCES, "mnist", replace(SOURCES["mnist"], local=tmp_path))
     monkeypatch.setattr(SOURCES["mnist"].dataset, "mirrors", [])
 
-    _, labels = load("mnist", tmp_path / "data", train=True)
+    _, labels = load("mnist", tmp_path / "data").train
 
     assert len(labels) == 60_000
 
@@ -81,7 +84,7 @@ def test_fashion_mnist_that_cannot_be_had_says_both_ways(
     monkeypatch.setattr("time.sleep", lambda seconds: None)
 
     with pytest.raises(UserError, match=r"apt-get install dataset-fashion-mnist.*go online"):
-        load("fashion_mnist", tmp_path / "data", train=True)
+        load("fashion_mnist", tmp_path / "data")
 
     assert not list((tmp_path / "data").rglob("*ubyte*")), "half a data set was left"
 
@@ -90,8 +93,9 @@ def test_fashion_mnist_that_cannot_be_had_says_both_ways(
     not SOURCES["fashion_mnist"].local.is_dir(), reason="needs Debian's dataset-fashion-mnist"
 )
 def test_fashion_mnist_from_debian(tmp_path: Path) -> None:
-    images, labels = load("fashion_mnist", tmp_path, train=True)
+    images, labels = load("fashion_mnist", tmp_path).train
 
+    assert isinstance(images, torch.Tensor)
     assert images.shape == (60_000, 1, 28, 28)
     assert labels.bincount().tolist() == [6000] * 10
 
@@ -100,4 +104,4 @@ def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(UserError, match="choose another folder"):
-        load("mnist", tmp_path / "file" / "data", train=True)
+        load("mnist", tmp_path / "file" / "data")

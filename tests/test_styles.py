@@ -13,7 +13,7 @@ def digits(data_dir: object) -> tuple[Tensor, Tensor]:
     data = MNISTDataModule()
     data.setup()
     train = data.images("train")
-    return train.images[:2000] / 255, train.labels[:2000]
+    return train.pixels[:2000] / 255, train.labels[:2000]
 
 
 def _width_near_top(images: Tensor) -> Tensor:

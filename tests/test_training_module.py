@@ -46,7 +46,7 @@ def test_training_metrics_are_those_of_digits_alone() -> None:
     lit.trainer = SimpleNamespace(optimizers=[optimizer], log_every_n_steps=50)  # type: ignore[assignment]
     logits, labels = torch.eye(10) * 5, torch.arange(10)
     labels[0] = 7
-    lit.network = torch.nn.Identity()  # type: ignore[assignment]
+    lit.network = torch.nn.Identity()
     lit.training_step((logits, labels), 0)
     of_digits = lit.training_metrics()
     shares = torch.nn.functional.one_hot(labels, 10).float()

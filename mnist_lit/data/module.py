@@ -1,27 +1,36 @@
 """`MNISTDataModule`: split, loaders, and batches as floats in [0, 1]."""
 
 import math
-import random
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
+from jsonargparse.typing import (
+    ClosedUnitInterval,
+    NonNegativeInt,
+    PositiveInt,
+    restricted_number_type,
+)
 from pytorch_lightning import LightningDataModule, Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from mnist_lit.data.augment import Augment
+from mnist_lit.data.downloads import DOWNLOADS
+from mnist_lit.data.images import Batch, ImageSet, Loaded
+from mnist_lit.data.loaders import EpochShuffle, ResumableLoader
 from mnist_lit.data.no_digits import no_digits
-from mnist_lit.data.sources import SOURCES, DatasetName, default_data_dir, load
+from mnist_lit.data.sources import SOURCES, default_data_dir, load
 from mnist_lit.data.styles import with_styles
 from mnist_lit.errors import UserError
+from mnist_lit.files import user_path
 
-Batch = tuple[Tensor, Tensor]
-"""Images ``(B, 1, 28, 28)`` and labels ``(B,)``; with `no_digits`, training batches have the shares
-of all classes instead of labels, ``(B, K)``."""
+if TYPE_CHECKING:
+    Count = int
+    Seed = int
+else:
+    Count = restricted_number_type("Count", int, [(">=", 1), ("<=", 10**9)])
+    Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**63)])
 
 SETS = ("train", "val", "test")
 
@@ -30,102 +39,19 @@ EVAL_BATCH_SIZE = 100
 no faster, and the C library would find room for them in new memory again and again."""
 
 
-class ImageSet(Dataset[Batch]):
-    """Images in memory, taken by whole batches.
-
-    Args:
-        images: ``(N, 1, 28, 28)`` uint8.
-        labels: ``(N,)`` int64.
-        indices: which of them belong to the set, ``(M,)`` int64.
-    """
-
-    def __init__(self, images: Tensor, labels: Tensor, indices: Tensor) -> None:
-        self.images, self.labels, self.indices = images, labels, indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @property
-    def chosen_labels(self) -> Tensor:
-        """The labels of the set, in its order, ``(M,)``."""
-        return self.labels[self.indices]
-
-    def __getitem__(self, positions: Tensor) -> Batch:
-        chosen = self.indices[positions]
-        return self.images[chosen], self.labels[chosen]
-
-
-class EpochShuffle(Sampler[Tensor]):
-    """Batches of positions, in a new order every epoch, set by the seed and the epoch's number.
-
-    Args:
-        size: how many images.
-        batch_size: how many of them a batch has; the last one may have fewer.
-        seed: two samplers of one seed give the same orders.
-    """
-
-    def __init__(self, size: int, batch_size: int, seed: int) -> None:
-        self.size, self.batch_size, self.seed = size, batch_size, seed
-        self.epoch = 0
-        self.start = 0  # how many batches of the epoch are done already
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return math.ceil(self.size / self.batch_size)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        # Seeded by both, not by their sum: epoch 1 of seed 1 is not epoch 0 of seed 2.
-        mixed = random.Random(f"{self.seed} {self.epoch}").getrandbits(63)
-        order = torch.randperm(self.size, generator=torch.Generator().manual_seed(mixed))
-        start, self.start = self.start, 0
-        yield from torch.split(order, self.batch_size)[start:]
-
-
-class ResumableLoader(DataLoader[Batch]):
-    """A loader of training batches that can go on in the middle of an epoch.
-
-    Lightning puts `state_dict` into every checkpoint and gives it back on resuming.
-    """
-
-    def __init__(self, dataset: ImageSet, sampler: EpochShuffle, **kwargs: Any) -> None:
-        super().__init__(dataset, sampler=sampler, **kwargs)
-        self._shuffle = sampler
-        self._batches_done = 0
-        self._batches_to_skip = 0
-
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        self._batches_done, self._batches_to_skip = self._batches_to_skip, 0
-        self._shuffle.start = self._batches_done
-        for batch in super().__iter__():
-            self._batches_done += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        finished = self._batches_done >= len(self)
-        return {
-            "seed": self._shuffle.seed,
-            "epoch": self._shuffle.epoch + finished,
-            "batches_done": 0 if finished else self._batches_done,
-        }
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self._shuffle.seed = state["seed"]
-        self._shuffle.epoch = state["epoch"]
-        self._batches_to_skip = state["batches_done"]
-
-
 class MNISTDataModule(LightningDataModule):
-    """MNIST or a data set of its form: 60,000 images to train and validate on, 10,000 to test.
+    """MNIST or any other data set of images: some to train and validate on, others to test.
 
     Args:
-        dataset: MNIST comes with the package; Fashion-MNIST is taken from Debian's package or
-            downloaded.
-        data_dir: folder for the extracted files, 55 MB; null: torch's cache folder.
+        dataset: mnist, which comes with the package; fashion_mnist, kmnist, qmnist, emnist_letters
+            and other splits of EMNIST, which are downloaded; a folder with a sub-folder of pictures
+            for each class, or with two of these, train and test; or the import path of a function,
+            load(train: bool), that returns images and labels.
+        data_dir: folder for files that are extracted or downloaded; null: torch's cache folder.
+        image_size: height and width that images are brought to, in pixels; null: as they are;
+            pictures in a folder: the shorter side of the first one, but 64 at most.
         batch_size: images in a training batch.
-        val_size: how many of the 60,000 training images are held out for validation.
+        val_size: how many of the training images are held out for validation.
         split_seed: which ones; the same on every machine, whatever else is seeded.
         num_workers: processes that load batches; with everything in memory, 0 is fastest.
         augment: random warps of the training images.
@@ -138,11 +64,12 @@ class MNISTDataModule(LightningDataModule):
 
     def __init__(
         self,
-        dataset: DatasetName = "mnist",
+        dataset: str = "mnist",
         data_dir: str | None = None,
-        batch_size: PositiveInt = 100,
-        val_size: PositiveInt = 5000,
-        split_seed: NonNegativeInt = 0,
+        image_size: PositiveInt | None = None,
+        batch_size: Count = 100,
+        val_size: Count = 5000,
+        split_seed: Seed = 0,
         num_workers: NonNegativeInt = 0,
         augment: Augment = Augment(),  # noqa: B008, it is frozen
         augment_until: ClosedUnitInterval = 1.0,
@@ -150,20 +77,55 @@ class MNISTDataModule(LightningDataModule):
         no_digits: ClosedUnitInterval = 0.0,
     ) -> None:
         super().__init__()
-        self.dataset: DatasetName = dataset
-        self.data_dir = Path(data_dir).expanduser() if data_dir else default_data_dir()
+        self.dataset, self._asked_size = dataset, image_size
+        self.data_dir = user_path(data_dir) if data_dir else default_data_dir()
         self.batch_size, self.val_size = batch_size, val_size
         self.split_seed, self.num_workers = split_seed, num_workers
         self.augment, self.augment_until = augment, float(augment_until)
         self.styles, self.no_digits = float(styles), float(no_digits)
-        if (self.styles or self.no_digits) and self.classes != tuple("0123456789"):
-            raise UserError("data.styles and data.no_digits are for digits: leave them at 0 here")
+        known = SOURCES.get(dataset) or DOWNLOADS.get(dataset)
+        if known:
+            self._check_options(known.classes)
+        self._loaded: Loaded | None = None
         self._sets: dict[str, ImageSet] = {}
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """What the labels 0 to 9 mean."""
-        return SOURCES[self.dataset].classes
+        """What the labels mean."""
+        return self._load().classes
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.classes)
+
+    @property
+    def in_channels(self) -> int:
+        """C: 1, grey, or 3."""
+        return int(self._first().shape[1])
+
+    @property
+    def image_size(self) -> int:
+        """H and W, in pixels."""
+        return int(self._first().shape[2])
+
+    def _first(self) -> Tensor:
+        return self._load().train[0][torch.tensor([0])]
+
+    def _load(self) -> Loaded:
+        """The data set, read when it is asked for.
+
+        Raises:
+            UserError: it cannot be had, or is no data set.
+        """
+        if self._loaded is None:
+            self._loaded = load(self.dataset, self.data_dir, self._asked_size)
+            self._check_options(self._loaded.classes)
+        return self._loaded
+
+    def _check_options(self, classes: tuple[str, ...]) -> None:
+        if (self.styles or self.no_digits) and classes != tuple("0123456789"):
+            raise UserError("data.styles and data.no_digits are for digits: leave them at 0 here")
 
     def prepare_data(self) -> None:
         self.setup()
@@ -172,7 +134,8 @@ class MNISTDataModule(LightningDataModule):
         """Read and split the data; `mean` and `std` are those of the training images' pixels."""
         if self._sets:
             return
-        images, labels = load(self.dataset, self.data_dir, train=True)
+        loaded = self._load()
+        images, labels = loaded.train
         if self.val_size >= len(images):
             raise UserError(
                 f"data.val_size is {self.val_size}, but there are {len(images)} images"
@@ -180,7 +143,7 @@ class MNISTDataModule(LightningDataModule):
             )
         generator = torch.Generator().manual_seed(self.split_seed)
         order = torch.randperm(len(images), generator=generator)
-        test_images, test_labels = load(self.dataset, self.data_dir, train=False)
+        test_images, test_labels = loaded.test
         self._sets = {
             "train": ImageSet(images, labels, order[self.val_size :].sort().values),
             "val": ImageSet(images, labels, order[: self.val_size].sort().values),
@@ -255,7 +218,8 @@ def _as_it_is(batch: Batch) -> Batch:
 def _pixel_statistics(images: ImageSet) -> tuple[float, float]:
     """Mean and standard deviation of all pixels in [0, 1], by counting the 256 values."""
     counts = torch.zeros(256, dtype=torch.int64)
-    for chosen in torch.split(images.indices, 10_000):
+    indices = images.indices if isinstance(images.images, Tensor) else images.indices[:10_000]
+    for chosen in torch.split(indices, 10_000):
         counts += torch.bincount(images.images[chosen].flatten(), minlength=256)
     values = torch.linspace(0, 1, 256, dtype=torch.float64)
     weights = counts.double() / counts.sum()

@@ -1,4 +1,4 @@
-"""Where the four IDX files of a data set come from, and that they are the right ones."""
+"""Where a data set comes from, and that it is the right one."""
 
 import gzip
 import hashlib
@@ -10,23 +10,24 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from typing import Literal
-from urllib.error import URLError
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.datasets import MNIST, FashionMNIST
 
+from mnist_lit.data.downloads import DOWNLOADS, NO_DOWNLOAD, cannot_keep, load_download
+from mnist_lit.data.folders import load_folder
+from mnist_lit.data.functions import load_function
+from mnist_lit.data.images import Loaded
 from mnist_lit.errors import UserError
-
-DatasetName = Literal["mnist", "fashion_mnist"]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set in MNIST's form.
+    """A data set in MNIST's form, whose four IDX files are known byte for byte.
 
     Attributes:
         dataset: the torchvision class that downloads, checks and reads it.
@@ -43,7 +44,7 @@ class Source:
     how_to_get: str
 
 
-SOURCES: Mapping[DatasetName, Source] = {
+SOURCES: Mapping[str, Source] = {
     "mnist": Source(
         dataset=MNIST,
         local=Path(__file__).parent / "mnist",
@@ -85,31 +86,60 @@ def default_data_dir() -> Path:
     return Path(torch.hub.get_dir()).parent / "mnist_lit"
 
 
-def load(name: DatasetName, data_dir: Path, *, train: bool) -> tuple[Tensor, Tensor]:
-    """Read a data set's training or test images, fetching them first where they are missing.
+def load(dataset: str, data_dir: Path, image_size: int | None = None) -> Loaded:
+    """Read a data set, fetching it first where it is missing.
 
     Args:
-        name: which data set.
-        data_dir: where the extracted files are, or will be.
-        train: the 60,000 training images; otherwise the 10,000 test images.
-
-    Returns:
-        Images ``(N, 1, 28, 28)`` uint8, ink 255, and labels ``(N,)`` int64.
+        dataset: the name of one of `SOURCES` or `DOWNLOADS`, a folder of pictures, or the import
+            path of a function.
+        data_dir: where extracted files are, or will be.
+        image_size: height and width that images are brought to; None: as they are.
 
     Raises:
-        UserError: the files can be had nowhere, or ``data_dir`` cannot be written.
+        UserError: it can be had nowhere, ``data_dir`` cannot be written, or it is no data set.
     """
-    source = SOURCES[name]
+    if dataset in SOURCES:
+        return _resized(_load_source(SOURCES[dataset], data_dir), image_size)
+    if dataset in DOWNLOADS:
+        return _resized(load_download(dataset, data_dir), image_size)
+    if Path(dataset).expanduser().is_dir():
+        return load_folder(Path(dataset).expanduser(), image_size)
+    if "." in dataset and "/" not in dataset:
+        return _resized(load_function(dataset), image_size)
+    raise UserError(
+        f"data.dataset {dataset}: there is no such folder; known are"
+        f" {', '.join([*SOURCES, *DOWNLOADS])}, and functions by their import path"
+    )
+
+
+def _resized(loaded: Loaded, side: int | None) -> Loaded:
+    """All images with another height and width."""
+    if side is None:
+        return loaded
+
+    def resize(images: Any) -> Tensor:
+        parts = [
+            F.interpolate(part.float(), [side, side], mode="bilinear", antialias=True)
+            for part in torch.split(images, 1000)
+        ]
+        return torch.cat([part.round().clamp(0, 255).byte() for part in parts])
+
+    (train, train_labels), (test, test_labels) = loaded.train, loaded.test
+    return Loaded((resize(train), train_labels), (resize(test), test_labels), loaded.classes)
+
+
+def _load_source(source: Source, data_dir: Path) -> Loaded:
     try:
         if not _complete(source, _raw_folder(source, data_dir)):
             _fetch(source, data_dir)
     except OSError as error:
-        raise UserError(
-            f"cannot keep the data set in {data_dir} ({error.strerror or error});"
-            " choose another folder with --data.data_dir"
-        ) from error
-    dataset = source.dataset(data_dir, train=train)
-    return dataset.data.unsqueeze(1), dataset.targets
+        raise cannot_keep(data_dir, error) from error
+    train, test = (source.dataset(data_dir, train=train) for train in (True, False))
+    return Loaded(
+        (train.data.unsqueeze(1), train.targets),
+        (test.data.unsqueeze(1), test.targets),
+        source.classes,
+    )
 
 
 def _raw_folder(source: Source, data_dir: Path) -> Path:
@@ -164,5 +194,5 @@ def _extract_local(source: Source, root: Path) -> None:
 def _download(source: Source, root: Path) -> None:
     try:
         source.dataset(root, download=True)  # from any of torchvision's mirrors
-    except (RuntimeError, URLError, EOFError, HTTPException, ConnectionError, TimeoutError):
+    except NO_DOWNLOAD:
         time.sleep(1)  # before the next attempt

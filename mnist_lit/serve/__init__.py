@@ -4,14 +4,14 @@ import socket
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from mnist_lit.arguments import ArgumentParser
+from mnist_lit.arguments import ArgumentParser, add_network_arguments
 from mnist_lit.errors import UserError
 
 
 def main(args: Sequence[str]) -> int:
     """Serve until Ctrl-C or SIGTERM; `args` begins with the command's name."""
     parser = ArgumentParser("serve", "Serves a web page that reads digits while you draw them.")
-    parser.add_argument("--ckpt_path", metavar="PATH", help="default: the packaged network")
+    add_network_arguments(parser)
     parser.add_argument(
         "--host",
         default="127.0.0.1",
@@ -31,7 +31,7 @@ def main(args: Sequence[str]) -> int:
     with _listen(given.host, given.port) as listener:
         from mnist_lit.serve.server import run
 
-        run(listener, given.ckpt_path, given.workers)
+        run(listener, given.ckpt_path, given.network, given.workers)
     return 0
 
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from mnist_lit import __version__
 from mnist_lit.classifier import Classifier
 from mnist_lit.memory import keep_freed_memory
+from mnist_lit.models import named_class
 from mnist_lit.pictures import FORMATS, Found, PictureError, find_digits
 from mnist_lit.serve.protocol import ANSWER_TIMEOUT_S, REQUEST_TIMEOUT_S
 
@@ -82,19 +83,22 @@ BUSY = HTTPException(503, "too many requests at a time", {"Retry-After": "1"})
 PICTURE = {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
 
 
-def create_app(ckpt_path: str | None = None, only_host: str | None = "127.0.0.1") -> FastAPI:
+def create_app(
+    ckpt_path: str | None = None, network: str | None = None, only_host: str | None = "127.0.0.1"
+) -> FastAPI:
     """The app, with a network of its own; torch and OpenCV are set to one thread.
 
     Args:
         ckpt_path: a checkpoint that `fit` wrote; None: the packaged network.
+        network: the class of its network, if it is none of this package.
         only_host: answer only to this address and this machine's own names, whatever others a
             foreign web page makes the browser believe in (DNS rebinding); None: to all.
     """
     keep_freed_memory()  # not said yet in a process that is one of several workers
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    classifier = Classifier.load(ckpt_path)
-    small, large = ThreadPoolExecutor(NUM_THREADS), ThreadPoolExecutor(1)
+    classifier = Classifier.load(ckpt_path, named_class(network))
+    small, large = Lane(NUM_THREADS), Lane(1)
     places, large_places = asyncio.Semaphore(MAX_REQUESTS), asyncio.Semaphore(MAX_LARGE)
     app = FastAPI(title="mnist_lit", version=__version__, docs_url=None, redoc_url=None)
     app.add_middleware(Doorkeeper)
@@ -214,8 +218,16 @@ async def _until_gone(request: Request) -> None:
         pass
 
 
+class Lane:
+    """Threads, and as many turns: who has one goes through, others wait for theirs."""
+
+    def __init__(self, num_threads: int) -> None:
+        self.threads = ThreadPoolExecutor(num_threads)
+        self.turns = asyncio.Semaphore(num_threads)
+
+
 async def _answer(
-    threads: ThreadPoolExecutor, classifier: Classifier, picture: bytes, details: bool
+    lane: Lane, classifier: Classifier, picture: bytes, details: bool
 ) -> dict[str, Any]:
     """What a picture says.
 
@@ -224,8 +236,9 @@ async def _answer(
     """
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.run_in_executor(threads, _find, picture)
-        return await loop.run_in_executor(threads, _read, classifier, found, details)
+        async with lane.turns:
+            found = await loop.run_in_executor(lane.threads, _find, picture)
+            return await loop.run_in_executor(lane.threads, _read, classifier, found, details)
     except PictureError as error:
         raise HTTPException(400, str(error)) from error
 

@@ -28,20 +28,21 @@ HEADERS = {
 }
 
 
-def run(listener: socket.socket, ckpt_path: str | None, workers: int) -> None:
+def run(listener: socket.socket, ckpt_path: str | None, network: str | None, workers: int) -> None:
     """Serve until Ctrl-C or SIGTERM; requests that have been accepted are answered first.
 
     Raises:
         UserError: the checkpoint cannot be read.
     """
     from mnist_lit.classifier import Classifier
+    from mnist_lit.models import named_class
 
     # What is wrong with the network is said here, once, and not by each worker.
-    Classifier.load(ckpt_path).read_found([])
+    Classifier.load(ckpt_path, named_class(network)).read_found([])
     host, port = listener.getsockname()[:2]
     only_host = host if ipaddress.ip_address(host).is_loopback else None
     config = uvicorn.Config(
-        partial(_create_app, ckpt_path, only_host),
+        partial(_create_app, ckpt_path, network, only_host),
         factory=True,
         http=Protocol,
         ws="none",
@@ -84,7 +85,7 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _create_app(ckpt_path: str | None, only_host: str | None) -> "FastAPI":
+def _create_app(ckpt_path: str | None, network: str | None, only_host: str | None) -> "FastAPI":
     """The app of a worker, who has to answer its supervisor before it has loaded torch."""
     from mnist_lit.serve.app import create_app
 
@@ -94,4 +95,4 @@ def _create_app(ckpt_path: str | None, only_host: str | None) -> "FastAPI":
     logging.getLogger("asyncio").addFilter(
         lambda record: "out of system resource" not in record.getMessage()
     )
-    return create_app(ckpt_path, only_host and _in_url(only_host))
+    return create_app(ckpt_path, network, only_host and _in_url(only_host))

@@ -16,6 +16,7 @@ from pytorch_lightning import LightningModule, Trainer, callbacks
 from pytorch_lightning.callbacks import Callback, Checkpoint, ModelCheckpoint, RichProgressBar
 
 from mnist_lit import __version__
+from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.training.module import LitClassifier
 
@@ -61,7 +62,7 @@ class BestCheckpoint(ModelCheckpoint):
                 "dirpath": self.dirpath,
                 "best_model_path": str(best),
                 "kth_best_model_path": str(best),
-                "best_k_models": {str(best): state_dict["best_model_score"]},
+                "best_k_models": {str(best): torch.as_tensor(state_dict["best_model_score"])},
             }
             super().load_state_dict({**state_dict, **moved})
 
@@ -155,6 +156,9 @@ class Provenance(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint["mnist_lit"] = {"version": __version__, "recipe": self.recipe}
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, MNISTDataModule):
+            checkpoint["classes"] = list(data.classes)
 
 
 class StopEarly(callbacks.EarlyStopping):
@@ -184,7 +188,8 @@ class StopEarly(callbacks.EarlyStopping):
         return super().state_key.replace(type(self).__qualname__, "EarlyStopping", 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict({**state_dict, "patience": self.patience})
+        best = torch.as_tensor(state_dict["best_score"])
+        super().load_state_dict({**state_dict, "best_score": best, "patience": self.patience})
 
     @property
     def stopped(self) -> bool:
@@ -258,8 +263,8 @@ class TrainingLog(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        self.fit_seconds = state_dict["fit_seconds"]
-        self.images_per_s = state_dict["images_per_s"]
+        self.fit_seconds = float(state_dict["fit_seconds"])
+        self.images_per_s = float(state_dict["images_per_s"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._fit_since = self._since = time.monotonic()

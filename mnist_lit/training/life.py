@@ -4,8 +4,8 @@ import shlex
 import shutil
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -123,7 +123,8 @@ class Life:
                         " --trainer.max_epochs (or --early_stopping.patience, if that ended it)"
                     )
                     return None
-                self._train(run, start, notes)
+                with self._leaving_nothing_unless_begun(run, start):
+                    self._train(run, start, notes)
                 runs.load_weights(self.model, run.best)
                 finish(run, self.trainer, self.model, self.data, self._facts())
                 return run
@@ -135,9 +136,15 @@ class Life:
             raise UserError(one_line(error)) from error
         except OSError as error:
             raise UserError(f"{error}; mend that, then {self._how_to_go_on(run)}") from error
+
+    @contextmanager
+    def _leaving_nothing_unless_begun(self, run: Run, start: Start) -> Iterator[None]:
+        """Remove a new run that took no step, while nobody else can train in its folder."""
+        try:
+            yield
         finally:
             if start.run is None and not self._callback(FirstStep).taken:
-                shutil.rmtree(run.folder)
+                shutil.rmtree(run.folder, ignore_errors=True)
                 with suppress(OSError):  # it is not empty: there are other runs
                     run.folder.parent.rmdir()
 

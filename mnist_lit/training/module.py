@@ -1,6 +1,7 @@
 """`LitClassifier`: what a training step, a validation step and a test step are."""
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -8,14 +9,17 @@ import torch.nn.functional as F
 from jsonargparse.typing import PositiveFloat, restricted_number_type
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from mnist_lit.data.module import Batch, MNISTDataModule
-from mnist_lit.models import NetworkName, build
+from mnist_lit.data.images import Batch
+from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.errors import UserError, one_line
+from mnist_lit.models import ModuleSpec, Network, Shape, class_path_of
 
 if TYPE_CHECKING:
     Share = float
@@ -24,64 +28,93 @@ else:
 
 Schedule = Literal["constant", "one_cycle"]
 
+DEFAULT_LR = 1e-3
+
 NO_LABEL = -100  # of what is no digit
 
 
 class LitClassifier(LightningModule):
-    """A network that learns to tell ten classes apart.
+    """A network that learns to tell classes apart.
 
-    It logs the validation itself; the training is logged by the callback `TrainingLog`.
+    It logs the validation itself; the training is logged by the callback `TrainingLog`. Losses that
+    are logged are cross-entropies, whatever is trained for.
 
     Args:
-        network: cnn: the original one, 21,840 parameters; wide: a larger one, 613,098.
-        dropout: share of units left out in each training step, 0 <= dropout < 1.
+        network: any torch.nn.Module from images (B, C, H, W) in [0, 1] to logits (B, K), by its
+            import path; cnn: the original one, 21,840 parameters; wide: a larger one, 613,098.
+            What its constructor calls num_classes, in_channels, image_size follows from the data.
         lr: Adam's learning rate; with a schedule, its highest.
         schedule: constant, or one_cycle: up in the first share `warmup` of all steps, then down
             to nothing along a cosine.
         warmup: that share, 0 <= warmup < 1.
         label_smoothing: share of the probability that the training target gives to all classes
             alike, 0 <= label_smoothing < 1.
-        mirror: whether, once trained, an image and its mirror image are classified together; for
-            clothes, not for digits.
+        loss: any torch.nn.Module from logits and labels to what is trained for, by its import path;
+            null: cross-entropy with label_smoothing.
+        num_classes: K.
+        in_channels: C.
+        image_size: H and W.
     """
 
     def __init__(
         self,
-        network: NetworkName = "cnn",
-        dropout: Share = 0.25,
-        lr: PositiveFloat = 1e-3,
+        network: nn.Module | None = None,
+        lr: PositiveFloat = DEFAULT_LR,
         schedule: Schedule = "constant",
         warmup: Share = 0.25,
         label_smoothing: Share = 0.0,
-        mirror: bool = False,
+        loss: nn.Module | None = None,
+        num_classes: int = 10,
+        in_channels: int = 1,
+        image_size: int = 28,
     ) -> None:
         super().__init__()
-        # Plain numbers: a checkpoint takes no other classes.
-        dropout, lr, warmup = float(dropout), float(lr), float(warmup)
-        label_smoothing = float(label_smoothing)
-        self.save_hyperparameters()
-        self.lr, self.schedule, self.warmup = lr, schedule, warmup
-        self.label_smoothing = label_smoothing
-        self.network = build(network, dropout, mirror).to(memory_format=torch.channels_last)
+        shape = Shape(num_classes, in_channels, image_size)
+        self.lr, self.schedule, self.warmup = float(lr), schedule, float(warmup)
+        self.label_smoothing, self.num_classes = float(label_smoothing), num_classes
+        if loss is not None and label_smoothing:
+            raise UserError("model.label_smoothing is for cross-entropy: leave it at 0")
+        spec, built = _spec_and_module(network or ModuleSpec(), shape)
+        _check_fit(built, spec.class_path, shape)
+        self.network = built.to(memory_format=torch.channels_last)
+        self.criterion = _spec_and_module(loss, shape)[1] if loss else None
+        # Plain values: a checkpoint takes no other classes.
+        self.save_hyperparameters(
+            {
+                "network": {"class_path": spec.class_path, "init_args": dict(spec.init_args)},
+                "lr": self.lr,
+                "schedule": schedule,
+                "warmup": self.warmup,
+                "label_smoothing": self.label_smoothing,
+                **shape._asdict(),
+            }
+        )
         self.loss = MeanMetric(nan_strategy="disable")  # what diverges is to be seen
-        self.accuracy = MulticlassAccuracy(num_classes=10, average="micro", validate_args=False)
-        # What training steps put out since the last call of training_metrics: (B, 10) logits, (B,)
+        self.accuracy = MulticlassAccuracy(
+            num_classes=num_classes, average="micro", validate_args=False
+        )
+        # What training steps put out since the last call of training_metrics: (B, K) logits, (B,)
         # labels. Metrics over many steps at once cost hardly more than over one.
         self._unlogged: list[Batch] = []
 
     def setup(self, stage: str) -> None:
-        data = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and isinstance(data, MNISTDataModule):
-            self.network.mean.fill_(data.mean)
-            self.network.std.fill_(data.std)
+        data, network = getattr(self.trainer, "datamodule", None), self.network
+        if stage == "fit" and isinstance(network, Network) and isinstance(data, MNISTDataModule):
+            network.mean.fill_(data.mean)
+            network.std.fill_(data.std)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(B, 10)`` of images ``(B, 1, 28, 28)``, float in [0, 1]."""
+        """Logits ``(B, K)`` of images ``(B, C, H, W)``, float in [0, 1] or uint8."""
+        if not images.is_floating_point():
+            images = images / 255
         logits: Tensor = self.network(images)
         return logits
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr, fused=True)
+        return self.with_schedule(torch.optim.Adam(self.parameters(), lr=self.lr, fused=True))
+
+    def with_schedule(self, optimizer: Optimizer) -> OptimizerLRScheduler:
+        """An optimizer whose learning rate follows the schedule."""
         scheduler = LambdaLR(optimizer, self._lr_factor)
         return {
             "optimizer": optimizer,
@@ -100,15 +133,19 @@ class LitClassifier(LightningModule):
         """Let this run's learning rate win over one that a checkpoint brought."""
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, LambdaLR):
-            scheduler.base_lrs = [self.lr]
+            lr = scheduler.optimizer.defaults["lr"]
+            scheduler.base_lrs = [lr for _ in scheduler.optimizer.param_groups]
             for group in scheduler.optimizer.param_groups:
-                group["lr"] = self.lr * self._lr_factor(scheduler.last_epoch)
+                group["lr"] = lr * self._lr_factor(scheduler.last_epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
         logits = self(images)
         self._unlogged.append((logits.detach(), _labels(labels)))
         del self._unlogged[: -self.trainer.log_every_n_steps]  # type: ignore[attr-defined]
+        if self.criterion is not None:
+            loss: Tensor = self.criterion(logits, labels)
+            return loss
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
     def training_metrics(self) -> dict[str, float]:
@@ -116,7 +153,12 @@ class LitClassifier(LightningModule):
         logits, labels = (torch.cat(parts) for parts in zip(*self._unlogged, strict=True))
         self._unlogged.clear()
         acc = multiclass_accuracy(
-            logits, labels, 10, average="micro", ignore_index=NO_LABEL, validate_args=False
+            logits,
+            labels,
+            self.num_classes,
+            average="micro",
+            ignore_index=NO_LABEL,
+            validate_args=False,
         )
         return {
             "train/loss": F.cross_entropy(logits, labels, ignore_index=NO_LABEL).item(),
@@ -139,7 +181,7 @@ class LitClassifier(LightningModule):
         self.log(f"{name}/acc", self.accuracy)
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Logarithms of the probabilities, ``(B, 10)``."""
+        """Logarithms of the probabilities, ``(B, K)``."""
         images, _ = batch
         return F.log_softmax(self(images), dim=1)
 
@@ -149,6 +191,37 @@ class LitClassifier(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         unlogged = checkpoint["unlogged"]
         self._unlogged = [tuple(unlogged)] if unlogged else []
+
+
+def _spec_and_module(
+    given: nn.Module | ModuleSpec | Mapping[str, Any], shape: Shape
+) -> tuple[ModuleSpec, nn.Module]:
+    """What was given as a module, or by its name and arguments."""
+    if isinstance(given, nn.Module):  # how it was made, nobody knows
+        return ModuleSpec(class_path_of(type(given))), given
+    spec = given if isinstance(given, ModuleSpec) else ModuleSpec(**given)
+    return spec, spec.build(shape)
+
+
+def _check_fit(network: nn.Module, name: str, shape: Shape) -> None:
+    """Refuse a network that does not fit the data.
+
+    Raises:
+        UserError: it takes no such images, or puts out something else.
+    """
+    images = torch.zeros(2, shape.in_channels, shape.image_size, shape.image_size)
+    training = network.training
+    try:
+        with torch.no_grad():
+            logits = network.eval()(images)
+    except Exception as error:  # of somebody else's forward
+        raise UserError(
+            f"{name} does not take images {tuple(images.shape)}: {one_line(error)}"
+        ) from error
+    network.train(training)
+    if not isinstance(logits, Tensor) or logits.shape != (2, shape.num_classes):
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(f"{name} puts out {found} for 2 images of {shape.num_classes} classes")
 
 
 def _labels(targets: Tensor) -> Tensor:

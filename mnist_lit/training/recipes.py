@@ -1,6 +1,7 @@
 """The recipe of a run: what it was made with, and what may change when it goes on."""
 
 import platform
+import re
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ import yaml
 from mnist_lit import __version__
 from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
+from mnist_lit.models import SHORT_NAMES, class_path_of
 from mnist_lit.training.runs import Run
 
 # Options that say where things are, not what is trained.
@@ -25,11 +27,17 @@ PLACES = {"ckpt_path", "data.data_dir", "trainer.default_root_dir"}
 FIXED = {
     "data.batch_size",
     "data.dataset",
+    "data.image_size",
     "data.split_seed",
     "data.val_size",
-    "model.network",
+    "lr_scheduler",
+    "model.network.class_path",
+    "optimizer",
     "seed_everything",
 }
+
+IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+KNOWN_CODE = ("mnist_lit.", "pytorch_lightning.", "torch.nn.", "torch.optim.")
 
 MAX_BYTES = 1_000_000  # of a recipe's file
 MAX_NODES = 10_000  # of one, once all that it refers to is in its place
@@ -45,7 +53,7 @@ def check_file(path: Path) -> None:
         status = path.stat()
         if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES:
             path.read_text()
-        elif not stat.S_ISFIFO(status.st_mode):  # of which a shell makes one, <(...)
+        else:
             raise UserError(f"--config {path} is no file of at most {MAX_BYTES / 1e6:.0f} MB")
     except UnicodeDecodeError:
         raise UserError(f"--config {path} is no text, so it is no recipe") from None
@@ -62,12 +70,42 @@ def load_yaml(text: str) -> Any:
     try:
         if "*" in text:
             _count_nodes(yaml.compose(text, Loader=yaml.SafeLoader), {})
-        return _LOAD_YAML(text)
+        return upgraded(_LOAD_YAML(text))
     except RecursionError:
         raise yaml.YAMLError("nested too deeply, or refers to itself") from None
+    except ValueError as error:  # a number of more digits than Python reads
+        raise yaml.YAMLError(str(error)) from error
 
 
 _LOAD_YAML = jsonargparse.get_loader("yaml")
+
+
+def class_path(network: str) -> str:
+    """Where a network's class is: of a short name, or what was given."""
+    known = SHORT_NAMES.get(network)
+    return class_path_of(known) if known else network
+
+
+def upgraded(recipe: Any) -> Any:
+    """A recipe whose networks are named by their classes; version 0.1 wrote others, too.
+
+    Args:
+        recipe: options, nested as in a config file, or anything else, which is left as it is.
+    """
+    model = recipe.get("model") if isinstance(recipe, dict) else None
+    if not isinstance(model, dict):
+        return recipe
+    network = model.get("network")
+    moved = {name: model[name] for name in ("dropout", "mirror") if name in model}
+    if isinstance(network, str) or moved:
+        named: dict[str, Any] = (
+            {"class_path": network} if isinstance(network, str) else network or {}
+        )
+        network = {**named, "init_args": {**named.get("init_args", {}), **moved}}
+    if isinstance(network, dict) and isinstance(network.get("class_path"), str):
+        network = {**network, "class_path": class_path(network["class_path"])}
+    rest = {name: value for name, value in model.items() if name not in moved}
+    return {**recipe, "model": {**rest, "network": network} if network else rest}
 
 
 def _count_nodes(node: yaml.Node | None, counted: dict[int, int]) -> int:
@@ -97,7 +135,10 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     Raises:
         UserError: one of them must not.
     """
-    before, after = dict(_flat(old)), dict(_flat(new))
+    before, after = dict(_flat(upgraded(old))), dict(_flat(new))
+    scheduled = (
+        "lr_scheduler.class_path" in before
+    )  # ... which has the learning rate it goes on with
     differing = [
         name for name in sorted({*before, *after} - PLACES) if before.get(name) != after.get(name)
     ]
@@ -105,12 +146,33 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         name: f"{name} {after.get(name)} instead of {before.get(name)}" for name in differing
     }
     for name in differing:
-        if name in FIXED:
+        if _is_fixed(name) and (name != "optimizer.init_args.lr" or scheduled):
             raise UserError(
                 f"this run cannot go on with {sentences[name]}: give it the old value,"
                 " or start a new run without --ckpt_path"
             )
     return list(sentences.values())
+
+
+def names_of_code(recipe: Any) -> Iterator[str]:
+    """What in a recipe may be the import path of code that is none of what this project is made of.
+
+    Args:
+        recipe: options, nested as in a config file, or a part of them.
+    """
+    if isinstance(recipe, Mapping):
+        for name, value in recipe.items():
+            if name not in ("data_dir", "default_root_dir"):
+                yield from names_of_code(value)
+    elif isinstance(recipe, list):
+        for value in recipe:
+            yield from names_of_code(value)
+    elif isinstance(recipe, str) and IMPORT_PATH.fullmatch(recipe):
+        yield from () if recipe.startswith(KNOWN_CODE) else (recipe,)
+
+
+def _is_fixed(name: str) -> bool:
+    return any(name == fixed or name.startswith(f"{fixed}.") for fixed in FIXED)
 
 
 def _flat(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -49,10 +49,13 @@ def finish(
     temperature = fit_temperature(log_probs["val"], data.images("val").chosen_labels)
     store_temperature(run.best, temperature)
     probs = (log_probs["test"] / temperature).softmax(1)
+    counts = figures.counts(data.images("test").chosen_labels, probs.argmax(1), len(data.classes))
     results = {
         **facts,
         **measured,
         "num_test_images": len(probs),
+        "test/acc_per_class": _acc_per_class(counts, data.classes),
+        "test/confusion": counts.tolist(),
         "temperature": temperature,
         "test/calibration_error": calibration_error(probs, data.images("test").chosen_labels),
     }
@@ -79,6 +82,14 @@ def _measure(log_probs: Tensor, labels: Tensor) -> dict[str, float]:
     return {
         "acc": (log_probs.argmax(1) == labels).double().mean().item(),
         "loss": F.nll_loss(log_probs.double(), labels).item(),
+    }
+
+
+def _acc_per_class(counts: Tensor, classes: Sequence[str]) -> dict[str, float | None]:
+    """The share of each class's images that are told right; of a class without any, none."""
+    return {
+        name: row[label].item() / row.sum().item() if row.any() else None
+        for label, (name, row) in enumerate(zip(classes, counts, strict=True))
     }
 
 

@@ -16,6 +16,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from mnist_lit.checkpoints import load_checkpoint, save_checkpoint
 from mnist_lit.errors import UserError
+from mnist_lit.files import user_path, whole_file
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,12 @@ class Run:
     @property
     def exists(self) -> bool:
         """Whether anything can be made of it: by its recipe, or by a checkpoint, which has one."""
-        return any(path.is_file() for path in (self.config, self.last, self.best))
+        return self.has_config or self.last.is_file() or self.best.is_file()
+
+    @property
+    def has_config(self) -> bool:
+        """Whether its recipe is there, and something in it."""
+        return self.config.is_file() and self.config.stat().st_size > 0
 
     @property
     def has_results(self) -> bool:
@@ -103,7 +109,8 @@ def claim(root: Path, config: str) -> Run:
         with tempfile.TemporaryDirectory(prefix=".claim_", dir=runs_folder(root)) as temporary:
             claimed = Run(Path(temporary) / "run")
             claimed.folder.mkdir()
-            claimed.config.write_text(config)
+            with whole_file(claimed.config) as path:
+                path.write_text(config)
             while True:
                 existing = all_runs(root)
                 version = existing[-1].version + 1 if existing else 0
@@ -151,7 +158,7 @@ def find_checkpoint(which: str, root: Path) -> Path:
                 f"{run.folder} has no checkpoint {path.name} (yet); name another with --ckpt_path"
             )
         return path.resolve()
-    path = Path(which).expanduser()
+    path = user_path(which)
     if not path.is_file():
         raise UserError(f"no checkpoint at {which}; --ckpt_path takes best, last or a file")
     return path.resolve()
@@ -201,6 +208,11 @@ def start(ckpt_path: str | None, root: Path) -> Start:
     if ckpt_path == "last":
         run = newest(root)
         if not run.last.is_file() and not run.best.is_file():
+            if run.has_results:
+                raise UserError(
+                    f"{run.folder} is finished, but its checkpoints are gone: start a new run"
+                    " without --ckpt_path"
+                )
             return Start(run)  # interrupted before its first checkpoint: at the beginning
     path = find_checkpoint(ckpt_path, root)
     checkpoint = load_checkpoint(path)

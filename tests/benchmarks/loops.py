@@ -24,7 +24,7 @@ from torchvision.datasets import MNIST
 
 from mnist_lit.data.sources import default_data_dir, load
 from mnist_lit.memory import keep_freed_memory
-from mnist_lit.models import build
+from mnist_lit.models import CNN, Shape
 
 NUM_TRAIN = 55_000  # as many as `fit` trains on
 MEAN, STD = 0.1307, 0.3081
@@ -34,7 +34,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 def bare(batch_size: int) -> tuple[nn.Module, bool, Callable[[], Batches]]:
     keep_freed_memory()
-    network = build("cnn", dropout=0.25).to(memory_format=torch.channels_last)
+    network = CNN(*Shape(), dropout=0.25).to(memory_format=torch.channels_last)
     network.mean.fill_(MEAN)
     network.std.fill_(STD)
     return network, True, _in_memory(batch_size)
@@ -51,7 +51,7 @@ def usual(batch_size: int) -> tuple[nn.Module, bool, Callable[[], Batches]]:
 
 
 def _in_memory(batch_size: int) -> Callable[[], Batches]:
-    images, labels = load("mnist", default_data_dir(), train=True)
+    images, labels = load("mnist", default_data_dir()).train
 
     def epoch() -> Batches:
         for chosen in torch.split(torch.randperm(NUM_TRAIN), batch_size):

@@ -1,0 +1,68 @@
+"""Images with their labels, wherever they are: in memory, or in files."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+Batch = tuple[Tensor, Tensor]
+"""Images ``(B, C, H, W)`` and labels ``(B,)``; with `no_digits`, training batches have the shares
+of all classes instead of labels, ``(B, K)``."""
+
+
+class Pixels(Protocol):
+    """Images that can be taken by their numbers: a tensor, or what reads files."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, numbers: Tensor, /) -> Tensor:
+        """From numbers, ``(B,)`` int64, to images, ``(B, C, H, W)`` uint8."""
+        ...
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A data set.
+
+    Attributes:
+        train: images to learn from and to choose by, N of them, and their labels, ``(N,)`` int64.
+        test: the same of those that are held out.
+        classes: what the labels mean, K names.
+    """
+
+    train: tuple[Pixels, Tensor]
+    test: tuple[Pixels, Tensor]
+    classes: tuple[str, ...]
+
+
+class ImageSet(Dataset[Batch]):
+    """Some of many images, taken by whole batches.
+
+    Args:
+        images: N of them.
+        labels: ``(N,)`` int64.
+        indices: which of them belong to the set, ``(M,)`` int64.
+    """
+
+    def __init__(self, images: Pixels, labels: Tensor, indices: Tensor) -> None:
+        self.images, self.labels, self.indices = images, labels, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def pixels(self) -> Tensor:
+        """All images that the set is a part of, ``(N, C, H, W)`` uint8, if they are in memory."""
+        if not isinstance(self.images, Tensor):
+            raise TypeError("these images are read from their files: take some by their numbers")
+        return self.images
+
+    @property
+    def chosen_labels(self) -> Tensor:
+        """The labels of the set, in its order, ``(M,)``."""
+        return self.labels[self.indices]
+
+    def __getitem__(self, positions: Tensor) -> Batch:
+        chosen = self.indices[positions]
+        return self.images[chosen], self.labels[chosen]

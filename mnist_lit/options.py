@@ -1,0 +1,155 @@
+"""What is typed behind `fit`, `validate` and `test`: the parser, and the recipe that is meant."""
+
+import argparse
+import difflib
+import os
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+import yaml
+from jsonargparse import Namespace
+from pytorch_lightning.cli import LightningArgumentParser
+
+from mnist_lit.checkpoints import load_checkpoint
+from mnist_lit.errors import UserError
+from mnist_lit.files import user_path
+from mnist_lit.models import ModuleSpec, Shape, find_class
+from mnist_lit.training import recipes, runs
+
+MOVED = {f"--model.{name}": f"--model.network.{name}" for name in ("dropout", "mirror")}
+"""Options of version 0.1, and where they are now."""
+
+
+def with_recipe(args: list[str]) -> list[str]:
+    """Without a recipe, follow the one that the checkpoint was made with."""
+    command, *options = args
+    if {"-h", "--help"} & set(options):
+        return args
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-c", "--config", nargs="?", action="append")
+    parser.add_argument("--ckpt_path", nargs="?", default=None if command == "fit" else "best")
+    parser.add_argument("--trainer.default_root_dir", dest="root", nargs="?", default=".")
+    given, _ = parser.parse_known_args(options)
+    for config in filter(None, given.config or []):
+        if os.path.exists(config):  # else it may be a recipe itself
+            recipes.check_file(Path(config))
+    if given.config or not given.ckpt_path or not given.root:  # a new run; or a value is missing
+        return args
+    root = user_path(given.root)
+    if command == "fit" and given.ckpt_path == "last":
+        run = runs.newest(root)
+        if run.has_config:  # there may be no checkpoint yet
+            return [command, "--config", str(run.config), *options]
+    path = runs.find_checkpoint(given.ckpt_path, root)
+    # A newer run may have begun when it is loaded: from here on it is named.
+    recipe = _recipe_of(path, root, options)
+    return [command, "--config", recipe, *options, "--ckpt_path", str(path)]
+
+
+def _recipe_of(checkpoint_path: Path, root: Path, options: Sequence[str]) -> str:
+    """The file in the checkpoint's run folder, or else what the checkpoint holds, as YAML.
+
+    Args:
+        checkpoint_path: whose recipe.
+        root: runs below it are one's own, and so is what they name.
+        options: the command line's; what is named there may be named elsewhere too.
+
+    Raises:
+        UserError: it names code that nobody has named on the command line.
+    """
+    run = runs.run_of(checkpoint_path)
+    if run and run.has_config:
+        if run.folder.parent == runs.runs_folder(root).resolve():
+            return str(run.config)
+        recipes.check_file(run.config)
+        recipe, text = recipes.load_yaml(run.config.read_text()), str(run.config)
+    else:
+        recipe = load_checkpoint(checkpoint_path)["mnist_lit"]["recipe"]
+        if not run:  # what goes on from a copy does so here
+            recipe = {**recipe, "trainer": {**recipe.get("trainer", {}), "default_root_dir": None}}
+        try:
+            text = yaml.safe_dump(recipe)
+        except yaml.YAMLError as error:
+            raise UserError(f"{checkpoint_path} holds no recipe; give one with --config") from error
+    named = {option.rpartition("=")[2] for option in options}
+    for name in recipes.names_of_code(recipe):
+        if name not in named:
+            raise UserError(
+                f"the recipe of {checkpoint_path} names {name}, and whatever a checkpoint names is"
+                " not run: name it yourself (--model.network and the like), or give --config"
+            )
+    return text
+
+
+def with_given_shape(recipe: str, options: Namespace) -> str:
+    """A recipe with what a network was given of its shape, which jsonargparse leaves out."""
+    network = options.model.network
+    spec = ModuleSpec.of(find_class(network.class_path), vars(network.init_args))
+    given = {name: value for name, value in spec.init_args.items() if name in Shape._fields}
+    if not given:
+        return recipe
+    values = yaml.safe_load(recipe)
+    values["model"]["network"]["init_args"].update(given)
+    return yaml.safe_dump(values, sort_keys=False)
+
+
+def plain(options: Any) -> Any:
+    """Options as text where they are objects, as some defaults of Lightning's callbacks."""
+    if isinstance(options, Namespace):
+        return Namespace(**{name: plain(value) for name, value in vars(options).items()})  # type: ignore[no-untyped-call]
+    if isinstance(options, list):
+        return [plain(value) for value in options]
+    if isinstance(options, Enum):
+        return options.value
+    return str(options) if isinstance(options, torch.device) else options
+
+
+def with_class_paths(args: Sequence[str]) -> list[str]:
+    """The arguments, with a network's class where its short name is given."""
+    option = "--model.network"
+    return [
+        f"{option}={recipes.class_path(arg.removeprefix(f'{option}='))}"
+        if arg.startswith(f"{option}=")
+        else recipes.class_path(arg)
+        if before == option
+        else arg
+        for before, arg in pairwise(["", *args])
+    ]
+
+
+class Parser(LightningArgumentParser):
+    """An argument parser whose errors are one line, and whose options are written in full."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        line = " ".join(message.split()).removeprefix("Parser key ")
+        raise UserError(f"{line} ({self._hint(line)})")
+
+    def print_help(self, file: Any = None) -> None:
+        """As argparse does, but it is not silent where the disk is full."""
+        print(self.format_help(), end="", file=file)
+
+    def _hint(self, line: str) -> str:
+        _, _, unknown = line.partition("unrecognized arguments: ")
+        name = unknown.split(" ")[0].split("=")[0]
+        if name in MOVED:
+            return f"it is {MOVED[name]} now"
+        known = [option for option in self._all_options() if option.startswith("--")]
+        near = [option for option in known if name and option.startswith(name)]
+        near = near or difflib.get_close_matches(name, known, n=1)
+        if unknown and near:
+            return f"did you mean {min(near, key=len)}?"
+        return "`mnist-lit COMMAND --help` lists the options"
+
+    def _all_options(self) -> Iterator[str]:
+        for action in self._actions:
+            yield from action.option_strings
+            if isinstance(action, argparse._SubParsersAction):
+                for parser in action.choices.values():
+                    yield from parser._all_options()

@@ -1,0 +1,110 @@
+"""What somebody brings: networks, a loss and data sets of his own."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mnist_lit.data.module import MNISTDataModule
+
+
+class Perceptron(nn.Module):
+    """A hidden layer, and no convolution.
+
+    Args:
+        num_classes: of the data.
+        in_channels: of the data.
+        image_size: of the data.
+        hidden: units.
+        dropout: of them.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        image_size: int,
+        hidden: int = 32,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(in_channels * image_size**2, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, num_classes),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layers(images)
+        return logits
+
+
+class Convolving(nn.Module):
+    """One convolution, for ten classes in any size."""
+
+    def __init__(self, maps: int = 4) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, maps, 5), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten()
+        )
+        self.last = nn.Linear(16 * maps, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.last(self.layers(images))
+        return logits
+
+
+class OneClass(nn.Module):
+    """Puts out too little."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :1]
+
+
+class Picky(nn.Module):
+    """Fails in its constructor."""
+
+    def __init__(self) -> None:
+        raise RuntimeError("not today")
+
+
+class Focal(nn.Module):
+    """A loss."""
+
+    def __init__(self, gamma: float = 2.0) -> None:
+        super().__init__()
+        self.gamma = gamma
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        logs = logits.log_softmax(1).gather(1, labels[:, None])[:, 0]
+        return -((1 - logs.exp()) ** self.gamma * logs).mean()
+
+
+def stripes(train: bool) -> tuple[NDArray[np.uint8], Sequence[int]]:
+    """Coloured images, 32x32, of stripes in five colours: the class is which."""
+    random = np.random.default_rng(train)
+    labels = random.integers(0, 5, 400)
+    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 255]])
+    images = random.integers(0, 60, (400, 32, 32, 3))
+    images[:, 8:24] = images[:, 8:24] + 3 * colours[labels][:, None, None] // 4
+    return images.astype(np.uint8), labels.tolist()
+
+
+stripes.classes = ("red", "green", "blue", "yellow", "turquoise")  # type: ignore[attr-defined]
+
+
+def digits_of_47(train: bool) -> tuple[Tensor, Tensor]:
+    """MNIST's digits, and more classes: the digit, and how dark it is."""
+    data = MNISTDataModule()
+    data.setup()
+    images = data.images("train" if train else "test")
+    pixels, labels = images.pixels[:1500], images.labels[:1500]
+    return pixels, labels + 10 * (torch.arange(1500) % 4).clamp(max=3) * (labels < 7)
+
+
+def nothing_of_use(train: bool) -> str:
+    return "no data"

@@ -1,0 +1,371 @@
+"""Networks, losses, optimizers and data of one's own, by their import path."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import own
+import pytest
+import torch
+import yaml
+from conftest import BRIEFLY, Fit, fit_in, results_of
+from PIL import Image
+from pytorch_lightning import Trainer
+from torchvision.datasets import KMNIST
+
+from mnist_lit import Classifier, LitClassifier, MNISTDataModule
+from mnist_lit.__main__ import main
+from mnist_lit.data import folders
+from mnist_lit.data.sources import load
+from mnist_lit.errors import UserError
+from mnist_lit.training.runs import Run
+
+BRIEF = (*BRIEFLY, "--trainer.limit_train_batches=20")
+SMALL = ("--data.batch_size=50", "--data.val_size=100", "--trainer.log_every_n_steps=2")
+Printed = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def own_run(tmp_path_factory: pytest.TempPathFactory, data_dir: object) -> Run:
+    """A run of a network of one's own, with a number of units of one's own."""
+    network = ("--model.network=own.Perceptron", "--model.network.hidden=64")
+    return fit_in(tmp_path_factory.mktemp("own"), *BRIEF, *network)
+
+
+# --- networks -------------------------------------------------------------------------------------
+
+
+def test_own_network_is_trained_and_reads(own_run: Run, tmp_path: Path, capsys: Printed) -> None:
+    results = results_of(own_run)
+    network = yaml.safe_load(own_run.config.read_text())["model"]["network"]
+    picture = tmp_path / "blank.png"
+    Image.new("L", (50, 50), 255).save(picture)
+    command = ["predict", str(picture), f"--ckpt_path={own_run.best}", "--format=json"]
+    assert main([*command, "--network=own.Perceptron"]) == 0
+
+    assert results["params"] == 784 * 64 + 64 + 64 * 10 + 10
+    assert results["test/acc"] > 0.8
+    assert network["class_path"] == "own.Perceptron"
+    assert network["init_args"]["hidden"] == 64
+    assert "num_classes" not in network["init_args"], "it follows from the data"
+    assert not (own_run.figures / "filters.png").exists(), "there are none"
+    assert json.loads(capsys.readouterr().out)["number"] == ""
+    classifier = Classifier.load(own_run.best, own.Perceptron)
+    assert classifier.feature_maps(torch.zeros(3, 1, 28, 28)).shape[1] == 0
+
+
+@pytest.mark.parametrize("command", ["predict a.png", "serve --port=0"])
+def test_class_of_a_checkpoint_is_never_looked_for(
+    command: str, own_run: Run, capsys: Printed
+) -> None:
+    assert main([*command.split(), f"--ckpt_path={own_run.best}"]) == 2
+    assert "a own.Perceptron: name it if you trust it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ("os.system", "is no torch.nn.Module"),
+        ("own.stripes", "is no torch.nn.Module"),
+        ("own.Missing", "no class own.Missing"),
+        ("nowhere", "no class nowhere"),
+        ("own.Picky", "cannot be built"),
+        ("own.Convolving", "does not know"),
+    ],
+)
+def test_class_that_is_not_the_checkpoints_is_refused(
+    network: str, said: str, own_run: Run, capsys: Printed
+) -> None:
+    arguments = [f"--ckpt_path={own_run.best}", f"--network={network}"]
+
+    assert main(["predict", "a.png", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line or "cannot be built" in line
+
+
+def test_recipe_beside_a_checkpoint_from_elsewhere_runs_nothing(
+    own_run: Run, tmp_path: Path, capsys: Printed
+) -> None:
+    root = f"--trainer.default_root_dir={tmp_path}"
+    arguments = ["test", root, f"--ckpt_path={own_run.best}", "--trainer.enable_progress_bar=false"]
+
+    assert main(arguments) == 2
+    assert "names own.Perceptron, and whatever a checkpoint names is not run" in (
+        capsys.readouterr().err
+    )
+    assert main([*arguments, "--model.network=own.Perceptron"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--model.network=os.system"], "os.system"),
+        (["--model.network=collections.OrderedDict"], "OrderedDict"),
+        (["--model.network=own.Missing"], "own.Missing"),
+        (["--model.network=own.Picky"], "own.Picky cannot be built: not today"),
+        (["--model.network=own.OneClass"], "puts out (2, 1) for 2 images of 10 classes"),
+        (["--model.network=own.Perceptron", "--model.network.hiden=3"], "hiden"),
+        (["--model.network=own.Perceptron", "--model.network.hidden=many"], "hidden"),
+        (
+            ["--model.network=own.Convolving", "--data.dataset=own.stripes", "--data.val_size=9"],
+            "does not take images (2, 3, 32, 32)",
+        ),
+        (["--model.loss=own.Focal", "--model.label_smoothing=0.1"], "leave it at 0"),
+        (["--optimizer=SGD", "--model.lr=0.1"], "set optimizer.lr"),
+        (["--lr_scheduler=ConstantLR"], "goes with an optimizer"),
+        (
+            ["--optimizer=SGD", "--lr_scheduler=ConstantLR", "--model.schedule=one_cycle"],
+            "take one of them",
+        ),
+        (["--optimizer=os.system"], "os.system"),
+        (["--data.dataset=own.nothing_of_use"], "it gives a str, not (images, labels)"),
+        (["--data.dataset=own.Missing"], "own.Missing"),
+        (["--data.dataset=os.system"], "no function load(train: bool)"),
+        (["--data.dataset=nowhere"], "known are mnist, fashion_mnist, kmnist"),
+        (["--data.dataset=own.stripes", "--data.val_size=9", "--data.styles=0.1"], "for digits"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_does_not_fit_is_one_line_and_leaves_nothing(
+    options: list[str], said: str, tmp_path: Path, capsys: Printed
+) -> None:
+    assert main(["fit", f"--trainer.default_root_dir={tmp_path}", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+
+    assert said in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec")  # Lightning's, as cli.py says
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_plain_trainer_takes_either_half(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "max_steps": 3}
+    trainer = Trainer(
+        default_root_dir=tmp_path, accelerator="cpu", enable_model_summary=False, **options
+    )
+    trainer.fit(LitClassifier(own.Perceptron(10, 1, 28)), MNISTDataModule(batch_size=1000))
+    trainer.save_checkpoint(tmp_path / "plain.ckpt")
+
+    with pytest.raises(UserError, match="is no checkpoint made by `mnist-lit fit`"):
+        Classifier.load(tmp_path / "plain.ckpt", own.Perceptron)
+
+
+# --- recipes of version 0.1 -----------------------------------------------------------------------
+
+
+def test_old_recipe_still_works(tmp_path: Path, fit: Fit) -> None:
+    (tmp_path / "old.yaml").write_text("model: {network: wide, dropout: 0.1, mirror: true}\n")
+    limits = ("--trainer.limit_val_batches=1", "--trainer.fast_dev_run=1")
+    assert main(["fit", f"--config={tmp_path}/old.yaml", *limits]) == 0
+    (tmp_path / "older.yaml").write_text("model: {dropout: 0.1}\n")
+    run = fit(f"--config={tmp_path}/older.yaml", *BRIEF, "--trainer.max_epochs=1")
+
+    network = yaml.safe_load(run.config.read_text())["model"]["network"]
+    assert network["class_path"] == "mnist_lit.models.CNN"
+    assert network["init_args"]["dropout"] == 0.1
+
+
+def test_old_run_goes_on(fit: Fit, capsys: Printed) -> None:
+    run = fit(*BRIEF, "--trainer.max_epochs=1")
+    for path in (run.last, run.best):
+        checkpoint = torch.load(path, weights_only=True)
+        model = checkpoint["mnist_lit"]["recipe"]["model"]
+        model |= {"network": "cnn", **model["network"]["init_args"]}
+        for name in ("optimizer", "lr_scheduler"):
+            del checkpoint["mnist_lit"]["recipe"][name]
+        del model["loss"], checkpoint["classes"]
+        old = {"network": "cnn", "dropout": 0.25, "mirror": False, "lr": 0.003}
+        torch.save({**checkpoint, "hyper_parameters": old}, path)
+        run.config.write_text(yaml.safe_dump(checkpoint["mnist_lit"]["recipe"]))
+    fit("--ckpt_path=last", "--trainer.max_epochs=2")
+
+    assert results_of(run)["epochs"] == 2
+    assert "instead of cnn" not in capsys.readouterr().out
+    assert Classifier.load(run.best).classes == tuple("0123456789")
+
+
+# --- optimizers, schedules, losses ----------------------------------------------------------------
+
+ADAMW = (
+    "--model.network=own.Perceptron",
+    "--model.network.dropout=0.5",
+    "--model.loss=own.Focal",
+    "--model.loss.gamma=1",
+    "--optimizer=AdamW",
+    "--optimizer.lr=0.003",
+    "--optimizer.weight_decay=0.1",
+    "--lr_scheduler=CosineAnnealingLR",
+    "--lr_scheduler.T_max=3",
+)
+
+
+def test_own_optimizer_and_schedule_are_used(fit: Fit, capsys: Printed) -> None:
+    brief = ("--trainer.limit_train_batches=10", "--trainer.log_every_n_steps=5")
+    run = fit(*BRIEFLY[:1], *ADAMW, *brief, "--trainer.max_epochs=3")
+    checkpoint = torch.load(run.last, weights_only=True)
+    (group,) = checkpoint["optimizer_states"][0]["param_groups"]
+
+    assert results_of(run)["test/acc"] > 0.5
+    assert group["weight_decay"] == 0.1
+    assert group["lr"] == pytest.approx(0, abs=1e-9), "the end of half a cosine"
+    options = [f"--ckpt_path={run.last}", "--trainer.max_epochs=4"]
+    root = f"--trainer.default_root_dir={run.folder.parents[1]}"
+    for option in ("--optimizer.weight_decay=0.2", "--optimizer.lr=0.1", "--lr_scheduler.T_max=9"):
+        assert main(["fit", root, *options, option]) == 2
+        assert "this run cannot go on with" in capsys.readouterr().err
+
+
+def test_model_schedule_drives_any_optimizer(fit: Fit) -> None:
+    options = ("--optimizer=SGD", "--optimizer.lr=0.1", "--model.schedule=one_cycle")
+    run = fit(*BRIEF, "--model.lr=0.001", *options)
+    (group,) = torch.load(run.last, weights_only=True)["optimizer_states"][0]["param_groups"]
+
+    assert group["initial_lr"] == 0.1
+    assert group["lr"] == pytest.approx(0, abs=1e-9)
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+def test_coloured_images_of_another_size_are_learned(fit: Fit) -> None:
+    run = fit(*SMALL, "--data.dataset=own.stripes", "--model.network=wide", "--model.lr=0.003")
+    results = results_of(run)
+
+    assert results["test/acc"] > 0.95
+    assert sorted(results["test/acc_per_class"]) == sorted(own.stripes.classes)  # type: ignore[attr-defined]
+    assert np.sum(results["test/confusion"]) == 400
+    classifier = Classifier.load(run.best)
+    assert classifier.classes == own.stripes.classes  # type: ignore[attr-defined]
+    assert classifier.probabilities(torch.rand(2, 3, 32, 32)).shape == (2, 5)
+    with pytest.raises(UserError, match=r"other classes \(red, green, blue\)"):
+        classifier.read(Image.new("L", (50, 50)))
+
+
+def _folder(root: Path, *parts: str, num: int = 30) -> Path:
+    """Grey pictures of two sizes: dark ones and light ones."""
+    for part in parts:
+        for label, grey in (("dark", 40), ("light", 200)):
+            (root / part / label).mkdir(parents=True)
+            for n in range(num):
+                picture = Image.new("L", (40, 30 + n % 2), grey + n)
+                picture.save(root / part / label / f"{n:03}.png")
+    return root
+
+
+@pytest.mark.parametrize("parts", [("",), ("train", "test")], ids=["one", "train and test"])
+def test_folder_of_pictures_is_a_data_set(
+    parts: tuple[str, ...], tmp_path: Path, fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _folder(tmp_path / "pictures", *parts)
+    options = ("--data.val_size=10", "--data.batch_size=10", "--model.lr=0.01")
+    runs = []
+    for num_bytes in (folders.MAX_BYTES_IN_MEMORY, 0):  # the second time, they stay in the files
+        monkeypatch.setattr(folders, "MAX_BYTES_IN_MEMORY", num_bytes)
+        runs.append(fit(f"--data.dataset={folder}", *options, "--trainer.log_every_n_steps=2"))
+    results = results_of(runs[0])
+    weights = [torch.load(run.last, weights_only=True)["state_dict"] for run in runs]
+
+    assert results["test/acc"] == 1
+    assert results["num_test_images"] == (60 if len(parts) == 2 else 9)
+    assert list(results["test/acc_per_class"]) == ["dark", "light"]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_folder_is_brought_to_one_size_and_colour(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, "")
+    grey = load(str(folder), tmp_path)
+    Image.new("RGB", (90, 90), "red").save(folder / "dark" / "red.png")
+    coloured = load(str(folder), tmp_path, image_size=20)
+    first = torch.tensor([0])
+
+    assert grey.train[0][first].shape == (1, 1, 30, 30)
+    assert coloured.train[0][first].shape == (1, 3, 20, 20)
+    assert grey.classes == ("dark", "light")
+
+
+@pytest.mark.parametrize("what", ["empty", "one class", "no pictures", "damaged"])
+def test_folder_that_is_no_data_set_is_refused(what: str, tmp_path: Path) -> None:
+    if what != "empty":
+        (tmp_path / "a").mkdir()
+    if what in ("no pictures", "damaged"):
+        (tmp_path / "b").mkdir()
+    if what == "damaged":
+        (tmp_path / "b" / "1.png").write_bytes(b"\x89PNG")
+    said = {"no pictures": "no pictures in the sub-folders", "damaged": "1.png is no picture"}
+
+    with pytest.raises(UserError, match=said.get(what, "no sub-folders")):
+        load(str(tmp_path), tmp_path)
+
+
+def test_other_sets_are_downloaded_by_torchvision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a mirror of this test's own, which has MNIST's files."""
+    mnist = Path(load.__code__.co_filename).parent / "mnist"
+    handler = partial(QuietHandler, directory=mnist)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as mirror:
+        threading.Thread(target=mirror.serve_forever, daemon=True).start()
+        monkeypatch.setattr(KMNIST, "mirrors", [f"http://127.0.0.1:{mirror.server_port}/"])
+        resources = [(path.name, None) for path in mnist.glob("*.gz")]
+        monkeypatch.setattr(KMNIST, "resources", resources)
+        loaded = load("kmnist", tmp_path)
+        mirror.shutdown()
+
+    assert len(loaded.train[1]) == 60_000
+    assert loaded.classes[0] == "o"
+    assert [path.name for path in tmp_path.iterdir()] == ["kmnist"], "leftovers"
+    assert len(load("kmnist", tmp_path).test[1]) == 10_000, "the second time, nothing is fetched"
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Says nothing of what it is asked."""
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_set_that_cannot_be_downloaded_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KMNIST, "mirrors", ["http://127.0.0.1:9/"])
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with pytest.raises(UserError, match="kmnist cannot be downloaded: go online"):
+        load("kmnist", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_forty_seven_classes_are_drawn(fit: Fit) -> None:
+    run = fit(*SMALL, "--data.dataset=own.digits_of_47", "--model.lr=0.003")
+    with Image.open(run.figures / "confusion.png") as picture:
+        assert picture.width > 1300, "a line of the table has its place"
+    assert len(results_of(run)["test/confusion"]) == 37
+
+
+# --- the README's section -------------------------------------------------------------------------
+
+
+def test_readme_begins_an_experiment_of_ones_own(tmp_path: Path, data_dir: Path) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    section = readme.split("## An experiment of your own\n")[1].split("\n## ")[0]
+    _, python, *_ = section.split("```python\n")
+    code, rest = python.split("```", 1)
+    commands = rest.split("```sh\n")[1].split("```")[0].strip()
+    (tmp_path / "mine.py").write_text(code)
+
+    assert len(section.splitlines()) <= 60
+    done = subprocess.run(
+        ["bash", "-euc", commands],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "test/acc" in done.stdout
