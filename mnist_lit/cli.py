@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.models import ModuleSpec, Shape
-from mnist_lit.options import Parser, plain, with_class_paths, with_given_shape, with_recipe
+from mnist_lit.options import Parser, plain, spelled_out, with_given_shape, with_recipe
 from mnist_lit.training import recipes, runs
 from mnist_lit.training.callbacks import (
     BestCheckpoint,
@@ -109,7 +109,7 @@ class CLI(LightningCLI):
             },
             seed_everything_default=1,
             parser_class=Parser,
-            args=with_class_paths(args),
+            args=spelled_out(args),
             load_from_checkpoint_support=False,  # so that checkpoints hold nothing of jsonargparse
         )
 

@@ -108,17 +108,21 @@ def plain(options: Any) -> Any:
     return str(options) if isinstance(options, torch.device) else options
 
 
-def with_class_paths(args: Sequence[str]) -> list[str]:
-    """The arguments, with a network's class where its short name is given."""
-    option = "--model.network"
-    return [
-        f"{option}={recipes.class_path(arg.removeprefix(f'{option}='))}"
-        if arg.startswith(f"{option}=")
-        else recipes.class_path(arg)
-        if before == option
-        else arg
-        for before, arg in pairwise(["", *args])
-    ]
+def spelled_out(args: Sequence[str]) -> list[str]:
+    """The arguments, with what their short names stand for: networks' classes, recipes' files."""
+    short = {
+        "--model.network": recipes.class_path,
+        "--config": recipes.packaged,
+        "-c": recipes.packaged,
+    }
+
+    def meant(before: str, arg: str) -> str:
+        name, joined, value = arg.partition("=")
+        if joined and name in short:
+            return f"{name}={short[name](value)}"
+        return short[before](arg) if before in short else arg
+
+    return [meant(before, arg) for before, arg in pairwise(["", *args])]
 
 
 class Parser(LightningArgumentParser):

@@ -128,6 +128,16 @@ def test_every_config_runs(config: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir()), "fast_dev_run leaves nothing"
 
 
+def test_recipes_come_with_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for options in (["--config", "speedrun"], ["--config=speedrun"], ["-c", "speedrun"]):
+        assert main(["fit", *options, "--trainer.fast_dev_run=1"]) == 0
+    assert main(["fit", "--config", "nowhere"]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
 def test_default_config_states_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CLI, "_run_subcommand", lambda self, subcommand: None)
     config = str(CONFIGS[0].with_name("default.yaml"))

@@ -7,6 +7,7 @@ import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import yaml
 from conftest import BRIEFLY, Fit, fit_in, results_of
 from PIL import Image
 from pytorch_lightning import Trainer
+from server import running
 from torchvision.datasets import KMNIST
 
 from mnist_lit import Classifier, LitClassifier, MNISTDataModule
@@ -59,6 +61,16 @@ def test_own_network_is_trained_and_reads(own_run: Run, tmp_path: Path, capsys: 
     assert json.loads(capsys.readouterr().out)["number"] == ""
     classifier = Classifier.load(own_run.best, own.Perceptron)
     assert classifier.feature_maps(torch.zeros(3, 1, 28, 28)).shape[1] == 0
+
+
+def test_own_network_is_served(own_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    picture = BytesIO()
+    Image.new("L", (50, 50), 255).save(picture, "PNG")
+    with running(f"--ckpt_path={own_run.best}", "--network=own.Perceptron") as server:
+        status, answer = server.predict(picture.getvalue(), "?details=true")
+
+    assert (status, answer) == (200, {"number": "", "digits": []})
 
 
 @pytest.mark.parametrize("command", ["predict a.png", "serve --port=0"])

@@ -100,6 +100,29 @@ def test_killed_run_ends_as_if_it_had_not_been(
     assert not list(run.checkpoints.glob(".*")), "leftovers"
 
 
+def test_killed_run_of_ones_own_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    left_out = ("--model.schedule", "--model.label_smoothing", "--data.no_digits")
+    options = [
+        *(option for option in STRONG if not option.startswith(left_out)),
+        "--model.network=own.Perceptron",
+        "--model.network.dropout=0.5",
+        "--model.loss=own.Focal",
+        "--optimizer=AdamW",
+        "--optimizer.weight_decay=0.1",
+        "--lr_scheduler=CosineAnnealingLR",
+        "--lr_scheduler.T_max=3",
+        "--model.lr=0.001",
+    ]
+    uninterrupted = fit_in(tmp_path / "whole", *options)
+    for spot, at in (("step", 7), ("checkpoint", 15), ("validation", 30)):
+        resume = ["--ckpt_path=last"] if at > 7 else []
+        killed = _killed_fit(tmp_path, *options, *resume, *_kill(spot, at))
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run = fit_in(tmp_path, *options, "--ckpt_path=last")
+
+    assert differences(uninterrupted, run) == []
+
+
 def test_differences_are_found(uninterrupted: Run, tmp_path: Path) -> None:
     other = fit_in(tmp_path, *STRONG, "--seed_everything=2")
     found = differences(uninterrupted, other)

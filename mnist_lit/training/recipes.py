@@ -1,5 +1,6 @@
 """The recipe of a run: what it was made with, and what may change when it goes on."""
 
+import os
 import platform
 import re
 import stat
@@ -41,6 +42,17 @@ KNOWN_CODE = ("mnist_lit.", "pytorch_lightning.", "torch.nn.", "torch.optim.")
 
 MAX_BYTES = 1_000_000  # of a recipe's file
 MAX_NODES = 10_000  # of one, once all that it refers to is in its place
+
+
+def packaged(config: str) -> str:
+    """The file of a recipe of this package, by its name, ``best``; or else what was given."""
+    if os.path.exists(config) or not config.isidentifier():
+        return config
+    package = Path(__file__).parents[1]
+    for folder in (package / "configs", package.parent / "configs"):  # installed, or a checkout
+        if (folder / f"{config}.yaml").is_file():
+            return str(folder / f"{config}.yaml")
+    return config
 
 
 def check_file(path: Path) -> None:
