@@ -10,6 +10,7 @@ import torch
 import yaml
 from conftest import BRIEFLY, Fit, results_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from mnist_lit.__main__ import main
 from mnist_lit.classifier import PACKAGED
@@ -85,6 +86,20 @@ def test_pictures_are_in_tensorboard(brief_run: Run) -> None:
     tags = _events(brief_run).Tags()["images"]
 
     assert sorted(tags) == ["confusion", "curves", "filters", "mistakes", "predictions"]
+
+
+def test_runs_can_be_compared_in_tensorboard(brief_run: Run) -> None:
+    events = _events(brief_run)
+    plugin_data = events.SummaryMetadata("_hparams_/session_start_info").plugin_data
+    start = HParamsPluginData.FromString(plugin_data.content).session_start_info
+    experiment = HParamsPluginData.FromString(
+        events.SummaryMetadata("_hparams_/experiment").plugin_data.content
+    ).experiment
+
+    assert start.hparams["model.lr"].number_value == 0.003
+    assert start.hparams["model.network.class_path"].string_value == "mnist_lit.models.CNN"
+    assert {"test/acc", "test/loss"} == {info.name.tag for info in experiment.metric_infos}
+    assert {"test/acc", "test/loss"} <= set(events.Tags()["scalars"])
 
 
 def test_best_checkpoint_is_that_of_the_lowest_validation_loss(brief_run: Run) -> None:

@@ -126,7 +126,8 @@ class Life:
                 with self._leaving_nothing_unless_begun(run, start):
                     self._train(run, start, notes)
                 runs.load_weights(self.model, run.best)
-                finish(run, self.trainer, self.model, self.data, self._facts())
+                recipe = yaml.safe_load(self.recipe)
+                finish(run, self.trainer, self.model, self.data, self._facts(), recipe)
                 return run
         except Interrupted as interruption:
             how = self._how_to_go_on(run)

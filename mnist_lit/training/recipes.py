@@ -147,7 +147,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     Raises:
         UserError: one of them must not.
     """
-    before, after = dict(_flat(upgraded(old))), dict(_flat(new))
+    before, after = dict(flat(upgraded(old))), dict(flat(new))
     scheduled = (
         "lr_scheduler.class_path" in before
     )  # ... which has the learning rate it goes on with
@@ -187,10 +187,11 @@ def _is_fixed(name: str) -> bool:
     return any(name == fixed or name.startswith(f"{fixed}.") for fixed in FIXED)
 
 
-def _flat(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Options by their whole names, as on the command line."""
     for name, value in recipe.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
+from torch.utils.tensorboard.summary import hparams
 
 from mnist_lit import figures
 from mnist_lit.data.module import SETS, MNISTDataModule
@@ -22,11 +23,17 @@ from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
 from mnist_lit.training.calibration import calibration_error, fit_temperature
 from mnist_lit.training.module import LitClassifier
+from mnist_lit.training.recipes import PLACES, flat
 from mnist_lit.training.runs import Run, store_temperature
 
 
 def finish(
-    run: Run, trainer: Trainer, model: LitClassifier, data: MNISTDataModule, facts: dict[str, Any]
+    run: Run,
+    trainer: Trainer,
+    model: LitClassifier,
+    data: MNISTDataModule,
+    facts: dict[str, Any],
+    recipe: Mapping[str, Any],
 ) -> None:
     """Evaluate and calibrate a trained network; write the figures and ``results.json``.
 
@@ -36,6 +43,7 @@ def finish(
         model: with the weights to evaluate.
         data: what it was trained on.
         facts: goes into ``results.json`` as it is, in front of the measured values.
+        recipe: all options, nested as in a config file, for TensorBoard to compare runs by.
     """
     outputs = trainer.predict(model, datamodule=data)
     log_probs = dict(zip(SETS, map(torch.cat, outputs or []), strict=True))
@@ -63,6 +71,10 @@ def finish(
     for logger in trainer.loggers:
         logger.log_metrics({**test_metrics, "epoch": trainer.current_epoch}, trainer.global_step)
         logger.save()
+        if isinstance(logger, loggers.TensorBoardLogger):
+            tested = dict.fromkeys(test_metrics, 0.0)
+            for summary in hparams(_as_hparams(recipe), tested):  # type: ignore[no-untyped-call]
+                logger.experiment.file_writer.add_summary(summary)
     for name, figure in _draw(run, model, data, probs):
         png = _png(figure)
         with whole_file(run.figures / f"{name}.png") as path:
@@ -82,6 +94,15 @@ def _measure(log_probs: Tensor, labels: Tensor) -> dict[str, float]:
     return {
         "acc": (log_probs.argmax(1) == labels).double().mean().item(),
         "loss": F.nll_loss(log_probs.double(), labels).item(),
+    }
+
+
+def _as_hparams(recipe: Mapping[str, Any]) -> dict[str, bool | float | str]:
+    """Options as TensorBoard takes them: by their whole names, numbers or text."""
+    return {
+        name: value if isinstance(value, bool | int | float) else str(value)
+        for name, value in flat(recipe)
+        if name not in PLACES
     }
 
 
