@@ -101,6 +101,16 @@ def test_network_whose_answers_are_none_is_refused(
         Classifier.load(path)
 
 
+def test_network_without_answers_is_not_tested(
+    brief_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = ("state_dict", "network.std")
+    path = _changed(brief_run.best, tmp_path / "odd.ckpt", keys, torch.tensor(0.0))
+
+    assert main(["test", f"--ckpt_path={path}"]) == 2
+    assert "answers are no numbers" in _one_line(capsys)
+
+
 @pytest.mark.parametrize("value", ODD.values(), ids=ODD)
 @pytest.mark.parametrize(
     "keys",

@@ -69,7 +69,7 @@ class LitClassifier(LightningModule):
         image_size: int = 28,
     ) -> None:
         super().__init__()
-        shape = Shape(num_classes, in_channels, image_size)
+        self.shape = shape = Shape(num_classes, in_channels, image_size)
         self.lr, self.schedule, self.warmup = float(lr), schedule, float(warmup)
         self.label_smoothing, self.num_classes = float(label_smoothing), num_classes
         if loss is not None and label_smoothing:
@@ -102,6 +102,16 @@ class LitClassifier(LightningModule):
         if stage == "fit" and isinstance(network, Network) and isinstance(data, MNISTDataModule):
             network.mean.fill_(data.mean)
             network.std.fill_(data.std)
+
+    def has_answers(self) -> bool:
+        """Whether the network says anything of nothing but paper, and of nothing but ink."""
+        _, channels, side = self.shape
+        images = torch.stack([torch.full((channels, side, side), ink) for ink in (0.0, 1.0)])
+        training = self.network.training
+        with torch.no_grad():
+            logits = self.network.eval()(images.to(self.device))
+        self.network.train(training)
+        return bool(logits.isfinite().all())
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, K)`` of images ``(B, C, H, W)``, float in [0, 1] or uint8."""

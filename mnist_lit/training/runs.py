@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pytorch_lightning import LightningModule
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from mnist_lit.checkpoints import load_checkpoint, save_checkpoint
 from mnist_lit.errors import UserError
 from mnist_lit.files import user_path, whole_file
+from mnist_lit.training.module import LitClassifier
 
 
 @dataclass(frozen=True)
@@ -164,11 +164,11 @@ def find_checkpoint(which: str, root: Path) -> Path:
     return path.resolve()
 
 
-def load_weights(model: LightningModule, path: Path) -> None:
+def load_weights(model: LitClassifier, path: Path) -> None:
     """Give a model a checkpoint's weights.
 
     Raises:
-        UserError: the checkpoint cannot be read, or is of another network.
+        UserError: the checkpoint cannot be read, is of another network, or of one without answers.
     """
     try:
         model.load_state_dict(load_checkpoint(path)["state_dict"])
@@ -177,6 +177,8 @@ def load_weights(model: LightningModule, path: Path) -> None:
             f"{path} holds another network than the one here: give the --config of its run,"
             " or its --model options, and leave models.py as it was"
         ) from error
+    if not model.has_answers():
+        raise UserError(f"{path} holds a network whose answers are no numbers: train again")
 
 
 def store_temperature(path: Path, temperature: float) -> None:
