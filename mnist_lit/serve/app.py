@@ -37,7 +37,7 @@ MAX_REQUESTS = 64  # at a time, each of which may hold a picture; more are told 
 # What is no larger is read at once, however many whole pages wait: a canvas, say.
 SMALL_BYTES, SMALL_PIXELS = 100_000, 1_000_000
 NUM_THREADS = 2  # for small pictures: one computes while the other waits for the interpreter
-MAX_DETAILED = 100  # digits of an answer; a whole page's would be many megabytes
+MAX_DETAILED = 300  # digits of an answer; a whole page's would be many megabytes
 MAX_LARGE = 16  # large pictures at a time, of which one is read and the others wait
 
 
@@ -126,7 +126,7 @@ def create_app(
     async def predict(request: Request, details: bool = False) -> dict[str, Any]:
         """Read the digits in a picture, whose bytes are the body.
 
-        With `details`, the first 100 digits come with what the network sees of them.
+        With `details`, the first 300 digits come with what the network sees of them.
         """
         if places.locked():
             raise BUSY
