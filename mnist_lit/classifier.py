@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.files import user_path
-from mnist_lit.models import ModuleSpec, Network, Shape
+from mnist_lit.models import ModuleSpec, Network, Shape, paper_and_ink
 from mnist_lit.pictures import (
     FRAME,
     Box,
@@ -162,10 +162,8 @@ class Classifier:
         Raises:
             UserError: the answer is none.
         """
-        _, channels, side = self.shape
-        images = torch.stack([torch.full((channels, side, side), ink) for ink in (0.0, 1.0)])
         try:
-            probs = self.probabilities(images)
+            probs = self.probabilities(paper_and_ink(self.shape))
         except Exception as error:  # of whatever the network was made of
             raise UserError(f"{path} holds a network that cannot run: {one_line(error)}") from error
         if probs.shape != (2, len(self.classes)) or not probs.isfinite().all():

@@ -253,6 +253,23 @@ class ModuleSpec:
             raise UserError(f"{self.class_path} cannot be built: {one_line(error)}") from error
 
 
+def paper_and_ink(shape: Shape) -> Tensor:
+    """What any network can be asked about: nothing but paper, nothing but ink, ``(2, C, H, W)``."""
+    _, channels, side = shape
+    return torch.stack([torch.full((channels, side, side), ink) for ink in (0.0, 1.0)])
+
+
+def ask(network: nn.Module, images: Tensor) -> Any:
+    """What a network puts out once it is trained; each part of it is left in the mode it had."""
+    modes = [(part, part.training) for part in network.modules()]
+    try:
+        with torch.no_grad():
+            return network.eval()(images)
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
 def class_path_of(network_class: type[nn.Module]) -> str:
     return f"{network_class.__module__}.{network_class.__qualname__}"
 

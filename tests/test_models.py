@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.models import CNN, SHORT_NAMES, Shape, Wide
+from mnist_lit.models import CNN, SHORT_NAMES, Shape, Wide, ask, paper_and_ink
 
 
 def test_cnn_is_the_original_one() -> None:
@@ -33,6 +33,16 @@ def test_bytes_are_scaled() -> None:
     pixels = torch.randint(0, 256, (5, 1, 28, 28), dtype=torch.uint8)
 
     torch.testing.assert_close(network(pixels), network(pixels.float() / 255))
+
+
+def test_asking_leaves_every_part_in_its_mode() -> None:
+    network = CNN(*Shape())
+    network.dropout.eval()  # as something frozen
+    before = [part.training for part in network.modules()]
+    answers = ask(network, paper_and_ink(Shape()))
+
+    assert torch.equal(answers, ask(network, paper_and_ink(Shape()))), "no dropout"
+    assert [part.training for part in network.modules()] == before
 
 
 @pytest.mark.parametrize("network_class", SHORT_NAMES.values(), ids=SHORT_NAMES)

@@ -257,7 +257,8 @@ def _read(classifier: Classifier, found: Found, details: bool) -> dict[str, Any]
         maps = classifier.feature_maps(images)
         if maps.numel():  # else the network has no convolution
             maps /= maps.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
-        for digit, image, answers in zip(answer["digits"], _as_bytes(images), _as_bytes(maps)):  # noqa: B905
+        detailed = answer["digits"][:MAX_DETAILED]
+        for digit, image, answers in zip(detailed, _as_bytes(images), _as_bytes(maps), strict=True):
             digit["image"] = _base64(image)
             digit["feature_maps"] = [_base64(one) for one in answers]
     return answer

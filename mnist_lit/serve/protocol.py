@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 from functools import cache
 
 import h11
@@ -78,4 +79,5 @@ def _max_files() -> int:
         import resource
     except ImportError:  # Windows
         return 512
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit

@@ -19,7 +19,7 @@ from torchmetrics.functional.classification import multiclass_accuracy
 from mnist_lit.data.images import Batch
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
-from mnist_lit.models import ModuleSpec, Network, Shape, class_path_of
+from mnist_lit.models import ModuleSpec, Network, Shape, ask, class_path_of, paper_and_ink
 
 if TYPE_CHECKING:
     Share = float
@@ -105,12 +105,7 @@ class LitClassifier(LightningModule):
 
     def has_answers(self) -> bool:
         """Whether the network says anything of nothing but paper, and of nothing but ink."""
-        _, channels, side = self.shape
-        images = torch.stack([torch.full((channels, side, side), ink) for ink in (0.0, 1.0)])
-        training = self.network.training
-        with torch.no_grad():
-            logits = self.network.eval()(images.to(self.device))
-        self.network.train(training)
+        logits: Tensor = ask(self.network, paper_and_ink(self.shape).to(self.device))
         return bool(logits.isfinite().all())
 
     def forward(self, images: Tensor) -> Tensor:
@@ -219,16 +214,13 @@ def _check_fit(network: nn.Module, name: str, shape: Shape) -> None:
     Raises:
         UserError: it takes no such images, or puts out something else.
     """
-    images = torch.zeros(2, shape.in_channels, shape.image_size, shape.image_size)
-    training = network.training
+    images = paper_and_ink(shape)
     try:
-        with torch.no_grad():
-            logits = network.eval()(images)
+        logits = ask(network, images)
     except Exception as error:  # of somebody else's forward
         raise UserError(
             f"{name} does not take images {tuple(images.shape)}: {one_line(error)}"
         ) from error
-    network.train(training)
     if not isinstance(logits, Tensor) or logits.shape != (2, shape.num_classes):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise UserError(f"{name} puts out {found} for 2 images of {shape.num_classes} classes")
