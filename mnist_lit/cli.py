@@ -12,9 +12,8 @@ import yaml
 from jsonargparse import Namespace, set_loader
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback, EarlyStopping, StochasticWeightAveraging
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import nn
 from torch.optim import Optimizer
 
@@ -22,20 +21,14 @@ from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.models import ModuleSpec, Shape
 from mnist_lit.options import Parser, plain, spelled_out, with_given_shape, with_recipe
-from mnist_lit.training import recipes, runs
-from mnist_lit.training.callbacks import (
-    BestCheckpoint,
-    LastCheckpoint,
-    Progress,
-    Provenance,
-    RandomState,
-    StopEarly,
-    TrainingLog,
-)
+from mnist_lit.training import limits, recipes, runs, tracking
 from mnist_lit.training.life import FirstStep, Life
 from mnist_lit.training.loggers import LogPositions
-from mnist_lit.training.module import DEFAULT_LR, LitClassifier
+from mnist_lit.training.module import LitClassifier
+from mnist_lit.training.monitors import BestCheckpoint, StopEarly
+from mnist_lit.training.progress import Progress, TrainingLog
 from mnist_lit.training.results import show
+from mnist_lit.training.resuming import LastCheckpoint, Provenance, RandomState
 from mnist_lit.training.runs import Run
 
 EXPECTED_WARNINGS = (
@@ -63,14 +56,6 @@ def main(args: Sequence[str]) -> int:
     if cli.run:
         show(cli.run)
     return 0
-
-
-def _num_batches(data: MNISTDataModule, limit: float | None) -> int:
-    """Of an epoch; the limit is a number of them, or a share."""
-    num_batches = len(data.train_dataloader())
-    if limit is None:
-        return num_batches
-    return min(num_batches, limit) if isinstance(limit, int) else int(limit * num_batches)
 
 
 def _as_spec(module_class: type[nn.Module], *args: Any, **kwargs: Any) -> Any:
@@ -165,6 +150,7 @@ class CLI(LightningCLI):
         self.options = self.config[self.subcommand]
         self._check_values()
         self.recipe = self._dump()
+        self._choose_loggers()
         try:
             super().instantiate_classes()
         except (
@@ -175,6 +161,20 @@ class CLI(LightningCLI):
             ValueError,
         ) as error:
             raise UserError(one_line(error)) from error
+
+    def _choose_loggers(self) -> None:
+        """Leave to the Trainer those that do not write into the run folder, which is to come."""
+        given = self.options.trainer
+        root = Path(given.default_root_dir or os.getcwd())
+        self.tensorboard, others = tracking.sorted_out(given.logger, root)
+        if self.subcommand == "fit":
+            self.start = runs.start(self.options.ckpt_path, root)
+            run = self.start.run
+        else:
+            self.checkpoint_path = runs.find_checkpoint(self.options.ckpt_path or "best", root)
+            run = runs.run_of(self.checkpoint_path)
+        tracking.go_on(others, run)
+        given.logger = others or False
 
     def _check_values(self) -> None:
         """Check what jsonargparse takes for left out: nothing where a value or a section is due."""
@@ -220,96 +220,18 @@ class CLI(LightningCLI):
         if self.options.trainer.enable_progress_bar is not False:
             callbacks.append(Progress())
         self.trainer_defaults["callbacks"] = callbacks
-        given = self.config_init[self.subcommand].trainer.callbacks or []
-        for callback in given if isinstance(given, list) else [given]:
-            if isinstance(callback, EarlyStopping):
-                raise UserError(
-                    "trainer.callbacks EarlyStopping: there is one already, so set its options,"
-                    " --early_stopping.patience and the others"
-                )
-        if self._logs_into_the_run():
-            kwargs["logger"] = False  # until the run folder is known
         plugins = self.config_init[self.subcommand].trainer.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         kwargs["plugins"] = [*plugins, runs.WholeFileCheckpointIO()]
+        limits.check_callbacks(self.config_init[self.subcommand].trainer.callbacks)
         trainer = super().instantiate_trainer(**kwargs)
-        if not isinstance(trainer.strategy, SingleDeviceStrategy):
-            raise UserError(
-                "a network this small trains on one device: --trainer.devices 1, and no strategy"
-            )
-        if trainer.precision not in ("32-true", "16-mixed", "bf16-mixed"):
-            raise UserError(
-                f"trainer.precision {trainer.precision}: take 32-true, 16-mixed or bf16-mixed"
-            )
+        limits.check_device(trainer)
         return trainer
-
-    def _refuse_what_cannot_work(self) -> None:
-        """Say it before a run folder is made.
-
-        Raises:
-            UserError: options of the Trainer do not go with this project.
-        """
-        given, trainer = self.options.trainer, self.trainer
-        num_batches = _num_batches(self.datamodule, given.limit_train_batches)
-        endless = trainer.max_epochs == trainer.max_steps == -1
-        problems = {
-            "trainer.accumulate_grad_batches: a step is a batch here, so set data.batch_size": (
-                given.accumulate_grad_batches != 1
-            ),
-            "trainer.overfit_batches: set trainer.limit_train_batches instead": (
-                given.overfit_batches != 0
-            ),
-            "trainer.limit_val_batches 0: without validation there is no best epoch": (
-                given.limit_val_batches == 0
-            ),
-            "trainer.check_val_every_n_epoch and val_check_interval: 0 is no interval": (
-                0 in (given.check_val_every_n_epoch, given.val_check_interval)
-            ),
-            f"trainer.val_check_interval: an epoch has {num_batches} steps, so take no more": (
-                isinstance(given.val_check_interval, int)
-                and given.val_check_interval > num_batches
-                and given.check_val_every_n_epoch is not None
-            ),
-            "trainer.limit_predict_batches: results are of all images, so leave it out": (
-                given.limit_predict_batches not in (None, 1.0)
-            ),
-            "there is nothing to train: raise trainer.max_epochs, max_steps, limit_train_batches": (
-                0 in (trainer.max_epochs, trainer.max_steps, given.limit_train_batches)
-            ),
-            "trainer.log_every_n_steps: there are no curves without points, so take 1 or more": (
-                given.log_every_n_steps is not None and given.log_every_n_steps < 1
-            ),
-            "trainer.gradient_clip_val goes with trainer.precision 32-true only": (
-                bool(given.gradient_clip_val) and trainer.precision != "32-true"
-            ),
-            "trainer.callbacks StochasticWeightAveraging: its average is in no checkpoint, so take"
-            " EMAWeightAveraging or WeightAveraging": (
-                any(isinstance(found, StochasticWeightAveraging) for found in trainer.callbacks)  # type: ignore[attr-defined]
-            ),
-            "model.lr is for the default optimizer: leave it out, and set optimizer.lr": (
-                self.options.optimizer is not None and self.model.lr != DEFAULT_LR
-            ),
-            "model.schedule and lr_scheduler: take one of them": (
-                self.options.lr_scheduler is not None and self.model.schedule != "constant"
-            ),
-            "lr_scheduler goes with an optimizer: --optimizer Adam, say": (
-                self.options.lr_scheduler is not None and self.options.optimizer is None
-            ),
-            "model.schedule one_cycle has to know the end: set trainer.max_epochs": (
-                endless and self.model.schedule == "one_cycle"
-            ),
-        }
-        for message, is_there in problems.items():
-            if is_there:
-                raise UserError(message)
-
-    def _logs_into_the_run(self) -> bool:
-        return self.options.trainer.logger in (None, True)
 
     def fit(self, model: LitClassifier, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
         """Train, or go on training, in a run folder; then evaluate the best checkpoint."""
         datamodule.setup()  # now, so that data which cannot be had leaves no run folder behind
-        self._refuse_what_cannot_work()
+        limits.check(self.options, self.trainer, model, datamodule)
         if self.options.trainer.fast_dev_run:
             self.trainer.fit(model, datamodule=datamodule)
             return
@@ -319,25 +241,24 @@ class CLI(LightningCLI):
             datamodule,
             self.recipe,
             self.arguments,
-            self._logs_into_the_run(),
+            self.tensorboard,
         )
-        self.run = life.live(ckpt_path)
+        self.run = life.live(self.start)
 
     def validate(
         self, model: LitClassifier, datamodule: MNISTDataModule, ckpt_path: str | None
     ) -> None:
         """Loss and accuracy on the validation images."""
-        self._load_weights(model, ckpt_path)
+        self._load_weights(model)
         self.trainer.validate(model, datamodule=datamodule)
 
     def test(
         self, model: LitClassifier, datamodule: MNISTDataModule, ckpt_path: str | None
     ) -> None:
         """Loss and accuracy on the test images."""
-        self._load_weights(model, ckpt_path)
+        self._load_weights(model)
         self.trainer.test(model, datamodule=datamodule)
 
-    def _load_weights(self, model: LitClassifier, ckpt_path: str | None) -> None:
-        path = runs.find_checkpoint(ckpt_path or "best", Path(self.trainer.default_root_dir))
-        runs.load_weights(model, path)
-        print(f"checkpoint {path}")
+    def _load_weights(self, model: LitClassifier) -> None:
+        runs.load_weights(model, self.checkpoint_path)
+        print(f"checkpoint {self.checkpoint_path}")

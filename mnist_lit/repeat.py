@@ -12,8 +12,8 @@ from mnist_lit.arguments import ArgumentParser
 from mnist_lit.cli import CLI
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
-from mnist_lit.training.callbacks import Interrupted
 from mnist_lit.training.module import LitClassifier
+from mnist_lit.training.resuming import Interrupted
 
 MAX_SEED = 2**32 - 1  # NumPy's
 

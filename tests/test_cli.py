@@ -325,14 +325,6 @@ def test_report_of_a_profiler_is_shown(fit: Fit, caplog: pytest.LogCaptureFixtur
     assert "run_training_batch" in caplog.text
 
 
-def test_lightnings_short_names_are_lightnings_classes(fit: Fit, tmp_path: Path) -> None:
-    options = ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={tmp_path}/elsewhere"]
-    run = fit(*BRIEFLY, "--trainer.limit_train_batches=10", *options)
-
-    assert run.has_results
-    assert list((tmp_path / "elsewhere").rglob("metrics.csv"))
-
-
 @pytest.mark.parametrize("command", ["test", "validate"])
 def test_without_a_run_nothing_is_tested(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

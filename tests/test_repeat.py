@@ -10,7 +10,7 @@ from conftest import BRIEFLY
 
 from mnist_lit import repeat
 from mnist_lit.__main__ import main
-from mnist_lit.training.callbacks import Interrupted
+from mnist_lit.training.resuming import Interrupted
 from mnist_lit.training.runs import Run
 
 

@@ -4,7 +4,7 @@ import shlex
 import shutil
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +19,14 @@ from pytorch_lightning.callbacks import Callback
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.training import recipes, runs
-from mnist_lit.training.callbacks import (
-    BestCheckpoint,
-    Interrupted,
-    LastCheckpoint,
-    StopEarly,
-    TrainingLog,
-)
-from mnist_lit.training.loggers import Rewinding, failing_once, run_loggers
+from mnist_lit.training.loggers import LogPositions, Rewinding, failing_once
 from mnist_lit.training.module import LitClassifier
+from mnist_lit.training.monitors import BestCheckpoint, StopEarly
+from mnist_lit.training.progress import TrainingLog
 from mnist_lit.training.results import counted, finish
+from mnist_lit.training.resuming import Interrupted, LastCheckpoint
 from mnist_lit.training.runs import Run, Start
+from mnist_lit.training.tracking import introduce, run_loggers
 
 C = TypeVar("C", bound=Callback)
 
@@ -80,12 +77,12 @@ class Life:
     """A run from the first step, or from where it was interrupted, to its results.
 
     Args:
-        trainer: with this project's callbacks.
+        trainer: with this project's callbacks, and loggers that do not write into run folders.
         model: the network and how it learns.
         data: what from.
         recipe: all options, as YAML.
         command: the options as they were given, to say how to go on.
-        logs_into_run: whether the Trainer gets the loggers that write into the run folder.
+        tensorboard: options of TensorBoard's logger; None: there is none.
     """
 
     trainer: Trainer
@@ -93,13 +90,13 @@ class Life:
     data: MNISTDataModule
     recipe: str
     command: Sequence[str]
-    logs_into_run: bool
+    tensorboard: Mapping[str, Any] | None
 
-    def live(self, ckpt_path: str | None) -> Run | None:
+    def live(self, start: Start) -> Run | None:
         """Train in a run folder, a new one or a checkpoint's; then evaluate the best checkpoint.
 
         Args:
-            ckpt_path: as for `runs.start`.
+            start: where it begins.
 
         Returns:
             The run; None if it was finished already.
@@ -109,7 +106,6 @@ class Life:
             Interrupted: a signal has come.
         """
         root = Path(self.trainer.default_root_dir)
-        start = runs.start(ckpt_path, root)
         notes = self._changes_since(start.checkpoint)
         if start.checkpoint_path:  # another network is refused before anything is written
             runs.load_weights(self.model, start.checkpoint_path)
@@ -184,11 +180,15 @@ class Life:
         if start.run:
             rewinding = Rewinding(run, start.checkpoint)
             first_step.then = lambda: self._reopen(run, rewinding, notes)
-        if self.logs_into_run:
-            self.trainer.loggers = run_loggers(run)
+        others = self.trainer.loggers
+        self.trainer.loggers = run_loggers(run, self.tensorboard, others)
+        self._callback(LogPositions).run = run
         self._callback(BestCheckpoint).dirpath = str(run.checkpoints)
         self._callback(LastCheckpoint).path = run.last
         path = start.checkpoint_path
+        introduce(run, others, yaml.safe_load(self.recipe))
+        # The recipe has more; and of options that change later, some loggers would have none.
+        self.model.save_hyperparameters(dict(self.model.hparams), logger=False)
         try:
             self.trainer.fit(self.model, datamodule=self.data, ckpt_path=path, weights_only=True)
         except DAMAGE as error:

@@ -19,15 +19,6 @@ from mnist_lit.files import whole_file
 from mnist_lit.training.runs import Run
 
 
-def run_loggers(run: Run) -> list[loggers.Logger]:
-    """The loggers of a run: both write into its folder."""
-    root, folder, name = run.folder.parent.parent, run.folder.parent.name, run.folder.name
-    return [
-        loggers.TensorBoardLogger(root, folder, name, default_hp_metric=False),
-        ContinuingCSVLogger(root, folder, name),
-    ]
-
-
 @contextmanager
 def failing_once() -> Iterator[None]:
     """Leave it to the training to say that the disk is full; TensorBoard's thread would, too."""
@@ -76,7 +67,14 @@ class _ContinuingWriter(ExperimentWriter):
 
 
 class LogPositions(Callback):
-    """Puts into each checkpoint how much had been logged when it was saved."""
+    """Puts into each checkpoint how much had been logged when it was saved.
+
+    Attributes:
+        run: what is trained.
+    """
+
+    def __init__(self) -> None:
+        self.run: Run | None = None  # until its folder is known
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -85,12 +83,13 @@ class LogPositions(Callback):
             logger.save()
             if isinstance(logger, loggers.TensorBoardLogger):
                 logger.experiment.flush()
-        run = Run(Path(str(trainer.log_dir)))
-        events = _event_files(run)
-        for path in [run.metrics, *events]:
+        if self.run is None:
+            return
+        events = _event_files(self.run)
+        for path in [self.run.metrics, *events]:
             _wait_until_on_disk(path)  # as the checkpoint will be
         checkpoint["logged"] = {
-            "csv_lines": len(_read_lines(run.metrics)),
+            "csv_lines": len(_read_lines(self.run.metrics)),
             "event_bytes": {path.name: path.stat().st_size for path in events},
         }
 

@@ -1,7 +1,6 @@
 """What a finished run leaves beside its checkpoints: numbers, figures and a table."""
 
 import csv
-import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,12 +9,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
-from pytorch_lightning import Trainer, loggers
+from pytorch_lightning import Trainer
 from rich.console import Console
 from rich.table import Table
-from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
-from torch.utils.tensorboard.summary import hparams
 
 from mnist_lit import figures
 from mnist_lit.data.module import SETS, MNISTDataModule
@@ -23,8 +20,8 @@ from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
 from mnist_lit.training.calibration import calibration_error, fit_temperature
 from mnist_lit.training.module import LitClassifier
-from mnist_lit.training.recipes import PLACES, flat
 from mnist_lit.training.runs import Run, store_temperature
+from mnist_lit.training.tracking import finalize, log_figure, log_tested
 
 
 def finish(
@@ -43,7 +40,7 @@ def finish(
         model: with the weights to evaluate.
         data: what it was trained on.
         facts: goes into ``results.json`` as it is, in front of the measured values.
-        recipe: all options, nested as in a config file, for TensorBoard to compare runs by.
+        recipe: all options, nested as in a config file, for loggers to compare runs by.
     """
     outputs = trainer.predict(model, datamodule=data)
     log_probs = dict(zip(SETS, map(torch.cat, outputs or []), strict=True))
@@ -71,21 +68,15 @@ def finish(
     for logger in trainer.loggers:
         logger.log_metrics({**test_metrics, "epoch": trainer.current_epoch}, trainer.global_step)
         logger.save()
-        if isinstance(logger, loggers.TensorBoardLogger):
-            tested = dict.fromkeys(test_metrics, 0.0)
-            for summary in hparams(_as_hparams(recipe), tested):  # type: ignore[no-untyped-call]
-                logger.experiment.file_writer.add_summary(summary)
+        log_tested(logger, test_metrics, recipe)
     for name, figure in _draw(run, model, data, probs):
-        png = _png(figure)
-        with whole_file(run.figures / f"{name}.png") as path:
-            path.write_bytes(png)
+        path = run.figures / f"{name}.png"
+        with whole_file(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=100)
         for logger in trainer.loggers:
-            if isinstance(logger, loggers.TensorBoardLogger):
-                image = Summary.Image(encoded_image_string=png)
-                summary = Summary(value=[Summary.Value(tag=name, image=image)])
-                logger.experiment.file_writer.add_summary(summary, trainer.global_step)
+            log_figure(logger, path, trainer.global_step)
     for logger in trainer.loggers:
-        logger.finalize("success")
+        finalize(logger)
     with whole_file(run.results) as path:  # the last file: where it is, the run is complete
         path.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
 
@@ -94,15 +85,6 @@ def _measure(log_probs: Tensor, labels: Tensor) -> dict[str, float]:
     return {
         "acc": (log_probs.argmax(1) == labels).double().mean().item(),
         "loss": F.nll_loss(log_probs.double(), labels).item(),
-    }
-
-
-def _as_hparams(recipe: Mapping[str, Any]) -> dict[str, bool | float | str]:
-    """Options as TensorBoard takes them: by their whole names, numbers or text."""
-    return {
-        name: value if isinstance(value, bool | int | float) else str(value)
-        for name, value in flat(recipe)
-        if name not in PLACES
     }
 
 
@@ -126,12 +108,6 @@ def _draw(
         yield "filters", figures.filters(weights)
     yield "mistakes", figures.mistakes(images, labels, probs, data.classes)
     yield "curves", figures.curves(_history(run))
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
 
 
 def _history(run: Run) -> dict[str, list[tuple[int, float]]]:

@@ -72,6 +72,10 @@ class Run:
         return self.folder / "metrics.csv"
 
     @property
+    def loggers(self) -> Path:
+        return self.folder / "loggers.json"
+
+    @property
     def results(self) -> Path:
         return self.folder / "results.json"
 

@@ -1,0 +1,114 @@
+"""What of the Trainer's and the model's options does not go together here, or with this project."""
+
+from typing import Any
+
+from jsonargparse import Namespace
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import EarlyStopping, StochasticWeightAveraging
+from pytorch_lightning.strategies import SingleDeviceStrategy
+
+from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.errors import UserError
+from mnist_lit.training.module import DEFAULT_LR, LitClassifier
+
+
+def check_callbacks(given: Any) -> None:
+    """Refuse what would stop a training twice.
+
+    Raises:
+        UserError: there is such a callback.
+    """
+    for callback in given if isinstance(given, list) else [given]:
+        if isinstance(callback, EarlyStopping):
+            raise UserError(
+                "trainer.callbacks EarlyStopping: there is one already, so set its options,"
+                " --early_stopping.patience and the others"
+            )
+
+
+def check_device(trainer: Trainer) -> None:
+    """Refuse several devices, and less than 32 bits for weights.
+
+    Raises:
+        UserError: the Trainer has one of these.
+    """
+    if not isinstance(trainer.strategy, SingleDeviceStrategy):
+        raise UserError(
+            "a network this small trains on one device: --trainer.devices 1, and no strategy"
+        )
+    if trainer.precision not in ("32-true", "16-mixed", "bf16-mixed"):
+        raise UserError(
+            f"trainer.precision {trainer.precision}: take 32-true, 16-mixed or bf16-mixed"
+        )
+
+
+def check(
+    options: Namespace, trainer: Trainer, model: LitClassifier, data: MNISTDataModule
+) -> None:
+    """Say it before a run folder is made.
+
+    Raises:
+        UserError: options do not go together, or with this project.
+    """
+    given = options.trainer
+    num_images = len(data.images("train")) + len(data.images("val"))
+    few = min(10 * data.batch_size, num_images // 2)
+    num_batches = _num_batches(data, given.limit_train_batches)
+    endless = trainer.max_epochs == trainer.max_steps == -1
+    problems = {
+        "trainer.accumulate_grad_batches: a step is a batch here, so set data.batch_size": (
+            given.accumulate_grad_batches != 1
+        ),
+        f"trainer.overfit_batches: to learn few images by heart, hold out the others:"
+        f" --data.val_size {num_images - few} leaves {few}": (given.overfit_batches != 0),
+        "trainer.limit_val_batches 0: without validation there is no best epoch": (
+            given.limit_val_batches == 0
+        ),
+        "trainer.check_val_every_n_epoch and val_check_interval: 0 is no interval": (
+            0 in (given.check_val_every_n_epoch, given.val_check_interval)
+        ),
+        f"trainer.val_check_interval: an epoch has {num_batches} steps, so take no more": (
+            isinstance(given.val_check_interval, int)
+            and given.val_check_interval > num_batches
+            and given.check_val_every_n_epoch is not None
+        ),
+        "trainer.limit_predict_batches: results are of all images, so leave it out": (
+            given.limit_predict_batches not in (None, 1.0)
+        ),
+        "there is nothing to train: raise trainer.max_epochs, max_steps, limit_train_batches": (
+            0 in (trainer.max_epochs, trainer.max_steps, given.limit_train_batches)
+        ),
+        "trainer.log_every_n_steps: there are no curves without points, so take 1 or more": (
+            given.log_every_n_steps is not None and given.log_every_n_steps < 1
+        ),
+        "trainer.gradient_clip_val goes with trainer.precision 32-true only": (
+            bool(given.gradient_clip_val) and trainer.precision != "32-true"
+        ),
+        "trainer.callbacks StochasticWeightAveraging: its average is in no checkpoint, so take"
+        " EMAWeightAveraging or WeightAveraging": (
+            any(isinstance(found, StochasticWeightAveraging) for found in trainer.callbacks)  # type: ignore[attr-defined]
+        ),
+        "model.lr is for the default optimizer: leave it out, and set optimizer.lr": (
+            options.optimizer is not None and model.lr != DEFAULT_LR
+        ),
+        "model.schedule and lr_scheduler: take one of them": (
+            options.lr_scheduler is not None and model.schedule != "constant"
+        ),
+        "lr_scheduler goes with an optimizer: --optimizer Adam, say": (
+            options.lr_scheduler is not None and options.optimizer is None
+        ),
+        "model.schedule one_cycle has to know the end: set trainer.max_epochs": (
+            endless and model.schedule == "one_cycle"
+        ),
+    }
+    for message, is_there in problems.items():
+        if is_there:
+            raise UserError(message)
+
+
+def _num_batches(data: MNISTDataModule, limit: float | None) -> int:
+    """Of an epoch; the limit is a number of them, or a share."""
+    num_batches = len(data.train_dataloader())
+    if limit is None:
+        return num_batches
+    return min(num_batches, limit) if isinstance(limit, int) else int(limit * num_batches)

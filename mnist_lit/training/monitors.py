@@ -1,0 +1,95 @@
+"""What the validation decides: which epoch is the best, and when to stop."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jsonargparse.typing import NonNegativeFloat, PositiveInt
+from pytorch_lightning import LightningModule, Trainer, callbacks
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from mnist_lit.errors import UserError
+
+Mode = Literal["min", "max"]
+Metric = Literal["train/loss", "train/acc", "val/loss", "val/acc"]
+
+
+def _check_mode(monitor: str, mode: Mode) -> None:
+    """Refuse to look for the worst epoch.
+
+    Raises:
+        UserError: the metric is better the other way.
+    """
+    better: Mode = "min" if monitor.endswith("loss") else "max"
+    if mode != better:
+        raise UserError(f"monitor {monitor} goes with mode {better}, not {mode}: give both")
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the checkpoint of the epoch with the best validation score as ``best.ckpt``.
+
+    Args:
+        monitor: the metric that decides; or epoch, for the last one (with max).
+        mode: whether less of it is better (min) or more (max).
+    """
+
+    def __init__(self, monitor: Metric | Literal["epoch"] = "val/loss", mode: Mode = "min") -> None:
+        _check_mode(monitor, mode)
+        super().__init__(
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # Lightning forgets the best score when the folder is not where it was; here it is kept if
+        # the best checkpoint is there too, as in a run that was moved as a whole.
+        best = Path(str(self.dirpath)) / "best.ckpt"
+        if best.is_file():
+            moved = {
+                "dirpath": self.dirpath,
+                "best_model_path": str(best),
+                "kth_best_model_path": str(best),
+                "best_k_models": {str(best): torch.as_tensor(state_dict["best_model_score"])},
+            }
+            super().load_state_dict({**state_dict, **moved})
+
+
+class StopEarly(callbacks.EarlyStopping):
+    """Ends the training when validation has stopped getting better.
+
+    Args:
+        monitor: the metric that decides.
+        mode: whether less of it is better (min) or more (max).
+        patience: epochs without a new best one before it ends.
+        min_delta: by how much a new best one must be better.
+    """
+
+    def __init__(
+        self,
+        monitor: Metric = "val/loss",
+        mode: Mode = "min",
+        patience: PositiveInt = 3,
+        min_delta: NonNegativeFloat = 0.0,
+    ) -> None:
+        _check_mode(monitor, mode)
+        # Not strict: an epoch that was cut short, by max_steps say, has no validation.
+        super().__init__(monitor, float(min_delta), int(patience), mode=mode, strict=False)
+
+    @property
+    def state_key(self) -> str:
+        """As Lightning's own, under which checkpoints have it."""
+        return super().state_key.replace(type(self).__qualname__, "EarlyStopping", 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        best = torch.as_tensor(state_dict["best_score"])
+        super().load_state_dict({**state_dict, "best_score": best, "patience": self.patience})
+
+    @property
+    def stopped(self) -> bool:
+        return bool(self.wait_count >= self.patience)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop = self.stopped

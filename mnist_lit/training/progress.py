@@ -1,0 +1,126 @@
+"""What a training shows while it runs: its curves and speed, a bar, a line for every epoch."""
+
+import time
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback, RichProgressBar
+
+from mnist_lit.training.module import LitClassifier
+
+
+class TrainingLog(Callback):
+    """Logs the training every `Trainer.log_every_n_steps` steps, and measures its speed.
+
+    It writes to the loggers itself. What a module logs reaches them only after the hook in which
+    checkpoints are saved: a run that goes on from one would miss that point of the curves.
+
+    Attributes:
+        fit_seconds: time spent in training and validation, over all sittings of a run.
+        images_per_s: training images a second in the fastest whole epoch, validation left out.
+    """
+
+    def __init__(self) -> None:
+        self.fit_seconds = 0.0
+        self.images_per_s = 0.0
+        self._epoch_is_whole = False
+        self._images = 0  # of this epoch so far
+        self._seconds = 0.0  # of this epoch's training so far, without what runs since _since
+        self._since = 0.0
+        self._fit_since: float | None = None  # while it trains
+
+    def state_dict(self) -> dict[str, float]:
+        return {
+            "fit_seconds": self._seconds_until_now(),
+            "images_per_s": self.images_per_s,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self.fit_seconds = float(state_dict["fit_seconds"])
+        self.images_per_s = float(state_dict["images_per_s"])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._fit_since = self._since = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._epoch_is_whole, self._images, self._seconds = True, 0, 0.0
+        self._since = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._images += len(batch[1])
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            assert isinstance(pl_module, LitClassifier)
+            seconds = self._seconds + time.monotonic() - self._since
+            metrics = {**pl_module.training_metrics(), "images_per_s": self._images / seconds}
+            pl_module.log_dict(metrics, prog_bar=True, logger=False)
+            for logger in trainer.loggers:
+                logger.log_metrics(
+                    {**metrics, "epoch": trainer.current_epoch}, trainer.global_step - 1
+                )
+                logger.save()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._seconds += time.monotonic() - self._since
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._epoch_is_whole:
+            self._seconds += time.monotonic() - self._since
+            self.images_per_s = max(self.images_per_s, self._images / self._seconds)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.fit_seconds, self._fit_since = self._seconds_until_now(), None
+
+    def _seconds_until_now(self) -> float:
+        since = 0.0 if self._fit_since is None else time.monotonic() - self._fit_since
+        return self.fit_seconds + since
+
+
+class Progress(RichProgressBar):
+    """Lightning's bar, redrawn by time and not by steps, and a line that stays for every epoch."""
+
+    def __init__(self, redraws_per_s: int = 4) -> None:
+        super().__init__(refresh_rate=redraws_per_s)
+        self._redraw_at = 0.0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.monotonic()
+        if now >= self._redraw_at or trainer.is_last_batch:
+            self._redraw_at = now + 1 / self.refresh_rate
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        values = trainer.callback_metrics
+        text = self._get_train_description(trainer.current_epoch)
+        for name, label in (("train", "train"), ("val", "validation")):
+            if f"{name}/loss" in values and f"{name}/acc" in values:
+                text += f"  {label} {values[f'{name}/loss']:.4f} {values[f'{name}/acc']:7.2%}"
+        assert self.progress is not None
+        self.progress.console.print(text, highlight=False)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        values = trainer.progress_bar_metrics
+        return {
+            label: f"{values[name]:{form}}"
+            for name, label, form in (
+                ("train/loss", "loss", ".4f"),
+                ("train/acc", "acc", ".2%"),
+                ("images_per_s", "img/s", ",.0f"),
+            )
+            if name in values
+        }
+
+    def configure_columns(self, trainer: Trainer) -> list[Any]:
+        description, bar, _, times, _ = super().configure_columns(trainer)
+        bar.bar_width = 12  # so that everything fits into 80 columns
+        return [description, bar, times]
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"

@@ -1,0 +1,138 @@
+"""Which loggers a run has: its own, which write into its folder, and others of Lightning's."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from pytorch_lightning import loggers
+from pytorch_lightning.loggers import Logger
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard.summary import hparams
+
+from mnist_lit.errors import UserError
+from mnist_lit.files import whole_file
+from mnist_lit.training.loggers import ContinuingCSVLogger
+from mnist_lit.training.recipes import PLACES, flat
+from mnist_lit.training.runs import Run
+
+# What these keep has a number of its own, by which they go on with it: `Logger.version`.
+NUMBERED_BY = {"MLFlowLogger": "run_id", "WandbLogger": "version"}
+
+
+def sorted_out(given: Any, root: Path) -> tuple[dict[str, Any] | None, list[Namespace]]:
+    """What the option trainer.logger asks for.
+
+    Args:
+        given: true or null: TensorBoard and ``metrics.csv``; false: this alone; or one logger of
+            Lightning's, or several, by class and arguments. ``metrics.csv`` is written anyway.
+        root: below which runs are.
+
+    Returns:
+        Options of TensorBoard's logger, None if there is to be none; and the loggers that do not
+        write into the run folder.
+
+    Raises:
+        UserError: one that does is to write elsewhere.
+    """
+    if given is None or isinstance(given, bool):
+        return (None if given is False else {}), []
+    tensorboard, others = None, []
+    for logger in given if isinstance(given, list) else [given]:
+        name = _class_name(logger)
+        if name not in ("CSVLogger", "TensorBoardLogger"):
+            others.append(logger)
+            continue
+        options = dict(vars(logger.init_args))
+        place = [options.pop("save_dir"), options.pop("name"), options.pop("version")]
+        if Path(place[0]).resolve() != root.resolve() or place[1:] != ["lightning_logs", None]:
+            raise UserError(
+                f"trainer.logger {name} writes into the run folder: give it save_dir {root}, and"
+                " neither name nor version"
+            )
+        if name == "TensorBoardLogger":
+            tensorboard = options
+    return tensorboard, others
+
+
+def _class_name(logger: Namespace) -> str:
+    return str(logger.class_path).rpartition(".")[2]
+
+
+def go_on(others: Sequence[Namespace], run: Run | None) -> None:
+    """Have loggers go on with what they keep of a run."""
+    known = _numbers(run) if run else {}
+    for logger in others:
+        name = _class_name(logger)
+        if name in known:
+            logger.init_args[NUMBERED_BY[name]] = known[name]
+
+
+def _numbers(run: Run) -> dict[str, str]:
+    try:
+        numbers = json.loads(run.loggers.read_bytes())
+    except (OSError, ValueError):  # of a run that has no such loggers, or was cut off
+        return {}
+    return numbers if isinstance(numbers, dict) else {}
+
+
+def run_loggers(
+    run: Run, tensorboard: Mapping[str, Any] | None, others: Sequence[Logger]
+) -> list[Logger]:
+    """The loggers of a run, the one that writes ``metrics.csv`` in front."""
+    place = (run.folder.parent.parent, run.folder.parent.name, run.folder.name)
+    own: list[Logger] = [ContinuingCSVLogger(*place)]
+    if tensorboard is not None:
+        own.append(loggers.TensorBoardLogger(*place, **{"default_hp_metric": False, **tensorboard}))
+    return [*own, *others]
+
+
+def introduce(run: Run, others: Sequence[Logger], recipe: Mapping[str, Any]) -> None:
+    """Tell loggers the recipe of a run, once, and keep by which numbers they go on with it."""
+    numbers = {}
+    for logger in others:
+        if isinstance(logger, loggers.MLFlowLogger | loggers.WandbLogger):
+            _ = logger.experiment  # before, it has no number
+            numbers[type(logger).__name__] = logger.version
+    if numbers == _numbers(run):
+        return
+    for logger in others:
+        logger.log_hyperparams(_as_hparams(recipe))
+    with whole_file(run.loggers) as path:
+        path.write_text(json.dumps(numbers) + "\n")
+
+
+def log_tested(logger: Logger, metrics: Mapping[str, float], recipe: Mapping[str, Any]) -> None:
+    """Have TensorBoard compare runs by their options and what they came to; others do anyway."""
+    if isinstance(logger, loggers.TensorBoardLogger):
+        for summary in hparams(_as_hparams(recipe), dict.fromkeys(metrics, 0.0)):  # type: ignore[no-untyped-call]
+            logger.experiment.file_writer.add_summary(summary)
+
+
+def log_figure(logger: Logger, path: Path, step: int) -> None:
+    """Give a PNG to a logger that takes pictures."""
+    if isinstance(logger, loggers.TensorBoardLogger):
+        image = Summary.Image(encoded_image_string=path.read_bytes())
+        summary = Summary(value=[Summary.Value(tag=path.stem, image=image)])
+        logger.experiment.file_writer.add_summary(summary, step)
+    elif isinstance(logger, loggers.MLFlowLogger):
+        logger.experiment.log_artifact(logger.run_id, str(path), "figures")
+    elif isinstance(logger, loggers.WandbLogger):
+        logger.log_image(path.stem, [str(path)])
+
+
+def finalize(logger: Logger) -> None:
+    """Have a logger write what it has: nothing follows."""
+    logger.finalize("success")
+    if isinstance(logger, loggers.WandbLogger):
+        logger.experiment.finish()  # else the next run of this process would go on with its one
+
+
+def _as_hparams(recipe: Mapping[str, Any]) -> dict[str, bool | float | str]:
+    """Options by their whole names; numbers and text, which is what loggers take."""
+    return {
+        name: value if isinstance(value, bool | int | float) else str(value)
+        for name, value in flat(recipe)
+        if name not in PLACES
+    }

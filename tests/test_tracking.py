@@ -1,0 +1,80 @@
+import csv
+from pathlib import Path
+
+import pytest
+from conftest import BRIEFLY, Fit
+from mlflow.tracking import MlflowClient
+
+from mnist_lit.__main__ import main
+from mnist_lit.training.runs import Run
+
+TRACKED = """
+trainer:
+  logger:
+  - class_path: MLFlowLogger
+    init_args: {save_dir: STORE/mlruns}
+  - class_path: WandbLogger
+    init_args: {offline: true, save_dir: STORE}
+"""
+
+
+@pytest.fixture
+def tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe with the loggers of MLflow and Weights & Biases, which keep all in this folder."""
+    for name in ("MLFLOW_ALLOW_FILE_STORE", "MLFLOW_DISABLE_TELEMETRY", "WANDB_SILENT"):
+        monkeypatch.setenv(name, "true")
+    recipe = tmp_path / "tracked.yaml"
+    recipe.write_text(TRACKED.replace("STORE", str(tmp_path)))
+    return recipe
+
+
+def steps_in(run: Run, metric: str) -> list[int]:
+    with run.metrics.open(newline="") as file:
+        return [int(row["step"]) for row in csv.DictReader(file) if row[metric]]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")  # its own affair
+def test_loggers_of_others_are_told_all_and_go_on(fit: Fit, tracked: Path, tmp_path: Path) -> None:
+    briefly = [*BRIEFLY, "--trainer.limit_train_batches=20"]
+    run = fit("--config", str(tracked), *briefly, "--trainer.max_epochs=1")
+    fit("--ckpt_path=last", "--trainer.max_epochs=2", "--model.lr=0.002")
+
+    assert steps_in(run, "train/loss") == [9, 19, 29, 39]
+    client = MlflowClient(f"file:{tmp_path}/mlruns")
+    experiment = client.get_experiment_by_name("lightning_logs")
+    assert experiment
+    (kept,) = client.search_runs([experiment.experiment_id])
+    assert kept.data.params["model.network.class_path"] == "mnist_lit.models.CNN"
+    assert kept.info.status == "FINISHED"
+    assert {"val/acc", "test/acc", "test/loss"} <= kept.data.metrics.keys()
+    history = client.get_metric_history(kept.info.run_id, "train/loss")
+    assert [point.step for point in history] == [9, 19, 29, 39]
+    pictures = client.list_artifacts(kept.info.run_id, "figures")
+    assert {Path(file.path).stem for file in pictures} >= {"confusion", "mistakes", "curves"}
+    sittings = list((tmp_path / "wandb").glob("offline-run-*"))
+    assert len(sittings) == 2
+    assert len({folder.name.rpartition("-")[2] for folder in sittings}) == 1, "both of one run"
+    assert all(list(folder.rglob("confusion*.png")) for folder in sittings)
+
+
+@pytest.mark.parametrize("asked", ["false", "CSVLogger"])
+def test_curves_are_in_the_run_folder_without_tensorboard_too(
+    asked: str, fit: Fit, tmp_path: Path
+) -> None:
+    place = [f"--trainer.logger.save_dir={tmp_path}"] if asked == "CSVLogger" else []
+    run = fit(*BRIEFLY, "--trainer.limit_train_batches=20", f"--trainer.logger={asked}", *place)
+
+    assert steps_in(run, "train/loss") == [9, 19, 29, 39]
+    assert not list(tmp_path.rglob("events.*"))
+    assert list(tmp_path.rglob("metrics.csv")) == [run.metrics]
+
+
+@pytest.mark.parametrize("logger", ["CSVLogger", "TensorBoardLogger"])
+def test_own_loggers_write_into_the_run_folder_alone(
+    logger: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [f"--trainer.logger={logger}", "--trainer.logger.save_dir=elsewhere"]
+
+    assert main(["fit", f"--trainer.default_root_dir={tmp_path}", *options]) == 2
+    assert f"give it save_dir {tmp_path}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
