@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from os import PathLike
 from pathlib import Path
@@ -19,7 +19,6 @@ from mnist_lit.files import user_path
 from mnist_lit.models import ModuleSpec, Network, Shape, paper_and_ink
 from mnist_lit.pictures import (
     FRAME,
-    Box,
     Found,
     FoundDigit,
     Picture,
@@ -28,6 +27,7 @@ from mnist_lit.pictures import (
     halves,
     lines,
 )
+from mnist_lit.reading import Digit, Reading
 
 DIGITS = tuple("0123456789")
 PACKAGED = Path(__file__).parent / "weights" / "mnist.pt"
@@ -41,61 +41,6 @@ MAX_CUT = 64  # digits of a picture, the least sure ones; one with more of them 
 CUT_AT_ONCE = 32  # digits, each of which is cut in some ten ways: their images take memory
 
 TOO_MUCH_INK = "too much ink: not all of it was looked at, or not as closely as usual"
-
-
-@dataclass(frozen=True)
-class Digit:
-    """A digit that was read.
-
-    Attributes:
-        digit: which, 0 to 9.
-        confidence: its probability.
-        box: where it is, in pixels of the picture as seen (EXIF orientation applied).
-        probabilities: of all ten, ``(10,)``.
-        image: what the network saw, ``(1, 28, 28)`` in [0, 1].
-        line: which line of writing it stands in, from 0 at the top.
-    """
-
-    digit: int
-    confidence: float
-    box: Box
-    probabilities: Tensor
-    image: Tensor
-    line: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """What programs get, ready for JSON."""
-        return {
-            "digit": self.digit,
-            "confidence": round(self.confidence, 6),
-            "box": self.box,
-            "probabilities": [round(prob, 6) for prob in self.probabilities.tolist()],
-        }
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a picture says.
-
-    Attributes:
-        number: the digits of a line one after the other, a space between lines; "" for none.
-        digits: the same, one by one.
-        note: what was left out, and why; "" for nothing.
-    """
-
-    number: str
-    digits: tuple[Digit, ...]
-    note: str = ""
-
-    @property
-    def confidence(self) -> float:
-        """The probability that all digits are right; 1 where there is none."""
-        return math.prod(digit.confidence for digit in self.digits)
-
-    def as_dict(self) -> dict[str, Any]:
-        """What programs get, ready for JSON."""
-        answer = {"number": self.number, "digits": [digit.as_dict() for digit in self.digits]}
-        return {**answer, "note": self.note} if self.note else answer
 
 
 class Classifier:

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.models import ModuleSpec, Shape
-from mnist_lit.options import Parser, plain, spelled_out, with_given_shape, with_recipe
+from mnist_lit.options import Parser, help_on, plain, spelled_out, with_given_shape, with_recipe
 from mnist_lit.training import limits, recipes, runs, tracking
 from mnist_lit.training.life import FirstStep, Life
 from mnist_lit.training.loggers import LogPositions
@@ -52,6 +52,11 @@ EXPECTED_WARNINGS = (
 
 def main(args: Sequence[str]) -> int:
     """Run ``fit``, ``validate`` or ``test``; the first of `args` says which."""
+    if {"-h", "--help"} & set(args):
+        print(help_on(args[0]))
+        return 0
+    if "--trainer.help" in args:
+        CLI([args[0], "--help"])
     cli = CLI(with_recipe(list(args)))
     if cli.run:
         show(cli.run)

@@ -1,5 +1,6 @@
 """Arrays in, matplotlib figures out; no files and no loggers."""
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 
@@ -16,9 +17,18 @@ RIGHT, WRONG = "#1a7f37", "#cf222e"
 LONGEST_NAME = 14  # of a class, in characters
 
 
+class Drawing(Figure):
+    """A figure that shows itself in a notebook."""
+
+    def _repr_png_(self) -> bytes:
+        png = io.BytesIO()
+        self.savefig(png, format="png")
+        return png.getvalue()
+
+
 def predictions(
     images: Pixels, labels: Tensor, probs: Tensor, classes: Sequence[str], num_shown: int = 25
-) -> Figure:
+) -> Drawing:
     """The first images with the answer and its probability: green if right, red if wrong.
 
     Args:
@@ -36,7 +46,7 @@ def predictions(
 
 def mistakes(
     images: Pixels, labels: Tensor, probs: Tensor, classes: Sequence[str], num_shown: int = 25
-) -> Figure:
+) -> Drawing:
     """The wrong answers that the network was surest of; arguments as for `predictions`."""
     confidence, answers = probs.max(1)
     wrong = (answers != labels).nonzero().flatten()
@@ -47,10 +57,10 @@ def mistakes(
 
 def _image_grid(
     title: str, images: Tensor, labels: Tensor, probs: Tensor, classes: Sequence[str]
-) -> Figure:
+) -> Drawing:
     columns = 5
     rows = max(1, math.ceil(len(images) / columns))
-    figure = Figure(figsize=(2.0 * columns, 2.1 * rows + 0.6), layout="constrained")
+    figure = Drawing(figsize=(2.0 * columns, 2.1 * rows + 0.6), layout="constrained")
     figure.suptitle(title, fontsize=15)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis in axes:
@@ -88,7 +98,7 @@ def counts(labels: Tensor, answers: Tensor, num_classes: int) -> Tensor:
     return table.reshape(num_classes, num_classes)
 
 
-def confusion(labels: Tensor, answers: Tensor, classes: Sequence[str]) -> Figure:
+def confusion(labels: Tensor, answers: Tensor, classes: Sequence[str]) -> Drawing:
     """How often each class was answered for each: a table of counts, mistakes coloured.
 
     Args:
@@ -101,7 +111,7 @@ def confusion(labels: Tensor, answers: Tensor, classes: Sequence[str]) -> Figure
     off_diagonal = table.clone().fill_diagonal_(0)
     side = max(9.0, 0.42 * num_classes)
     fontsize = 12 if num_classes <= 15 else 8
-    figure = Figure(figsize=(side, side - 0.4), layout="constrained")
+    figure = Drawing(figsize=(side, side - 0.4), layout="constrained")
     axis = figure.subplots()
     axis.imshow(
         off_diagonal.numpy(), cmap="Reds", vmin=0, vmax=max(1, 1.5 * int(off_diagonal.max()))
@@ -131,14 +141,14 @@ def confusion(labels: Tensor, answers: Tensor, classes: Sequence[str]) -> Figure
     return figure
 
 
-def filters(weights: Sequence[Tensor]) -> Figure:
+def filters(weights: Sequence[Tensor]) -> Drawing:
     """The kernels of convolutions, a panel each: a row for an input map, a column for an output.
 
     Args:
         weights: of each convolution, ``(C_out, C_in, H, W)``.
     """
     heights = [max(1.0, 6.0 * len(weight[0]) / len(weight)) for weight in weights]
-    figure = Figure(figsize=(11, 1.3 * len(weights) + sum(heights)), layout="constrained")
+    figure = Drawing(figsize=(11, 1.3 * len(weights) + sum(heights)), layout="constrained")
     panels = figure.subplots(len(weights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for number, (axis, weight) in enumerate(zip(panels, weights, strict=True), start=1):
         limit = float(weight.abs().max())
@@ -167,13 +177,13 @@ def _tiles(weight: Tensor) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     return tiles
 
 
-def curves(history: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
+def curves(history: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:
     """Loss and accuracy over the training, and how fast it went.
 
     Args:
         history: metric name -> (step, value) pairs in the order of the steps.
     """
-    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    figure = Drawing(figsize=(11, 7.5), layout="constrained")
     panels = figure.subplots(2, 2)
     loss, acc, lr, speed = panels.flatten()
     _plot(loss, history, {"train/loss": "training", "val/loss": "validation"}, "loss")

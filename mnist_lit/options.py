@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import os
+import textwrap
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from itertools import pairwise
@@ -24,11 +25,54 @@ MOVED = {f"--model.{name}": f"--model.network.{name}" for name in ("dropout", "m
 """Options of version 0.1, and where they are now."""
 
 
+FIT_HELP = """\
+usage: mnist-lit fit [--config RECIPE] [--ckpt_path CHECKPOINT] [--SECTION.OPTION VALUE ...]
+
+Trains a network, tests its best checkpoint and draws what it learned.
+
+  --config RECIPE         a YAML file; {recipes}: packaged ones.
+                          Of several, the last one that gives an option a value counts.
+  --ckpt_path CHECKPOINT  goes on with a run: last, for the newest one, or a checkpoint's path
+  --print_config          prints the whole recipe that the other options make, and ends
+
+Every line of a recipe is an option, --model.lr 0.002. This is the one that counts without any:
+
+{default}
+Beyond it:
+
+  --optimizer CLASS       one of torch.optim's, or of yours, instead of Adam: --optimizer AdamW
+                          --optimizer.weight_decay 0.01; with it, maybe --lr_scheduler CLASS
+  --model.network.help CLASS, --optimizer.help CLASS, --trainer.callbacks.help CLASS, ...
+                          the options of a class
+  --trainer.help          all options of Lightning's Trainer\
+"""
+
+EVALUATION_HELP = """\
+usage: mnist-lit {command} [--ckpt_path CHECKPOINT] [--SECTION.OPTION VALUE ...]
+
+Loss and accuracy of a checkpoint on the {images} images.
+
+  --ckpt_path CHECKPOINT  best (the default) or last, of the newest run, or a checkpoint's path
+  --config RECIPE         instead of the one that the checkpoint was made with
+  --trainer.help          all options of Lightning's Trainer; the others are those of fit\
+"""
+
+
+def help_on(command: str) -> str:
+    """What ``--help`` says behind a command: the packaged recipe, which explains itself."""
+    if command != "fit":
+        images = {"validate": "validation", "test": "test"}[command]
+        return EVALUATION_HELP.format(command=command, images=images)
+    default = Path(recipes.packaged("default"))
+    names = ", ".join(sorted(path.stem for path in default.parent.glob("*.yaml")))
+    text = default.read_text().partition("\n\n")[2]  # what stands before says how to use the file
+    text = textwrap.indent(text, "    ")
+    return FIT_HELP.format(recipes=names, default=text)
+
+
 def with_recipe(args: list[str]) -> list[str]:
     """Without a recipe, follow the one that the checkpoint was made with."""
     command, *options = args
-    if {"-h", "--help"} & set(options):
-        return args
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-c", "--config", nargs="?", action="append")
     parser.add_argument("--ckpt_path", nargs="?", default=None if command == "fit" else "best")
@@ -112,6 +156,7 @@ def spelled_out(args: Sequence[str]) -> list[str]:
     """The arguments, with what their short names stand for: networks' classes, recipes' files."""
     short = {
         "--model.network": recipes.class_path,
+        "--model.network.help": recipes.class_path,
         "--config": recipes.packaged,
         "-c": recipes.packaged,
     }
@@ -134,6 +179,16 @@ class Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         line = " ".join(message.split()).removeprefix("Parser key ")
         raise UserError(f"{line} ({self._hint(line)})")
+
+    def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
+        """Of a command, the Trainer's options alone: the others are in `help_on`."""
+        trainers = [action for action in self._actions if action.dest.startswith("trainer.")]
+        if trainers:
+            for action in self._actions:
+                if action not in trainers:
+                    action.help = argparse.SUPPRESS
+            self.usage = "mnist-lit COMMAND [--trainer.OPTION VALUE ...]"
+        return str(super().format_help(formatter))
 
     def print_help(self, file: Any = None) -> None:
         """As argparse does, but it is not silent where the disk is full."""

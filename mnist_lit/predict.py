@@ -14,15 +14,13 @@ from itertools import filterfalse, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from PIL import Image
-
 from mnist_lit.arguments import ArgumentParser, add_network_arguments
-from mnist_lit.classifier import Classifier, Digit, Reading
+from mnist_lit.classifier import Classifier
 from mnist_lit.errors import UserError, printable
 from mnist_lit.files import whole_file
 from mnist_lit.models import named_class
 from mnist_lit.pictures import Found, PictureError, find_digits
+from mnist_lit.reading import Digit, Reading
 
 SUFFIXES = {
     ".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".ppm",
@@ -137,10 +135,9 @@ def _saving(results: Iterable[Result], folder: Path) -> Iterator[Result]:
 
 
 def _save(path: Path, digit: Digit) -> None:
-    grey = (digit.image[0].numpy() * 255 + 0.5).astype(np.uint8)
     try:
         with whole_file(path) as temporary:
-            Image.fromarray(grey).save(temporary, format="PNG")
+            digit.as_picture().save(temporary, format="PNG")
     except OSError as error:
         raise UserError(
             f"cannot write {path} ({error.strerror}): choose another --save_seen"

@@ -1,6 +1,9 @@
 """From a checkpoint to what a picture says."""
 
+import base64
+import io
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +14,7 @@ import package
 import pytest
 import stress
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mnist_lit import Classifier
 from mnist_lit.classifier import other_looks
@@ -100,6 +103,19 @@ def test_network_of_other_things_reads_no_digits(brief_run: Run, tmp_path: Path)
 def test_what_is_no_picture_at_all_is_refused(classifier: Classifier) -> None:
     with pytest.raises(TypeError, match="not ndarray"):
         classifier.read(np.zeros((28, 28), np.uint8))  # type: ignore[arg-type]
+
+
+def test_reading_shows_itself_in_a_notebook(classifier: Classifier) -> None:
+    canvas = Image.new("L", (280, 280), "white")
+    nothing = classifier.read(canvas)
+    ImageDraw.Draw(canvas).line([(140, 40), (140, 240)], fill="black", width=20)
+    one = classifier.read(canvas)
+    (seen,) = re.findall(r"data:image/png;base64,([^\"]+)", one._repr_html_())
+
+    assert ">1</p>" in one._repr_html_()
+    with Image.open(io.BytesIO(base64.b64decode(seen))) as picture:
+        assert np.array_equal(np.asarray(picture) > 127, one.digits[0].image[0].numpy() > 0.5)
+    assert "no digit found" in nothing._repr_html_()
 
 
 def test_images_of_another_shape_are_refused(classifier: Classifier) -> None:

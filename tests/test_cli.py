@@ -1,6 +1,7 @@
 """The commands, as a person gives them."""
 
 import csv
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -156,10 +157,10 @@ def test_recipes_come_with_the_package(
 def test_default_config_states_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CLI, "_run_subcommand", lambda self, subcommand: None)
     config = str(CONFIGS[0].with_name("default.yaml"))
-    stated, default = CLI(["fit", "--config", config]).config.fit, CLI(["fit"]).config.fit
-    assert stated.trainer.pop("logger") is True
-    assert default.trainer.pop("logger") is None, "Lightning's way to say true"
-    del stated.config, default.config
+    stated = yaml.safe_load(CLI(["fit", "--config", config]).recipe)
+    default = yaml.safe_load(CLI(["fit"]).recipe)
+    assert stated["trainer"].pop("logger") is True
+    assert default["trainer"].pop("logger") is None, "Lightning's way to say true"
 
     assert stated == default
 
@@ -217,7 +218,7 @@ def test_seed_changes_the_weights(fit: Fit) -> None:
         (["--trainer.log_every_n_steps=0"], "take 1 or more"),
         (["--trainer.gradient_clip_val=1", "--trainer.precision=bf16-mixed"], "32-true only"),
         (["--seed_everything=99999999999"], "seed_everything"),
-        (["--trainer.overfit_batches=5"], "trainer.limit_train_batches"),
+        (["--trainer.overfit_batches=5"], "--data.val_size 59000 leaves 1000"),
         (["--trainer.precision=bf16-true"], "bf16-mixed"),
         (["--ckpt=last"], "did you mean --ckpt_path?"),
         (["--trainer.val_check_interval=1000"], "an epoch has 550 steps, so take no more"),
@@ -323,6 +324,37 @@ def test_report_of_a_profiler_is_shown(fit: Fit, caplog: pytest.LogCaptureFixtur
     fit(*BRIEFLY, *options, "--trainer.callbacks=Timer", "--trainer.callbacks.duration=01:00:00:00")
 
     assert "run_training_batch" in caplog.text
+
+
+def test_help_is_the_recipe_and_the_rest_is_a_flag_further(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["fit", "--help"]) == 0
+    recipe = capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["fit", "--trainer.help"])
+    rest = capsys.readouterr().out
+
+    assert len(recipe.splitlines()) < 90
+    assert "    lr: 0.001                 # Adam's learning rate" in recipe
+    assert "robust" in recipe
+    assert "gradient_clip_val" not in recipe
+    assert "gradient_clip_val" in rest
+    assert "--model" not in rest
+
+
+def test_options_of_a_class_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--model.network.help", "wide"])
+
+    assert "share of the last 256 features" in capsys.readouterr().out
+
+
+def test_summary_of_the_network_counts(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
+    fit(*BRIEFLY, "--trainer.limit_train_batches=10", "--trainer.callbacks=ModelSummary")
+
+    # Twice the products: 24 x 24 x 25 x 10, 8 x 8 x 250 x 20, 320 x 50 and 50 x 10.
+    assert re.search(r"961 K +Total Flops", caplog.text)
 
 
 @pytest.mark.parametrize("command", ["test", "validate"])

@@ -1,7 +1,10 @@
 """What the figures say."""
 
+import io
+
 import numpy as np
 import torch
+from PIL import Image
 
 from mnist_lit import figures
 
@@ -54,6 +57,13 @@ def test_confusion_counts() -> None:
     cells = {text.get_position(): text.get_text() for text in axis.texts}
 
     assert cells == {(0, 0): "2", (7, 0): "1", (1, 1): "1"}  # (answered, true)
+
+
+def test_figure_shows_itself_in_a_notebook() -> None:
+    figure = figures.curves({"train/loss": [(49, 1.0), (99, 0.5)]})
+
+    with Image.open(io.BytesIO(figure._repr_png_())) as picture:
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 10, "something is drawn"
 
 
 def test_curves_of_a_run_that_never_validated() -> None:

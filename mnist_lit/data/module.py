@@ -187,6 +187,8 @@ class MNISTDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """On the device: pixels from uint8 to float in [0, 1], warped if they are trained on."""
+        if isinstance(batch, Tensor):  # Lightning's example for summaries and graphs
+            return batch
         images, labels = batch
         images = images.float() / 255
         if self.trainer is None or not self.trainer.training:

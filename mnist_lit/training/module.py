@@ -89,6 +89,7 @@ class LitClassifier(LightningModule):
                 **shape._asdict(),
             }
         )
+        self.example_input_array = paper_and_ink(shape)[:1]  # ModelSummary counts with it
         self.loss = MeanMetric(nan_strategy="disable")  # what diverges is to be seen
         self.accuracy = MulticlassAccuracy(
             num_classes=num_classes, average="micro", validate_args=False
