@@ -26,6 +26,7 @@ COMMANDS = {
         "mnist_lit.cli", "loss and accuracy of a checkpoint on the validation images"
     ),
     "test": Command("mnist_lit.cli", "loss and accuracy of a checkpoint on the test images"),
+    "report": Command("mnist_lit.report", "one page about a run, or several side by side"),
     "predict": Command("mnist_lit.predict", "the digits in pictures: drawn, scanned, photographed"),
     "serve": Command("mnist_lit.serve", "a web page that reads digits while you draw them"),
     "repeat": Command("mnist_lit.repeat", "fit over several seeds: n, mean, standard deviation"),

@@ -70,7 +70,7 @@ def _image_grid(
         axes, images, labels.tolist(), answers.tolist(), confidences.tolist(), strict=False
     ):
         right = answer == label
-        text = f"{_short(classes[answer])}   {_percent(confidence)}"
+        text = f"{_short(classes[answer])}   {percent(confidence)}"
         if not right:
             text += f"\nis {_short(classes[label])}"
         shown_as = image[0] if len(image) == 1 else image.permute(1, 2, 0)
@@ -87,7 +87,7 @@ def _short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """Never 100 % for what is not quite sure."""
     return f"{share if share == 1 else min(share, 0.999):.1%}"
 
@@ -152,7 +152,7 @@ def filters(weights: Sequence[Tensor]) -> Drawing:
     panels = figure.subplots(len(weights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for number, (axis, weight) in enumerate(zip(panels, weights, strict=True), start=1):
         limit = float(weight.abs().max())
-        picture = axis.imshow(_tiles(weight), cmap="RdBu_r", vmin=-limit, vmax=limit)
+        picture = axis.imshow(tiles(weight), cmap="RdBu_r", vmin=-limit, vmax=limit)
         num_out, num_in, height, width = weight.shape
         axis.set_title(
             f"convolution {number}: {num_out} filters {height}x{width}"
@@ -166,15 +166,15 @@ def filters(weights: Sequence[Tensor]) -> Drawing:
     return figure
 
 
-def _tiles(weight: Tensor) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def tiles(weight: Tensor) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     """Lay ``(C_out, C_in, H, W)`` out as one picture, with gaps between the kernels."""
     num_out, num_in, height, width = weight.shape
-    tiles = np.full((num_in * (height + 1) - 1, num_out * (width + 1) - 1), np.nan, np.float32)
+    laid_out = np.full((num_in * (height + 1) - 1, num_out * (width + 1) - 1), np.nan, np.float32)
     for column in range(num_out):
         for row in range(num_in):
             top, left = row * (height + 1), column * (width + 1)
-            tiles[top : top + height, left : left + width] = weight[column, row].numpy()
-    return tiles
+            laid_out[top : top + height, left : left + width] = weight[column, row].numpy()
+    return laid_out
 
 
 def curves(history: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:

@@ -4,7 +4,7 @@ import argparse
 import difflib
 import os
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from enum import Enum
 from itertools import pairwise
 from pathlib import Path
@@ -90,17 +90,18 @@ def with_recipe(args: list[str]) -> list[str]:
             return [command, "--config", str(run.config), *options]
     path = runs.find_checkpoint(given.ckpt_path, root)
     # A newer run may have begun when it is loaded: from here on it is named.
-    recipe = _recipe_of(path, root, options)
+    named = {option.rpartition("=")[2] for option in options}
+    recipe = recipe_of(path, root, named)
     return [command, "--config", recipe, *options, "--ckpt_path", str(path)]
 
 
-def _recipe_of(checkpoint_path: Path, root: Path, options: Sequence[str]) -> str:
+def recipe_of(checkpoint_path: Path, root: Path, named: Collection[str]) -> str:
     """The file in the checkpoint's run folder, or else what the checkpoint holds, as YAML.
 
     Args:
         checkpoint_path: whose recipe.
         root: runs below it are one's own, and so is what they name.
-        options: the command line's; what is named there may be named elsewhere too.
+        named: what the command line names; it may be named elsewhere too.
 
     Raises:
         UserError: it names code that nobody has named on the command line.
@@ -119,7 +120,6 @@ def _recipe_of(checkpoint_path: Path, root: Path, options: Sequence[str]) -> str
             text = yaml.safe_dump(recipe)
         except yaml.YAMLError as error:
             raise UserError(f"{checkpoint_path} holds no recipe; give one with --config") from error
-    named = {option.rpartition("=")[2] for option in options}
     for name in recipes.names_of_code(recipe):
         if name not in named:
             raise UserError(

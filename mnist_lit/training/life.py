@@ -180,13 +180,13 @@ class Life:
         if start.run:
             rewinding = Rewinding(run, start.checkpoint)
             first_step.then = lambda: self._reopen(run, rewinding, notes)
-        others = self.trainer.loggers
-        self.trainer.loggers = run_loggers(run, self.tensorboard, others)
+        others, recipe = self.trainer.loggers, yaml.safe_load(self.recipe)
+        self.trainer.loggers = run_loggers(run, self.tensorboard, others, recipe)
         self._callback(LogPositions).run = run
         self._callback(BestCheckpoint).dirpath = str(run.checkpoints)
         self._callback(LastCheckpoint).path = run.last
         path = start.checkpoint_path
-        introduce(run, others, yaml.safe_load(self.recipe))
+        introduce(run, others, recipe)
         # The recipe has more; and of options that change later, some loggers would have none.
         self.model.save_hyperparameters(dict(self.model.hparams), logger=False)
         try:

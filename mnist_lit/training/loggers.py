@@ -128,6 +128,18 @@ class Rewinding:
                 path.unlink()
 
 
+def history(run: Run) -> dict[str, list[tuple[int, float]]]:
+    """What ``metrics.csv`` holds: metric -> (step, value) pairs, in the order of the steps."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    if run.metrics.is_file():
+        with run.metrics.open(newline="") as file:
+            for row in csv.DictReader(file):
+                for name, value in row.items():
+                    if value:
+                        found.setdefault(name, []).append((int(row["step"]), float(value)))
+    return found
+
+
 def _event_files(run: Run) -> list[Path]:
     return sorted(run.folder.glob("events.out.tfevents.*"))
 

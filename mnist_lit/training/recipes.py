@@ -6,13 +6,17 @@ import re
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
+from inspect import signature
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
 import torch
 import yaml
+from pytorch_lightning import Trainer
 
 from mnist_lit import __version__
 from mnist_lit.errors import UserError
@@ -196,6 +200,33 @@ def flat(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
+def options_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by their whole names, but for those that say where things are."""
+    options = {name: value for name, value in flat(upgraded(recipe)) if name not in PLACES}
+    if options.get("trainer.logger") is None:
+        options["trainer.logger"] = True  # which is what it means
+    return options
+
+
+def defaults() -> dict[str, Any]:
+    """The packaged recipe, and what the Trainer does about what that leaves out."""
+    trainer = {
+        f"trainer.{name}": parameter.default
+        for name, parameter in signature(Trainer).parameters.items()
+    }
+    recipe = yaml.safe_load(Path(packaged("default")).read_text())
+    return {name: value for name, value in trainer.items() if name not in PLACES} | options_of(
+        recipe
+    )
+
+
+def provenance(run: Run) -> list[str]:
+    """What ``config.yaml`` says of what made the run, line by line."""
+    lines = run.config.read_text(errors="replace").splitlines() if run.has_config else []
+    comments = takewhile(lambda line: line.startswith("#"), lines)
+    return [line.removeprefix("# ") for line in comments if "==" not in line]  # jsonargparse's own
+
+
 def as_file(recipe: str, notes: Sequence[str]) -> str:
     """What ``config.yaml`` holds: a recipe, and as comments what made the run.
 
@@ -221,6 +252,8 @@ def versions() -> list[str]:
     packages = ("torch", "torchvision", "pytorch-lightning")
     lines = [f"mnist-lit {__version__}", *(f"{name} {version(name)}" for name in packages)]
     lines.append(f"python {platform.python_version()}, {torch.get_num_threads()} threads")
+    lines.append(f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors")
+    lines.append(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
         commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -1,6 +1,5 @@
 """What a finished run leaves beside its checkpoints: numbers, figures and a table."""
 
-import csv
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +14,18 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from mnist_lit import figures
+from mnist_lit.classifier import Classifier
 from mnist_lit.data.module import SETS, MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
+from mnist_lit.pages.evidence import Evidence
+from mnist_lit.pages.run_page import run_page
 from mnist_lit.training.calibration import calibration_error, fit_temperature
+from mnist_lit.training.loggers import history
 from mnist_lit.training.module import LitClassifier
+from mnist_lit.training.recipes import defaults, options_of, provenance
 from mnist_lit.training.runs import Run, store_temperature
-from mnist_lit.training.tracking import finalize, log_figure, log_tested
+from mnist_lit.training.tracking import finalize, log_evidence, log_figure, log_tested
 
 
 def finish(
@@ -32,7 +36,7 @@ def finish(
     facts: dict[str, Any],
     recipe: Mapping[str, Any],
 ) -> None:
-    """Evaluate and calibrate a trained network; write the figures and ``results.json``.
+    """Evaluate and calibrate a trained network; write the figures, the report and ``results.json``.
 
     Args:
         run: where they go; its best checkpoint gets the temperature.
@@ -75,10 +79,47 @@ def finish(
             figure.savefig(temporary, format="png", dpi=100)
         for logger in trainer.loggers:
             log_figure(logger, path, trainer.global_step)
+    classifier = Classifier.load(run.best, type(model.network))
+    evidence = evidence_of(run, recipe, results, classifier, data, probs)
     for logger in trainer.loggers:
+        log_evidence(logger, evidence, trainer.global_step)
         finalize(logger)
+    page = run_page(evidence, defaults())
+    with whole_file(run.report) as path:
+        path.write_text(page)
     with whole_file(run.results) as path:  # the last file: where it is, the run is complete
         path.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+
+
+def evidence_of(
+    run: Run,
+    recipe: Mapping[str, Any],
+    results: Mapping[str, Any],
+    classifier: Classifier,
+    data: MNISTDataModule,
+    probs: Tensor,
+) -> Evidence:
+    """What a page about a run is made from.
+
+    Args:
+        run: which.
+        recipe: all options, nested as in a config file.
+        results: as in ``results.json``.
+        classifier: the run's best checkpoint.
+        data: what it was tested on.
+        probs: ``(N, K)``, what it says of the test images.
+    """
+    return Evidence(
+        name=run.folder.name,
+        place=f"{run.folder.parent.name}/{run.folder.name}",
+        options=options_of(recipe),
+        provenance=provenance(run),
+        results=results,
+        history=history(run),
+        classifier=classifier,
+        test=data.images("test"),
+        probs=probs,
+    )
 
 
 def _measure(log_probs: Tensor, labels: Tensor) -> dict[str, float]:
@@ -107,19 +148,7 @@ def _draw(
         weights = [layer.weight.detach().cpu() for layer in convolutions[:2]]
         yield "filters", figures.filters(weights)
     yield "mistakes", figures.mistakes(images, labels, probs, data.classes)
-    yield "curves", figures.curves(_history(run))
-
-
-def _history(run: Run) -> dict[str, list[tuple[int, float]]]:
-    """What ``metrics.csv`` holds: metric -> (step, value) pairs."""
-    history: dict[str, list[tuple[int, float]]] = {}
-    if run.metrics.is_file():
-        with run.metrics.open(newline="") as file:
-            for row in csv.DictReader(file):
-                for name, value in row.items():
-                    if value:
-                        history.setdefault(name, []).append((int(row["step"]), float(value)))
-    return history
+    yield "curves", figures.curves(history(run))
 
 
 def counted(number: int, noun: str) -> str:
@@ -142,5 +171,6 @@ def show(run: Run) -> None:
         f"checkpoint  {run.best}\n"
         f"figures     {run.figures}\n"
         f"results     {run.results}\n"
+        f"report      {run.report}\n"
         f"curves      tensorboard --logdir {run.folder.parent}"
     )

@@ -76,6 +76,10 @@ class Run:
         return self.folder / "loggers.json"
 
     @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
     def results(self) -> Path:
         return self.folder / "results.json"
 
@@ -92,7 +96,12 @@ def runs_folder(root: Path) -> Path:
 
 def all_runs(root: Path) -> list[Run]:
     """The folders below ``root`` that runs have taken, oldest first; some may be empty."""
-    folders = runs_folder(root).glob("version_*")
+    return runs_in(runs_folder(root))
+
+
+def runs_in(folder: Path) -> list[Run]:
+    """The same of a folder that runs lie in, whatever it is called."""
+    folders = folder.glob("version_*")
     found = [
         Run(folder) for folder in folders if re.fullmatch(r"version_\d+", folder.name, re.ASCII)
     ]

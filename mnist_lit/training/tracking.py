@@ -1,10 +1,13 @@
 """Which loggers a run has: its own, which write into its folder, and others of Lightning's."""
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from pytorch_lightning import loggers
 from pytorch_lightning.loggers import Logger
@@ -13,10 +16,12 @@ from torch.utils.tensorboard.summary import hparams
 
 from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
+from mnist_lit.pages.evidence import Evidence, last_hidden
 from mnist_lit.training.loggers import ContinuingCSVLogger
-from mnist_lit.training.recipes import PLACES, flat
+from mnist_lit.training.recipes import options_of
 from mnist_lit.training.runs import Run
 
+NUM_EMBEDDED = 1000  # test images in TensorBoard's projector
 # What these keep has a number of its own, by which they go on with it: `Logger.version`.
 NUMBERED_BY = {"MLFlowLogger": "run_id", "WandbLogger": "version"}
 
@@ -78,13 +83,18 @@ def _numbers(run: Run) -> dict[str, str]:
 
 
 def run_loggers(
-    run: Run, tensorboard: Mapping[str, Any] | None, others: Sequence[Logger]
+    run: Run,
+    tensorboard: Mapping[str, Any] | None,
+    others: Sequence[Logger],
+    recipe: Mapping[str, Any],
 ) -> list[Logger]:
     """The loggers of a run, the one that writes ``metrics.csv`` in front."""
     place = (run.folder.parent.parent, run.folder.parent.name, run.folder.name)
     own: list[Logger] = [ContinuingCSVLogger(*place)]
     if tensorboard is not None:
         own.append(loggers.TensorBoardLogger(*place, **{"default_hp_metric": False, **tensorboard}))
+    for logger in own:
+        logger.log_hyperparams(options_of(recipe))
     return [*own, *others]
 
 
@@ -110,6 +120,26 @@ def log_tested(logger: Logger, metrics: Mapping[str, float], recipe: Mapping[str
             logger.experiment.file_writer.add_summary(summary)
 
 
+def log_evidence(logger: Logger, evidence: Evidence, step: int) -> None:
+    """Let TensorBoard show how a network answers, what it makes of images, and its graph."""
+    if not isinstance(logger, loggers.TensorBoardLogger):
+        return
+    writer, network = logger.experiment, evidence.classifier.network
+    for label, name in enumerate(evidence.classes):
+        is_class, probs = evidence.labels == label, evidence.probs[:, label]
+        writer.add_pr_curve(f"precision and recall/{name}", is_class, probs, step)
+    some = torch.arange(min(NUM_EMBEDDED, len(evidence.labels)))
+    images = evidence.images(some) / 255
+    hidden = last_hidden(network, images)
+    if hidden is not None:
+        names = [evidence.classes[label] for label in evidence.labels[some].tolist()]
+        shown = 1 - images if images.shape[1] == 1 else images
+        writer.add_embedding(hidden, names, shown, step, tag="hidden")
+    with warnings.catch_warnings(), suppress(Exception):  # not every network can be traced
+        warnings.simplefilter("ignore")  # TensorBoard's way to trace one is deprecated
+        writer.add_graph(network, images[:1])
+
+
 def log_figure(logger: Logger, path: Path, step: int) -> None:
     """Give a PNG to a logger that takes pictures."""
     if isinstance(logger, loggers.TensorBoardLogger):
@@ -133,6 +163,5 @@ def _as_hparams(recipe: Mapping[str, Any]) -> dict[str, bool | float | str]:
     """Options by their whole names; numbers and text, which is what loggers take."""
     return {
         name: value if isinstance(value, bool | int | float) else str(value)
-        for name, value in flat(recipe)
-        if name not in PLACES
+        for name, value in options_of(recipe).items()
     }

@@ -1,0 +1,1 @@
+"""Pages about trained networks: each is one HTML file that needs nothing from outside."""

@@ -1,0 +1,200 @@
+"""What a page about a run is made from, and what is measured on it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from captum.attr import IntegratedGradients
+from torch import Tensor, nn
+from torchmetrics.functional.classification import (
+    multiclass_f1_score,
+    multiclass_precision,
+    multiclass_recall,
+)
+
+from mnist_lit.classifier import Classifier
+from mnist_lit.data.images import ImageSet
+
+History = Mapping[str, Sequence[tuple[int, float]]]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A trained network, how it came about, and what it says of the test images.
+
+    Attributes:
+        name: of the run.
+        place: its folder, as a person would type it.
+        options: those of the recipe, by their whole names.
+        provenance: what made it, line by line: versions, machine, commit.
+        results: as in ``results.json``.
+        history: metric -> (step, value) pairs in the order of the steps.
+        classifier: the network.
+        test: N images with their labels.
+        probs: ``(N, K)``, what the network says of them.
+    """
+
+    name: str
+    place: str
+    options: Mapping[str, Any]
+    provenance: Sequence[str]
+    results: Mapping[str, Any]
+    history: History
+    classifier: Classifier
+    test: ImageSet
+    probs: Tensor
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self.classifier.classes
+
+    @property
+    def labels(self) -> Tensor:
+        """The true classes, ``(N,)``."""
+        return self.test.chosen_labels
+
+    @property
+    def answers(self) -> Tensor:
+        """The network's, ``(N,)``."""
+        return self.probs.argmax(1)
+
+    @property
+    def test_accuracy(self) -> float:
+        """In [0, 1]."""
+        return float((self.answers == self.labels).double().mean())
+
+    def differing(self, defaults: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+        """Options that are not the defaults, by their whole names: value and default, as text.
+
+        Args:
+            defaults: options by their whole names; what is not there has none.
+        """
+        options = {name: str(value) for name, value in self.options.items() if value is not None}
+        usual = {name: str(value) for name, value in defaults.items() if value is not None}
+        return {
+            name: (options.get(name, "-"), usual.get(name, "-"))
+            for name in sorted({*options, *usual})
+            if options.get(name) != usual.get(name)
+        }
+
+    def images(self, numbers: Tensor) -> Tensor:
+        """Test images by their numbers, ``(B, C, H, W)`` uint8."""
+        return self.test[numbers][0]
+
+
+def scores_per_class(answers: Tensor, labels: Tensor, num_classes: int) -> dict[str, Tensor]:
+    """Precision, recall and F1 of each class; recall is its accuracy, too.
+
+    Args:
+        answers: ``(N,)``.
+        labels: ``(N,)``.
+        num_classes: K.
+
+    Returns:
+        ``(K,)`` in [0, 1], by their names; precision of what was never answered is 0.
+    """
+    scores = {
+        "precision": multiclass_precision,
+        "recall": multiclass_recall,
+        "F1": multiclass_f1_score,
+    }
+    return {
+        name: score(answers, labels, num_classes=num_classes, average="none")
+        for name, score in scores.items()
+    }
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often answers are right, by how sure they are.
+
+    Attributes:
+        confidence: mean probability of the answers in each bin, ``(B,)``.
+        accuracy: the share of them that is right, ``(B,)``.
+        counts: how many there are, ``(B,)``; bins without any are left out.
+    """
+
+    confidence: Tensor
+    accuracy: Tensor
+    counts: Tensor
+
+
+def reliability(probs: Tensor, labels: Tensor, num_bins: int = 15) -> Reliability:
+    """Answers in bins of equal width, as the calibration error takes them.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks" (2017).
+    """
+    confidence, answers = probs.double().max(1)
+    bins = (confidence * num_bins).ceil().long().clamp(1, num_bins) - 1
+    counts = torch.bincount(bins, minlength=num_bins)
+    sums = [
+        torch.bincount(bins, weights, num_bins)
+        for weights in (confidence, (answers == labels).double())
+    ]
+    filled = counts > 0
+    mean_confidence, accuracy = (total[filled] / counts[filled] for total in sums)
+    return Reliability(mean_confidence, accuracy, counts[filled])
+
+
+def examples(evidence: Evidence, most: int = 10) -> list[int]:
+    """The first test image of each class that is told right, of `most` classes at most."""
+    right = evidence.answers == evidence.labels
+    found = [
+        ((evidence.labels == label) & right).nonzero().flatten()[:1].tolist()
+        for label in range(len(evidence.classes))
+    ]
+    return [number for numbers in found for number in numbers][:most]
+
+
+def attributions(network: nn.Module, images: Tensor, answers: Tensor) -> Tensor:
+    """What in images speaks for an answer (above 0), and what against it.
+
+    Source: Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks" (2017); captum's
+    `IntegratedGradients`, from paper alone to the image.
+
+    Args:
+        network: images to logits.
+        images: ``(B, C, H, W)`` float in [0, 1].
+        answers: ``(B,)``.
+
+    Returns:
+        ``(B, H, W)``: the sum over an image is by how much its ink raises the answer's logit.
+    """
+    found: Tensor = IntegratedGradients(network).attribute(images, target=answers, n_steps=32)
+    return found.detach().sum(1)
+
+
+def last_hidden(network: nn.Module, images: Tensor) -> Tensor | None:
+    """What the last linear layer is given for images, ``(B, D)``; None if there is none."""
+    given: dict[nn.Module, Tensor] = {}
+
+    def keep(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        given.setdefault(layer, args[0])
+
+    linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    hooks = [layer.register_forward_pre_hook(keep) for layer in linear]
+    try:
+        with torch.no_grad():
+            network(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    values = list(given.values())
+    return values[-1] if values and values[-1].ndim == 2 else None
+
+
+def principal_components(features: Tensor) -> tuple[Tensor, Tensor]:
+    """The two directions in which features differ most.
+
+    Args:
+        features: ``(N, D)``.
+
+    Returns:
+        Where each of them lies along these, ``(N, 2)``, and the share of all variance that each
+        direction has, ``(2,)``.
+    """
+    centred = features.double() - features.double().mean(0)
+    left, spread, _ = torch.linalg.svd(centred, full_matrices=False)
+    variance = spread.square()
+    return (left * spread)[:, :2], variance[:2] / variance.sum()
