@@ -1,11 +1,14 @@
 """What several tests use: data extracted once, runs trained once, the commands as functions."""
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 from server import Server, running
 
 from mnist_lit.__main__ import main
@@ -67,6 +70,20 @@ def server() -> Iterator[Server]:
     with running() as started:
         yield started
         assert started.process.poll() is None
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=path,
+            args=["--disable-gpu", "--disable-quic", "--disable-background-networking"],
+        )
+        yield launched
+        launched.close()
 
 
 def results_of(run: Run) -> dict[str, Any]:

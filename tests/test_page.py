@@ -1,15 +1,13 @@
 """The page in a real browser: what somebody who draws sees."""
 
 import base64
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import stress
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 from server import Server, running
 
 from mnist_lit.serve.app import MAX_BYTES, MAX_PIXELS
@@ -28,20 +26,6 @@ STROKES: dict[str, list[Stroke]] = {
     "8": [[(76, 20), (46, 6), (22, 28), (76, 98), (52, 132), (22, 106), (74, 36), (76, 20)]],
     "9": [[(78, 28), (46, 8), (20, 38), (46, 64), (76, 40), (78, 28), (72, 82), (58, 134)]],
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium (Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=path,
-            args=["--disable-gpu", "--disable-quic", "--disable-background-networking"],
-        )
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
@@ -125,10 +126,11 @@ def reliability(found: Reliability) -> Figure:
     figure = _figure(5.2, 4.6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     above.plot([0, 1], [0, 1], "--", color=INK, lw=1, label="as sure as right")
-    above.plot(found.confidence, found.accuracy, "o-", color=FIRST, label="this network")
+    confidence = found.confidence.numpy()
+    above.plot(confidence, found.accuracy.numpy(), "o-", color=FIRST, label="this network")
     above.set(title="how far confidence is meant", ylabel="share told right", ylim=(-0.02, 1.02))
     above.legend()
-    below.bar(found.confidence, found.counts, width=0.03, color=FIRST)
+    below.bar(confidence, found.counts.numpy(), width=0.03, color=FIRST)
     below.set(xlabel="confidence", ylabel="answers", yscale="log", xlim=(0, 1.02))
     for axis in (above, below):
         axis.xaxis.set_major_formatter(PercentFormatter(1))
@@ -149,7 +151,7 @@ def scatter(points: Tensor, shares: Tensor, labels: Tensor, classes: Sequence[st
     figure = _figure(7, 5.6)
     axis = figure.subplots()
     for label, (name, colour) in enumerate(zip(classes, cycle(COLOURS), strict=False)):
-        chosen = points[labels == label]
+        chosen = points[labels == label].numpy()
         axis.scatter(
             chosen[:, 0],
             chosen[:, 1],
@@ -160,8 +162,8 @@ def scatter(points: Tensor, shares: Tensor, labels: Tensor, classes: Sequence[st
         )
         if len(chosen):
             axis.text(
-                chosen[:, 0].median().item(),
-                chosen[:, 1].median().item(),
+                float(np.median(chosen[:, 0])),
+                float(np.median(chosen[:, 1])),
                 name,
                 fontsize=13 if len(classes) <= 12 else 9,
                 fontweight="bold",

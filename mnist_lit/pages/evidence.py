@@ -161,7 +161,7 @@ def attributions(network: nn.Module, images: Tensor, answers: Tensor) -> Tensor:
     Returns:
         ``(B, H, W)``: the sum over an image is by how much its ink raises the answer's logit.
     """
-    found: Tensor = IntegratedGradients(network).attribute(images, target=answers, n_steps=32)
+    found: Tensor = IntegratedGradients(network).attribute(images, target=answers, n_steps=64)
     return found.detach().sum(1)
 
 

@@ -127,7 +127,7 @@ def log_evidence(logger: Logger, evidence: Evidence, step: int) -> None:
     writer, network = logger.experiment, evidence.classifier.network
     for label, name in enumerate(evidence.classes):
         is_class, probs = evidence.labels == label, evidence.probs[:, label]
-        writer.add_pr_curve(f"precision and recall/{name}", is_class, probs, step)
+        writer.add_pr_curve(f"precision and recall/{name}", is_class.numpy(), probs.numpy(), step)
     some = torch.arange(min(NUM_EMBEDDED, len(evidence.labels)))
     images = evidence.images(some) / 255
     hidden = last_hidden(network, images)
