@@ -1,6 +1,7 @@
 """From a checkpoint to what a picture says."""
 
 import base64
+import doctest
 import io
 import math
 import re
@@ -16,6 +17,7 @@ import stress
 import torch
 from PIL import Image, ImageDraw
 
+import mnist_lit.classifier
 from mnist_lit import Classifier
 from mnist_lit.classifier import other_looks
 from mnist_lit.data.module import MNISTDataModule
@@ -103,6 +105,13 @@ def test_network_of_other_things_reads_no_digits(brief_run: Run, tmp_path: Path)
 def test_what_is_no_picture_at_all_is_refused(classifier: Classifier) -> None:
     with pytest.raises(TypeError, match="not ndarray"):
         classifier.read(np.zeros((28, 28), np.uint8))  # type: ignore[arg-type]
+
+
+def test_example_in_the_documentation_is_true() -> None:
+    failed, attempted = doctest.testmod(mnist_lit.classifier)
+
+    assert attempted == 5
+    assert failed == 0
 
 
 def test_reading_shows_itself_in_a_notebook(classifier: Classifier) -> None:

@@ -115,15 +115,20 @@ def _per_class(evidence: Evidence) -> str:
     scores = scores_per_class(evidence.answers, labels, len(classes))
     counts = torch.bincount(labels, minlength=len(classes)).tolist()
     rows = [
-        (name, *(f"{score[label]:.2%}" for score in scores.values()), f"{counts[label]:,}")
+        (
+            name,
+            *(f"{score[label]:.2%}" if counts[label] else "-" for score in scores.values()),
+            f"{counts[label]:,}",
+        )
         for label, name in enumerate(classes)
     ]
-    mean = ("mean", *(f"{score.mean():.2%}" for score in scores.values()), f"{len(labels):,}")
+    present = torch.tensor(counts) > 0
+    means = (f"{score[present].mean():.2%}" for score in scores.values())
     return markup.section(
         "Each class",
         "Recall, the accuracy of a class: the share of its images that is told right. Precision:"
         " the share of its answers that is right. F1: their harmonic mean.",
-        markup.table(["class", *scores, "images"], [*rows, mean]),
+        markup.table(["class", *scores, "images"], [*rows, ("mean", *means, f"{len(labels):,}")]),
     )
 
 
@@ -160,10 +165,13 @@ def _mistakes(evidence: Evidence) -> str:
     confidence = evidence.probs.max(1).values
     wrong = (evidence.answers != evidence.labels).nonzero().flatten()
     shown = wrong[confidence[wrong].argsort(descending=True, stable=True)][:NUM_MISTAKES]
+    explained = (
+        f"{len(wrong):,} of {len(evidence.labels):,} test images are told wrong. Of these, the"
+        " network was surest of the first: what it answered, how sure it was, and what is true."
+    )
     return markup.section(
         "The surest mistakes",
-        f"{len(wrong):,} of {len(evidence.labels):,} test images are told wrong. Of these, the"
-        f" network was surest of the first: what it answered, how sure it was, and what is true.",
+        explained if len(wrong) else "There are none: all test images are told right.",
         markup.grid(mistake(evidence, number) for number in shown.tolist()),
     )
 
