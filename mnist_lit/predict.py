@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 from mnist_lit.arguments import ArgumentParser, add_network_arguments
 from mnist_lit.classifier import Classifier
 from mnist_lit.errors import UserError, printable
-from mnist_lit.files import whole_file
+from mnist_lit.files import user_path, whole_file
 from mnist_lit.models import named_class
 from mnist_lit.pictures import Found, PictureError, find_digits
 from mnist_lit.reading import Digit, Reading
+from mnist_lit.truth import Labelled, Outcome, labelled, show
 
 SUFFIXES = {
     ".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".ppm",
@@ -32,10 +33,17 @@ UNSURE = 0.9  # what is read with a smaller probability is marked
 
 
 class Result(NamedTuple):
-    """What came of a file: what it says, or why it cannot be read."""
+    """What came of a file: what it says, or why it cannot be read.
+
+    Attributes:
+        path: the file.
+        answer: one of these.
+        outcome: the same beside the truth, where that is known.
+    """
 
     path: str
     answer: Reading | PictureError
+    outcome: Outcome | None = None
 
 
 def main(args: Sequence[str]) -> int:
@@ -47,7 +55,7 @@ def main(args: Sequence[str]) -> int:
     parser = ArgumentParser(
         "predict", "Reads the digits in picture files: drawn, scanned or photographed."
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a picture, a folder or a pattern")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="a picture, a folder or a pattern")
     add_network_arguments(parser)
     parser.add_argument(
         "--format", choices=FORMATS, default="table", help="what to print; default: %(default)s"
@@ -55,10 +63,25 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument(
         "--save_seen", metavar="DIR", type=Path, help="write there what the network saw, as PNG"
     )
+    parser.add_argument(
+        "--truth",
+        metavar="CSV",
+        type=user_path,
+        help="measure on the pictures that its column file names, in its folder or in FILE; their"
+        " numbers are in its column truth",
+    )
+    parser.add_argument(
+        "--by", metavar="COLUMN", help="with --truth: another column, to count its values apart"
+    )
     given = parser.parse_args(args[1:])
+    if not given.files and not given.truth:
+        parser.error("name a picture, a folder or a pattern")
+    if given.by and not given.truth:
+        parser.error("--by goes with --truth")
+    pictures = labelled(given.truth, given.by, given.files) if given.truth else []
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a file is called need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
-    paths = list(_expand(given.files))
+    paths = [picture.path for picture in pictures] or list(_expand(given.files))
     classifier = Classifier.load(given.ckpt_path, named_class(given.network))
     results = _with_progress(_read(classifier, paths), len(paths))
     if given.save_seen:
@@ -66,7 +89,24 @@ def main(args: Sequence[str]) -> int:
     with warnings.catch_warnings():
         # Pillow's, on odd metadata and on sizes that `find_digits` has its own limit for.
         warnings.filterwarnings("ignore", module="PIL")
+        if pictures:
+            return _measure(results, pictures, given.format, given.by)
         return FORMATS[given.format](results)
+
+
+def _measure(
+    results: Iterable[Result], pictures: Sequence[Labelled], form: str, by: str | None
+) -> int:
+    """Print what was read beside the truth, or how much of it is right."""
+    measured = (
+        result._replace(outcome=Outcome(picture, result.answer))
+        for result, picture in zip(results, pictures, strict=True)
+    )
+    if form != "table":
+        return FORMATS[form](measured)
+    outcomes = [result.outcome for result in measured if result.outcome]
+    show(outcomes, by)
+    return int(any(isinstance(outcome.answer, PictureError) for outcome in outcomes))
 
 
 def _expand(patterns: Iterable[str]) -> Iterator[str]:
@@ -149,8 +189,10 @@ def _save(path: Path, digit: Digit) -> None:
 
 def _print_json(results: Iterable[Result]) -> int:
     exit_code = 0
-    for path, answer in results:
+    for path, answer, outcome in results:
         row: dict[str, Any] = {"path": path}
+        if outcome:
+            row |= {"truth": outcome.picture.truth, "digits_wrong": outcome.digits_wrong}
         if isinstance(answer, PictureError):
             row["error"] = str(answer)
             exit_code = 1
@@ -164,14 +206,17 @@ def _print_json(results: Iterable[Result]) -> int:
 def _print_csv(results: Iterable[Result]) -> int:
     exit_code = 0
     rows = csv.writer(sys.stdout, lineterminator="\n")
-    rows.writerow(["path", "number", "confidence", "error", "note"])
-    for path, answer in results:
+    header = ["path", "number", "confidence", "error", "note"]
+    for number, (path, answer, outcome) in enumerate(results):
+        if number == 0:
+            rows.writerow([*header, "truth", "digits_wrong"] if outcome else header)
+        beside = [outcome.picture.truth, outcome.digits_wrong] if outcome else []
         if isinstance(answer, PictureError):
-            rows.writerow([_cell(path), "", "", _cell(str(answer)), ""])
+            rows.writerow([_cell(path), "", "", _cell(str(answer)), "", *beside])
             exit_code = 1
         else:
             confidence = f"{answer.confidence:.6f}" if answer.digits else ""
-            rows.writerow([_cell(path), answer.number, confidence, "", answer.note])
+            rows.writerow([_cell(path), answer.number, confidence, "", answer.note, *beside])
         sys.stdout.flush()
     return exit_code
 
@@ -189,7 +234,7 @@ def _print_table(results: Iterable[Result]) -> int:
 
     table = Table("file", "number", "confidence")
     exit_code = 0
-    for path, answer in results:
+    for path, answer, _ in results:
         name = Text(printable(path))
         if isinstance(answer, PictureError):
             problem = printable(str(answer).removeprefix(path).strip())

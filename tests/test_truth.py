@@ -1,0 +1,134 @@
+"""Measuring on pictures whose numbers are known."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import binomtest
+
+from mnist_lit.__main__ import main
+from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.truth import edit_distance, interval
+
+Printed = pytest.CaptureFixture[str]
+
+
+def number_picture(number: str) -> Image.Image:
+    """Training digits beside each other, black on white."""
+    data = MNISTDataModule()
+    data.setup()
+    images, labels = data.images("train").pixels[:100, 0], data.images("train").labels[:100]
+    digits = [images[labels.tolist().index(int(digit))].numpy() for digit in number]
+    return Image.fromarray(255 - np.concatenate(digits, axis=1))
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    """Five pictures: one read right, one whose truth is another, one of nothing, one of two lines
+    and one that is none.
+    """
+    number_picture("42").save(tmp_path / "right.png")
+    number_picture("317").save(tmp_path / "wrong.png")
+    Image.new("L", (60, 60), 255).save(tmp_path / "nothing.png")
+    lines = Image.new("L", (200, 140), 255)
+    lines.paste(number_picture("42"), (0, 0))
+    lines.paste(number_picture("317"), (0, 80))
+    lines.save(tmp_path / "lines.png")
+    (tmp_path / "text.png").write_text("no picture")
+    path = tmp_path / "labels.csv"
+    path.write_text(
+        "file,truth,kind\nright.png,42,good\nwrong.png,3175,bad\nnothing.png,,good\n"
+        "lines.png,42 317,good\ntext.png,12,bad\n"
+    )
+    return path
+
+
+def test_whole_numbers_and_wrong_digits_are_counted(labels: Path, capsys: Printed) -> None:
+    assert main(["predict", f"--truth={labels}", "--by=kind"]) == 1
+    printed = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines()]
+    counts = {row[0]: row[1:] for row in rows if len(row) == 8}
+
+    assert counts["good"] == ["3", "3", "100.0%", "44%-100%", "7", "0", "0.0%"]
+    assert counts["bad"] == ["2", "0", "0.0%", "0%-66%", "6", "3", "50.0%"]
+    assert counts["all"][:3] == ["5", "3", "60.0%"]
+    wrong = [row[:4] for row in rows if len(row) == 5]
+    assert [row[0] for row in wrong if row[0]] == ["text.png", "wrong.png"], "the worst first"
+    assert ["wrong.png", "3175", "317", "1"] in wrong
+
+
+def test_programs_get_the_truth_beside_the_answer(labels: Path, capsys: Printed) -> None:
+    assert main(["predict", f"--truth={labels}", "--format=json"]) == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert main(["predict", f"--truth={labels}", "--format=csv"]) == 1
+    table = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+
+    assert [row["truth"] for row in rows] == ["42", "3175", "", "42 317", "12"]
+    assert [row["digits_wrong"] for row in rows] == [0, 1, 0, 0, 2]
+    assert rows[3]["number"] == "42 317"
+    assert [row["digits_wrong"] for row in table] == ["0", "1", "0", "0", "2"]
+
+
+def test_lines_that_run_together_are_not_whole(labels: Path, capsys: Printed) -> None:
+    labels.write_text("file,truth\nlines.png,42317\n")
+    assert main(["predict", f"--truth={labels}"]) == 0
+
+    assert "lines.png │ 42317 │ 42 317 │ 0 " in capsys.readouterr().out
+
+
+def test_pictures_may_lie_in_another_folder(
+    labels: Path, tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    moved = labels.rename(tmp_path / "elsewhere" / "labels.csv")
+    moved.write_text("file,truth\nright.png,42\n")
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["predict", "--truth=elsewhere/labels.csv", "."]) == 0
+    assert "100.0%" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "said"),
+    [
+        ("file,truth\na.png,4x\n", [], "line 2: a file and its truth are expected"),
+        ("file,truth\na.png\n", [], "line 2: a file and its truth are expected"),
+        ("file,number\na.png,4\n", [], "no column truth; it has file, number"),
+        ("file,truth\na.png,4\n", ["--by=kind"], "no column kind"),
+        ("file,truth\n", [], "names no pictures"),
+        ("", [], "no column file"),
+        ("file,truth\na.png,4\n", ["a.png"], "at most one folder"),
+    ],
+)
+def test_truth_that_is_none_is_one_line(
+    text: str, options: list[str], said: str, tmp_path: Path, capsys: Printed
+) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+
+    assert main(["predict", f"--truth={path}", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+def test_by_goes_with_truth(capsys: Printed) -> None:
+    assert main(["predict", "a.png", "--by=kind"]) == 2
+    assert "--by goes with --truth" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "distance"),
+    [("", "", 0), ("42", "42", 0), ("42", "", 2), ("1234", "234", 1), ("12", "21", 2)],
+)
+def test_edit_distance(one: str, other: str, distance: int) -> None:
+    assert edit_distance(one, other) == edit_distance(other, one) == distance
+
+
+@pytest.mark.parametrize(("right", "total"), [(0, 4), (10, 18), (49, 57), (36, 36)])
+def test_interval_is_wilsons(right: int, total: int) -> None:
+    expected = binomtest(right, total).proportion_ci(method="wilson")
+
+    assert interval(right, total) == pytest.approx((expected.low, expected.high), abs=1e-6)
