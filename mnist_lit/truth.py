@@ -138,9 +138,8 @@ def show(outcomes: Sequence[Outcome], by: str | None) -> None:
     from rich.text import Text
 
     console = Console(highlight=False)
-    table = Table(
-        Column(by or "", overflow="fold"), "pictures", "whole", "", "95 %", "digits", "wrong", ""
-    )
+    counts = ("pictures", "whole", "", "95 %", "digits", "wrong", "")
+    table = Table(Column(by or "", overflow="fold"), *counts)
     groups = sorted({outcome.picture.group for outcome in outcomes}) if by else []
     for group in groups:
         some = [outcome for outcome in outcomes if outcome.picture.group == group]

@@ -27,9 +27,7 @@ def number_picture(number: str) -> Image.Image:
 
 @pytest.fixture
 def labels(tmp_path: Path) -> Path:
-    """Five pictures: one read right, one whose truth is another, one of nothing, one of two lines
-    and one that is none.
-    """
+    """One picture read right, one whose truth is another, an empty one, two lines, no picture."""
     number_picture("42").save(tmp_path / "right.png")
     number_picture("317").save(tmp_path / "wrong.png")
     Image.new("L", (60, 60), 255).save(tmp_path / "nothing.png")
