@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
+from statistics import median
 from typing import Any
 
 import matplotlib as mpl
@@ -93,9 +94,10 @@ def _accuracy_curves(histories: Mapping[str, History]) -> Figure:
     _plot(axis, histories, "acc")
     axis.set(title="accuracy", ylabel="share told right")
     axis.yaxis.set_major_formatter(PercentFormatter(1))
-    validated = [value for history in histories.values() for _, value in history.get("val/acc", [])]
+    validated = [history["val/acc"] for history in histories.values() if "val/acc" in history]
     if validated:  # what is learned in the first steps is not worth the room
-        axis.set_ylim(min(validated) - 2 * (1 - min(validated)) - 0.005, 1)
+        usual = min(median(value for _, value in points) for points in validated)
+        axis.set_ylim(max(0, usual - 2 * (1 - usual) - 0.005), 1)
     return figure
 
 
@@ -183,7 +185,7 @@ def scatter(points: Tensor, shares: Tensor, labels: Tensor, classes: Sequence[st
 def _figure(width: float, height: float) -> Figure:
     """Of so many inches, with room for labels: to measure them would take most of the time."""
     figure = Figure(figsize=(width, height), dpi=150)  # of points; lines have no pixels
-    left, right, below, above = 0.75 / width, 0.2 / width, 0.6 / height, 0.4 / height
+    left, right, below, above = 0.9 / width, 0.2 / width, 0.6 / height, 0.4 / height
     figure.subplots_adjust(left, below, 1 - right, 1 - above, wspace=0.25, hspace=0.12)
     return figure
 

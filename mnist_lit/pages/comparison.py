@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mnist_lit.pages import charts, markup
-from mnist_lit.pages.evidence import Evidence
+from mnist_lit.pages.evidence import Evidence, as_text
 from mnist_lit.pages.run_page import mistake
 
 NUM_SHOWN = 12  # images that one of two tells right and the other wrong, either way
@@ -53,7 +53,7 @@ def _recipes(runs: Sequence[Evidence]) -> str:
     differing = {
         name: values
         for name in names
-        if len(set(values := [str(run.options.get(name, "-")) for run in runs])) > 1
+        if len(set(values := [as_text(run.options.get(name)) for run in runs])) > 1
     }
     if not differing:
         return markup.section("What differs", "The recipes are the same.")

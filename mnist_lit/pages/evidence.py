@@ -16,6 +16,8 @@ from torchmetrics.functional.classification import (
 from mnist_lit.classifier import Classifier
 from mnist_lit.data.images import ImageSet
 
+NOTHING = "-"
+
 History = Mapping[str, Sequence[tuple[int, float]]]
 
 
@@ -70,17 +72,30 @@ class Evidence:
         Args:
             defaults: options by their whole names; what is not there has none.
         """
-        options = {name: str(value) for name, value in self.options.items() if value is not None}
-        usual = {name: str(value) for name, value in defaults.items() if value is not None}
+        options = {name: as_text(self.options[name]) for name in self.options}
+        usual = {name: as_text(value) for name, value in defaults.items()}
         return {
-            name: (options.get(name, "-"), usual.get(name, "-"))
+            name: (options.get(name, NOTHING), usual.get(name, NOTHING))
             for name in sorted({*options, *usual})
-            if options.get(name) != usual.get(name)
+            if options.get(name, NOTHING) != usual.get(name, NOTHING)
         }
 
     def images(self, numbers: Tensor) -> Tensor:
         """Test images by their numbers, ``(B, C, H, W)`` uint8."""
         return self.test[numbers][0]
+
+
+def as_text(value: Any) -> str:
+    """An option's value as a person would write it: classes by their names, with what they get."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, list):
+        return ", ".join(map(as_text, value)) or NOTHING
+    if isinstance(value, Mapping) and "class_path" in value:
+        given = (value.get("init_args") or {}).items()
+        arguments = ", ".join(f"{name}={as_text(it)}" for name, it in given if it is not None)
+        return f"{value['class_path'].rpartition('.')[2]}({arguments})"
+    return str(value)
 
 
 def scores_per_class(answers: Tensor, labels: Tensor, num_classes: int) -> dict[str, Tensor]:
