@@ -10,7 +10,7 @@ from mnist_lit.files import user_path, whole_file
 
 
 def main(args: Sequence[str]) -> int:
-    """Write the file, once it is sure to compute the same; `args` begins with the command's name."""
+    """Write a file that computes the same; `args` begins with the command's name."""
     parser = ArgumentParser(
         "export",
         "Writes a trained network as ONNX, or as a web page that reads digits without a server.",

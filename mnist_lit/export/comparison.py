@@ -57,7 +57,8 @@ class Agreement:
         num = len(self.images.pixels)
         torch_per_s, onnx_per_s = (f"{num / taken:,.0f}" for taken in self.seconds)
         return (
-            f"{num:,} {self.images.what}: the same answers, probabilities within {self.largest:.0e}\n"
+            f"{num:,} {self.images.what}: the same answers,"
+            f" probabilities within {self.largest:.0e}\n"
             f"images/s: {torch_per_s} in PyTorch, {onnx_per_s} in ONNX Runtime"
         )
 
@@ -114,7 +115,7 @@ def compare(model: ModelProto, classifier: Classifier, images: Images) -> Agreem
 
 
 def _batches(pixels: Pixels) -> Iterator[Tensor]:
-    for numbers in torch.arange(len(pixels)).split(BATCH_SIZE):
+    for numbers in torch.split(torch.arange(len(pixels)), BATCH_SIZE):
         yield pixels[numbers] / 255
 
 
