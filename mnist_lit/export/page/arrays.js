@@ -16,8 +16,19 @@ export function quantile(values, share) {
   return Float32Array.from(values).sort()[round(share * (values.length - 1))];
 }
 
+// Loops, here and below, because the typed arrays' own `map` and `reduce` take several times as long.
+
+/** @param change from a value and its place to another value. */
 export function map({ width, height, data }, change) {
-  return grey(width, height, data.map(change));
+  const changed = grey(width, height);
+  for (let i = 0; i < data.length; i++) changed.data[i] = change(data[i], i);
+  return changed;
+}
+
+export function largest(values, least = 0) {
+  let most = least;
+  for (let i = 0; i < values.length; i++) if (values[i] > most) most = values[i];
+  return most;
 }
 
 /** A part; what lies outside is paper. */
@@ -39,10 +50,11 @@ export function boxOf({ width, height, data }, least) {
   let [left, top, right, bottom] = [width, height, 0, 0];
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      if (data[y * width + x] > least) {
-        [left, right] = [Math.min(left, x), Math.max(right, x + 1)];
-        [top, bottom] = [Math.min(top, y), y + 1];
-      }
+      if (!(data[y * width + x] > least)) continue;
+      left = Math.min(left, x);
+      right = Math.max(right, x + 1);
+      top = Math.min(top, y);
+      bottom = y + 1;
     }
   }
   return right ? [left, top, right, bottom] : null;
@@ -140,30 +152,38 @@ function cubic(x) {
 }
 
 // Borgefors, "Distance transformations in digital images" (1986), in OpenCV's units: pixels.
-const STEP = 1;
 const DIAGONAL = 1.4;
 const KNIGHTS_MOVE = 2.1969;
-const STEPS_BACK = [
-  [-1, 0, STEP], [0, -1, STEP], [-1, -1, DIAGONAL], [1, -1, DIAGONAL],
-  [-2, -1, KNIGHTS_MOVE], [2, -1, KNIGHTS_MOVE], [-1, -2, KNIGHTS_MOVE], [1, -2, KNIGHTS_MOVE],
-];
 
 /** How far each pixel is from the next one that is 0. */
 export function distances({ width, height, data }) {
   const rim = 2; // that steps may reach
-  const far = width + height;
   const wide = width + 2 * rim;
-  const found = new Float32Array(wide * (height + 2 * rim)).fill(far);
-  const steps = STEPS_BACK.map(([right, down, length]) => [down * wide + right, length]);
-  const placeOf = (i) => (Math.floor(i / width) + rim) * wide + (i % width) + rim;
-  data.forEach((value, i) => (found[placeOf(i)] = value ? far : 0));
-  for (const direction of [1, -1]) {
-    for (let i = 0; i < width * height; i++) {
-      const place = placeOf(direction > 0 ? i : width * height - 1 - i);
-      for (const [step, length] of steps) {
-        found[place] = Math.min(found[place], found[place + direction * step] + length);
-      }
+  const found = grey(wide, height + 2 * rim);
+  found.data.fill(width + height);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      if (!data[y * width + x]) found.data[(y + rim) * wide + x + rim] = 0;
     }
   }
-  return crop(grey(wide, height + 2 * rim, found), rim, rim, width, height);
+  for (let y = 0; y < height; y++) {
+    const row = (y + rim) * wide + rim;
+    for (let x = 0; x < width; x++) spread(found.data, row + x, -1, -wide);
+  }
+  for (let y = height - 1; y >= 0; y--) {
+    const row = (y + rim) * wide + rim;
+    for (let x = width - 1; x >= 0; x--) spread(found.data, row + x, 1, wide);
+  }
+  return crop(found, rim, rim, width, height);
+}
+
+/** Take over what is nearer by the way over a pixel that was visited before. */
+function spread(found, place, back, up) {
+  let least = found[place];
+  if (!least) return;
+  least = Math.min(least, Math.min(found[place + back], found[place + up]) + 1);
+  const diagonal = Math.min(found[place + up + back], found[place + up - back]);
+  const level = Math.min(found[place + up + 2 * back], found[place + up - 2 * back]);
+  const steep = Math.min(found[place + 2 * up + back], found[place + 2 * up - back]);
+  found[place] = Math.min(least, diagonal + DIAGONAL, Math.min(level, steep) + KNIGHTS_MOVE);
 }

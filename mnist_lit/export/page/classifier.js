@@ -1,11 +1,11 @@
 // From a canvas to what it says: what classifier.py does.
 
-import { grey } from "./arrays.js";
-import { findDigits, halves, linesOf, mayBeTwo } from "./digits.js";
+import { grey, largest } from "./arrays.js";
+import { findPlaces, halves, linesOf, mayBeTwo } from "./digits.js";
 import { FRAME } from "./preparation.js";
 
 const LOOK_RAD = (8 * Math.PI) / 180; // how far a digit is turned or slanted when looked at again
-const SURE = 0.95; // how probable a digit is that needs no second look, and no cut
+const SURE = 0.95; // how probable a digit is that needs no second look
 // Between digits there is paper, within them there is none, and all ink is some digit's. For each
 // exception, what is read must be so much more probable, as a logarithm.
 const EXCEPTION = 0.8;
@@ -18,19 +18,38 @@ const EXCEPTION = 0.8;
  * @returns `{ number, digits }`, as the page takes it.
  */
 export function readCanvas(network, strength) {
-  const places = findDigits(strength);
-  const arcs = places.flat().filter(({ digit }) => digit);
-  const read = classify(network, arcs.map(({ digit }) => digit));
-  arcs.forEach((arc, i) => (arc.read = asOneOrTwo(network, arc.digit, read[i])));
-  const digits = places.flatMap(likeliest);
+  const places = findPlaces(strength);
+  const alone = places.map((arcs) => arcs.filter(({ start, end }) => end - start === 1));
+  readArcs(network, alone.flat(), (arc, cost) => cost);
+  const digits = places.flatMap((arcs, i) => {
+    // What cannot cost less than its pieces alone, whatever it is, need not be looked at.
+    const saved = ({ start, end }) => costOfArcs(alone[i].slice(start, end)) - EXCEPTION * (end - start - 1);
+    const together = arcs.filter((arc) => arc.end - arc.start > 1 && saved(arc) > 0);
+    readArcs(network, together, (arc, cost) => Math.min(cost, saved(arc)));
+    return likeliest(arcs.filter((arc) => alone[i].includes(arc) || arc.digit));
+  });
   const lines = linesOf(digits.map(({ box }) => box)).map((line) => line.map((i) => digits[i]));
   const number = lines.map((line) => line.map(({ digit }) => digit).join("")).join(" ");
   return { number, digits: lines.flat().map((digit) => shown(network, digit)) };
 }
 
+/**
+ * Find what arcs are, `digit`, and read it, `read`.
+ *
+ * @param limit from an arc and what it costs as one digit to what it may cost as two.
+ */
+function readArcs(network, arcs, limit) {
+  for (const arc of arcs) arc.digit = arc.find();
+  const found = arcs.filter(({ digit }) => digit);
+  const read = classify(network, found.map(({ digit }) => digit));
+  found.forEach((arc, i) => {
+    const isWorthCutting = mayBeTwo(arc.digit) && limit(arc, costOf([read[i]])) > EXCEPTION;
+    arc.read = isWorthCutting ? asOneOrTwo(network, arc.digit, read[i]) : [read[i]];
+  });
+}
+
 /** A digit as one, or as two that touch if that is likelier. */
 function asOneOrTwo(network, digit, read) {
-  if (!mayBeTwo(digit) || read.confidence >= SURE) return [read];
   const cuts = halves(digit);
   const parts = classify(network, cuts.flat());
   const ways = [[read], ...cuts.map((_, i) => parts.slice(2 * i, 2 * i + 2))];
@@ -40,6 +59,9 @@ function asOneOrTwo(network, digit, read) {
 
 /** How improbable digits are together. */
 const costOf = (digits) => digits.reduce((sum, { confidence }) => sum - Math.log(confidence), 0);
+
+const costOfArcs = (arcs) =>
+  arcs.reduce((sum, { read = [], digit }) => sum + costOf(read) + (digit ? 0 : EXCEPTION), 0);
 
 /** The way to take a place's ink that costs least. */
 function likeliest(arcs) {
@@ -121,7 +143,7 @@ function shown(network, { digit, confidence, probabilities, box, image }) {
     get feature_maps() {
       if (!network.has("feature_maps")) return [];
       const { shape, data } = network.run(asBatch([image]), "feature_maps");
-      const most = data.reduce((a, b) => Math.max(a, b), 1e-6);
+      const most = largest(data, 1e-6);
       const area = shape[2] * shape[3];
       return Array.from({ length: shape[1] }, (_, i) => asBytes(data.subarray(i * area, (i + 1) * area), most));
     },

@@ -1,7 +1,7 @@
 // From strokes to digits: what may be one, what may be two that touch, and in which order. What
 // pictures/digits.py does.
 
-import { blur, boxOf, crop, dilate, grey, map, quantile, round, scaled } from "./arrays.js";
+import { blur, boxOf, crop, dilate, map, quantile, round, scaled } from "./arrays.js";
 import {
   MOST_STROKES, connected, findPieces, heightOf, isOneDigitAtMost, joinStrokes, nearEachOther,
   sizeOfInk, union, usualSize, wholeSize,
@@ -18,35 +18,30 @@ const SPECK_OF_HALF = 0.1; // of a half's ink; what is less and apart is the oth
 const MAX_SIZE_TO_CUT = 100; // pixels along the longest side; cuts take no more
 
 /**
- * The places on a canvas where digits are.
+ * The places on a canvas where there may be digits.
  *
  * @param strength grey pixels, ink 1, paper 0.
- * @returns places, each a list of arcs, `{ start, end, digit }`: pieces of ink from `start` to the
- *   one before `end` taken for one digit, `{ image, box, ink, frame }`, or for none, null.
+ * @returns places, each a list of arcs, `{ start, end, find }`: pieces of ink from `start` to the one
+ *   before `end` taken for one digit, and what finds it, `{ image, box, ink, frame }`, or none, null.
  */
-export function findDigits(strength) {
+export function findPlaces(strength) {
   const found = findPieces(strength);
   const pieces = joinStrokes(found.pieces);
   const usual = usualSize(pieces);
   const whole = wholeSize(pieces, usual);
-  return nearEachOther(pieces, whole)
-    .map(({ parts }) => waysToRead(parts, usual, whole, strength, found.labels))
-    .filter((place) => place.some(({ digit }) => digit));
-}
-
-function waysToRead(parts, usual, whole, strength, labels) {
-  const arcs = [];
-  for (let start = 0; start < parts.length; start++) {
-    for (let end = start + 1; end <= Math.min(parts.length, start + MOST_STROKES); end++) {
-      const one = parts.slice(start, end).reduce(union);
-      const isAlone = end - start === 1;
-      if (!isAlone && !isOneDigitAtMost(one, whole)) continue;
-      const isLarge = heightOf(one) > SMALLEST * usual;
-      const digit = isLarge ? asDigit(cutOut(one, strength, labels), one.box) : null;
-      if (digit || isAlone) arcs.push({ start, end, digit });
+  return nearEachOther(pieces, whole).map(({ parts }) => {
+    const arcs = [];
+    for (let start = 0; start < parts.length; start++) {
+      for (let end = start + 1; end <= Math.min(parts.length, start + MOST_STROKES); end++) {
+        const one = parts.slice(start, end).reduce(union);
+        if (end - start > 1 && !isOneDigitAtMost(one, whole)) continue;
+        const isLarge = heightOf(one) > SMALLEST * usual;
+        const find = () => (isLarge ? asDigit(cutOut(one, strength, found.labels), one.box) : null);
+        arcs.push({ start, end, find });
+      }
     }
-  }
-  return arcs;
+    return arcs;
+  });
 }
 
 /** A digit's ink with a margin, and where it is. */
@@ -58,8 +53,7 @@ function cutOut(digit, strength, labels) {
   const bottom = Math.min(strength.height, digit.box[3] + margin);
   const area = [left, top, right - left, bottom - top];
   const part = crop(strength, ...area);
-  const mine = grey(part.width, part.height);
-  crop(labels, ...area).data.forEach((label, i) => (mine.data[i] = digit.numbers.includes(label) ? 1 : 0));
+  const mine = map(crop(labels, ...area), (label) => (label && digit.numbers.includes(label) ? 1 : 0));
   const full = Math.max(1e-6, quantile(part.data.filter((_, i) => mine.data[i]), 0.85));
   let peak = map(part, () => full);
   if (size > 2 * FIT) { // the edges of smaller ones are faint as they should be
@@ -68,8 +62,7 @@ function cutOut(digit, strength, labels) {
     peak = map(around, (value) => Math.min(full, Math.max(FAINTEST * full, value)));
   }
   const near = dilate(mine, 1 + Math.floor(size / 40)).data;
-  const ink = map(part, (value) => value);
-  ink.data.forEach((value, i) => (ink.data[i] = near[i] ? Math.min(1, value / peak.data[i]) : 0));
+  const ink = map(part, (value, i) => (near[i] ? Math.min(1, value / peak.data[i]) : 0));
   return { ink, frame: [left, top, right, bottom] };
 }
 
@@ -90,12 +83,12 @@ export function halves(digit) {
   return CUT_SLANTS.flatMap((slant) => {
     const across = (i) => (i % ink.width) + slant * (Math.floor(i / ink.width) - ink.height / 2);
     const profile = new Float64Array(ink.width);
-    ink.data.forEach((value, i) => {
-      profile[Math.trunc(Math.min(ink.width - 1, Math.max(0, across(i))))] += value;
-    });
+    for (let i = 0; i < ink.data.length; i++) {
+      profile[Math.trunc(Math.min(ink.width - 1, Math.max(0, across(i))))] += ink.data[i];
+    }
     return valleys(profile).map((cut) => {
-      const left = grey(ink.width, ink.height, ink.data.map((value, i) => (across(i) < cut ? value : 0)));
-      const right = grey(ink.width, ink.height, ink.data.map((value, i) => (across(i) < cut ? 0 : value)));
+      const left = map(ink, (value, i) => (across(i) < cut ? value : 0));
+      const right = map(ink, (value, i) => (across(i) < cut ? 0 : value));
       return [half(digit, left), half(digit, right)];
     });
   }).filter(([left, right]) => left && right);
@@ -120,7 +113,7 @@ function half(digit, given) {
   const total = pieces.reduce((sum, { area }) => sum + area, 0);
   const specks = pieces.filter(({ area }) => area < SPECK_OF_HALF * total);
   const numbers = new Set(specks.flatMap((speck) => speck.numbers));
-  const ink = grey(given.width, given.height, given.data.map((value, i) => (numbers.has(labels.data[i]) ? 0 : value)));
+  const ink = map(given, (value, i) => (numbers.has(labels.data[i]) ? 0 : value));
   const box = boxOf(ink, 0.5);
   if (!box || box[3] - box[1] < 5) return null;
   const image = prepare(ink, box);

@@ -63,8 +63,8 @@ const OPERATIONS = {
   Sqrt: ([x]) => each(x, Math.sqrt),
   Erf: ([x]) => each(x, erf),
   Conv: ([x, weight, bias], attributes) => convolve(x, weight, bias, attributes),
-  MaxPool: ([x], attributes) => pool(x, attributes, largest),
-  AveragePool: ([x], attributes) => pool(x, attributes, mean),
+  MaxPool: ([x], attributes) => pool(x, attributes, -Infinity, (most, value) => Math.max(most, value), (most) => most),
+  AveragePool: ([x], attributes) => pool(x, attributes, 0, (sum, value) => sum + value, (sum, count) => sum / count),
   BatchNormalization: ([x, ...of], { epsilon = 1e-5 }) => normalise(x, of, epsilon),
   Gemm: ([a, b, c], attributes) => gemm(a, b, c, attributes),
   MatMul: ([a, b]) => multiply(a, b),
@@ -80,7 +80,11 @@ const OPERATIONS = {
   Slice: ([x, starts, ends, axes, steps]) => slice(x, starts.data, ends.data, axes?.data, steps?.data),
 };
 
-const each = ({ shape, data }, change) => tensor(shape, data.map(change));
+function each({ shape, data }, change) {
+  const out = tensor(shape);
+  for (let i = 0; i < data.length; i++) out.data[i] = change(data[i]);
+  return out;
+}
 
 /** Abramowitz and Stegun, 7.1.26: within 1.5e-7. */
 function erf(x) {
@@ -110,96 +114,108 @@ function gather(data, shape, start, steps) {
   return found;
 }
 
-/** The shape of both together, and each as if it had that shape. */
-function broadcast(a, b) {
+/** Two tensors, value by value; where one has a single value along an axis, it goes with all. */
+function combine(a, b, operator) {
   const rank = Math.max(a.shape.length, b.shape.length);
   const [first, second] = [a, b].map(({ shape }) => [...Array(rank - shape.length).fill(1), ...shape]);
   const shape = first.map((size, axis) => (size === 1 ? second[axis] : size));
-  const spread = ({ data }, from) => {
-    if (from.every((size, axis) => size === shape[axis])) return data;
-    const strides = stridesOf(from).map((stride, axis) => (from[axis] === 1 ? 0 : stride));
-    return gather(data, shape, 0, strides).data;
+  const [left, right] = [first, second].map((sizes) =>
+    stridesOf(sizes).map((stride, axis) => (sizes[axis] === 1 ? 0 : stride)),
+  );
+  const out = tensor(shape);
+  const last = rank - 1;
+  let written = 0;
+  const fill = (axis, i, j) => {
+    if (axis > last) out.data[written++] = operator(a.data[i], b.data[j]); // single numbers
+    for (let n = 0; n < shape[axis]; n++) {
+      if (axis < last) fill(axis + 1, i + n * left[axis], j + n * right[axis]);
+      else out.data[written++] = operator(a.data[i + n * left[axis]], b.data[j + n * right[axis]]);
+    }
   };
-  return { shape, left: spread(a, first), right: spread(b, second) };
-}
-
-function combine(a, b, operator) {
-  const { shape, left, right } = broadcast(a, b);
-  return tensor(shape, Float32Array.from(left, (value, i) => operator(value, right[i])));
+  fill(0, 0, 0);
+  return out;
 }
 
 /** How many places a window has along an axis. */
 const placesOf = (size, before, after, window, stride) =>
   Math.floor((size + before + after - window) / stride) + 1;
 
-/** The first and the first no more of `places` from which `offset` further still is within `size`. */
-function within(places, stride, offset, size) {
-  const from = Math.max(0, Math.ceil(-offset / stride));
-  return [from, Math.min(places, Math.floor((size - 1 - offset) / stride) + 1)];
-}
-
 function convolve(x, weight, bias, { group = 1, pads = [0, 0, 0, 0], strides = [1, 1], dilations = [1, 1] }) {
   const [batch, numIn, height, width] = x.shape;
   const [numOut, numEach, rows, columns] = weight.shape;
-  const [top, left, bottom, right] = pads;
-  const [down, along] = strides;
-  const outHeight = placesOf(height, top, bottom, (rows - 1) * dilations[0] + 1, down);
-  const outWidth = placesOf(width, left, right, (columns - 1) * dilations[1] + 1, along);
+  const outHeight = placesOf(height, pads[0], pads[2], (rows - 1) * dilations[0] + 1, strides[0]);
+  const outWidth = placesOf(width, pads[1], pads[3], (columns - 1) * dilations[1] + 1, strides[1]);
+  const area = outHeight * outWidth;
   const out = tensor([batch, numOut, outHeight, outWidth]);
-  for (let b = 0; b < batch; b++) {
-    for (let o = 0; o < numOut; o++) {
-      const to = (b * numOut + o) * outHeight * outWidth;
-      if (bias) out.data.fill(bias.data[o], to, to + outHeight * outWidth);
-      const firstIn = Math.floor(o / (numOut / group)) * numEach;
-      for (let i = 0; i < numEach; i++) {
-        const from = (b * numIn + firstIn + i) * height * width;
-        for (let row = 0; row < rows; row++) {
-          const above = row * dilations[0] - top;
-          const [firstY, endY] = within(outHeight, down, above, height);
-          for (let column = 0; column < columns; column++) {
-            const before = column * dilations[1] - left;
-            const [firstX, endX] = within(outWidth, along, before, width);
-            const factor = weight.data[((o * numEach + i) * rows + row) * columns + column];
-            for (let y = firstY; y < endY; y++) {
-              const target = to + y * outWidth;
-              const source = from + (y * down + above) * width + before;
-              for (let x_ = firstX; x_ < endX; x_++) {
-                out.data[target + x_] += factor * x.data[source + x_ * along];
-              }
-            }
-          }
+  const inner = numEach * rows * columns;
+  // For each weight of a filter, what it is multiplied by at each place.
+  const factors = new Float32Array(inner * area);
+  for (let part = 0; part < batch * group; part++) {
+    const from = part * numEach * height * width;
+    for (let k = 0; k < inner; k++) {
+      const above = (Math.floor(k / columns) % rows) * dilations[0] - pads[0];
+      const before = (k % columns) * dilations[1] - pads[1];
+      const map = from + Math.floor(k / (rows * columns)) * height * width;
+      let to = k * area;
+      for (let y = above; y < above + outHeight * strides[0]; y += strides[0]) {
+        const row = map + y * width;
+        for (let column = before; column < before + outWidth * strides[1]; column += strides[1]) {
+          const isInside = y >= 0 && y < height && column >= 0 && column < width;
+          factors[to++] = isInside ? x.data[row + column] : 0;
         }
       }
+    }
+    for (let o = 0; o < numOut / group; o++) {
+      const filter = (part % group) * (numOut / group) + o;
+      const at = (Math.floor(part / group) * numOut + filter) * area;
+      const sums = out.data.subarray(at, at + area);
+      if (bias) sums.fill(bias.data[filter]);
+      addWeighted(sums, weight.data.subarray(filter * inner, (filter + 1) * inner), factors);
     }
   }
   return out;
 }
 
-const largest = (values, count) => values.subarray(0, count).reduce((a, b) => Math.max(a, b));
-const mean = (values, count) => values.subarray(0, count).reduce((a, b) => a + b) / count;
+/** Add to sums so many rows of factors, each times its weight; four at once, which is faster. */
+function addWeighted(sums, weights, factors) {
+  const length = sums.length;
+  let k = 0;
+  for (; k + 4 <= weights.length; k += 4) {
+    const [a, b, c, d] = weights.subarray(k, k + 4);
+    const [second, third, fourth] = [(k + 1) * length, (k + 2) * length, (k + 3) * length];
+    for (let i = 0; i < length; i++) {
+      sums[i] += a * factors[k * length + i] + b * factors[second + i] + c * factors[third + i] + d * factors[fourth + i];
+    }
+  }
+  for (; k < weights.length; k++) {
+    for (let i = 0; i < length; i++) sums[i] += weights[k] * factors[k * length + i];
+  }
+}
 
-/** @param summary what the values in a window come to: the first `count` of an array. */
-function pool(x, { kernel_shape: [rows, columns], pads = [0, 0, 0, 0], strides = [1, 1] }, summary) {
+/**
+ * What is in a window that moves over each map.
+ *
+ * @param start what it begins with.
+ * @param add from that and a value, what both come to.
+ * @param end from what all come to, and how many they are, what becomes of it.
+ */
+function pool(x, { kernel_shape: [rows, columns], pads = [0, 0, 0, 0], strides = [1, 1] }, start, add, end) {
   const [batch, channels, height, width] = x.shape;
-  const [top, left, bottom, right] = pads;
-  const outHeight = placesOf(height, top, bottom, rows, strides[0]);
-  const outWidth = placesOf(width, left, right, columns, strides[1]);
+  const outHeight = placesOf(height, pads[0], pads[2], rows, strides[0]);
+  const outWidth = placesOf(width, pads[1], pads[3], columns, strides[1]);
   const out = tensor([batch, channels, outHeight, outWidth]);
-  const values = new Float32Array(rows * columns);
-  let written = 0;
-  for (let map = 0; map < batch * channels; map++) {
-    for (let y = 0; y < outHeight; y++) {
-      for (let x_ = 0; x_ < outWidth; x_++) {
-        const [firstY, firstX] = [y * strides[0] - top, x_ * strides[1] - left];
-        let count = 0;
-        for (let row = Math.max(0, firstY); row < Math.min(height, firstY + rows); row++) {
-          for (let column = Math.max(0, firstX); column < Math.min(width, firstX + columns); column++) {
-            values[count++] = x.data[(map * height + row) * width + column];
-          }
-        }
-        out.data[written++] = summary(values, count);
+  for (let i = 0; i < out.data.length; i++) {
+    const map = Math.floor(i / (outHeight * outWidth)) * height;
+    const top = (Math.floor(i / outWidth) % outHeight) * strides[0] - pads[0];
+    const left = (i % outWidth) * strides[1] - pads[1];
+    let [sum, count] = [start, 0];
+    for (let row = Math.max(0, top); row < Math.min(height, top + rows); row++) {
+      for (let column = Math.max(0, left); column < Math.min(width, left + columns); column++) {
+        sum = add(sum, x.data[(map + row) * width + column]);
+        count += 1;
       }
     }
+    out.data[i] = end(sum, count);
   }
   return out;
 }
@@ -218,36 +234,36 @@ function normalise({ shape, data }, [scale, bias, means, variances], epsilon) {
 }
 
 function gemm(a, b, c, { alpha = 1, beta = 1, transA = 0, transB = 0 }) {
-  const product = multiply(transA ? transpose(a, [1, 0]) : a, transB ? transpose(b, [1, 0]) : b);
+  const product = multiply(transA ? turned(a) : a, transB ? turned(b) : b);
   const scaled = alpha === 1 ? product : each(product, (value) => alpha * value);
   return c ? combine(scaled, c, (value, term) => value + beta * term) : scaled;
 }
+
+/** A matrix whose rows are its columns; its values stay where they are. */
+const turned = ({ shape: [rows, columns], data }) => ({ shape: [columns, rows], data, strides: [1, columns] });
 
 /** Matrices, or stacks of as many. */
 function multiply(a, b) {
   const [rows, inner] = a.shape.slice(-2);
   const columns = b.shape.at(-1);
-  const stacks = broadcast(
-    { shape: a.shape.slice(0, -2), data: stackNumbers(a) },
-    { shape: b.shape.slice(0, -2), data: stackNumbers(b) },
-  );
+  const [stacksOfA, stacksOfB] = [a, b].map(({ shape }) => shape.slice(0, -2));
+  const stacks = combine(numbered(stacksOfA), numbered(stacksOfB), (first) => first);
+  const others = combine(numbered(stacksOfA), numbered(stacksOfB), (_, second) => second);
+  const [down, along] = a.strides ?? [inner, 1];
+  const [below, beside] = b.strides ?? [columns, 1];
   const out = tensor([...stacks.shape, rows, columns]);
-  for (let stack = 0; stack < sizeOf(stacks.shape); stack++) {
-    for (let row = 0; row < rows; row++) {
-      const to = (stack * rows + row) * columns;
-      for (let i = 0; i < inner; i++) {
-        const factor = a.data[(stacks.left[stack] * rows + row) * inner + i];
-        const from = (stacks.right[stack] * inner + i) * columns;
-        for (let column = 0; column < columns; column++) {
-          out.data[to + column] += factor * b.data[from + column];
-        }
-      }
-    }
+  for (let i = 0; i < out.data.length; i++) {
+    const stack = Math.floor(i / (rows * columns));
+    const left = stacks.data[stack] * rows * inner + (Math.floor(i / columns) % rows) * down;
+    const right = others.data[stack] * inner * columns + (i % columns) * beside;
+    let sum = 0;
+    for (let k = 0; k < inner; k++) sum += a.data[left + k * along] * b.data[right + k * below];
+    out.data[i] = sum;
   }
   return out;
 }
 
-const stackNumbers = ({ shape }) => Float32Array.from({ length: sizeOf(shape.slice(0, -2)) }, (_, i) => i);
+const numbered = (shape) => tensor(shape, Float32Array.from({ length: sizeOf(shape) }, (_, i) => i));
 
 function softmax(x, axis, form) {
   const at = axis < 0 ? axis + x.shape.length : axis;

@@ -38,9 +38,12 @@ export function connected({ width, height, data }, least) {
     let [left, top, right, bottom, area, strongest] = [width, height, 0, 0, 0, 0];
     while (waiting.length) {
       const place = waiting.pop();
-      const [x, y] = [place % width, Math.floor(place / width)];
-      [left, right] = [Math.min(left, x), Math.max(right, x + 1)];
-      [top, bottom] = [Math.min(top, y), Math.max(bottom, y + 1)];
+      const x = place % width;
+      const y = (place - x) / width;
+      left = Math.min(left, x);
+      top = Math.min(top, y);
+      right = Math.max(right, x + 1);
+      bottom = Math.max(bottom, y + 1);
       area += 1;
       strongest = Math.max(strongest, data[place]);
       for (let row = Math.max(0, y - 1); row <= Math.min(height - 1, y + 1); row++) {

@@ -1,6 +1,6 @@
 // One digit, prepared as the images of MNIST were: what pictures/preparation.py does.
 
-import { boxOf, crop, distances, grey, map, round, scaled, withMargin } from "./arrays.js";
+import { boxOf, crop, distances, largest, map, round, scaled, withMargin } from "./arrays.js";
 
 export const FRAME = 28; // an MNIST image, of which ...
 export const FIT = 20; // ... a digit's longest side takes this much
@@ -22,7 +22,7 @@ export function prepare(ink, [left, top, right, bottom]) {
   if (!solid) return null;
   const depth = depthOf(large);
   const longest = Math.max(solid[2] - solid[0], solid[3] - solid[1]);
-  if (2 * depth.data.reduce((a, b) => Math.max(a, b)) > 0.7 * longest) return null;
+  if (2 * largest(depth.data) > 0.7 * longest) return null;
   const usual = withUsualStrokes(large, depth, longest);
   const box = boxOf(usual, EDGE);
   if (!box) return null;
@@ -45,8 +45,7 @@ function depthOf(ink) {
 
 /** Thicken what a hair has drawn and thin what a brush has, to strokes as MNIST has them. */
 function withUsualStrokes(ink, depth, longest) {
-  const inside = depth.data.filter((value) => value > 0);
-  const thickness = Math.max(1, 4 * (inside.reduce((a, b) => a + b) / inside.length) - 2);
+  const thickness = Math.max(1, 4 * meanInside(depth.data) - 2);
   // The longest side changes with the strokes: both are at their limit together.
   if (thickness < THINNEST * longest) {
     const add = (THINNEST * longest - thickness) / (1 - THINNEST) / 2;
@@ -56,20 +55,32 @@ function withUsualStrokes(ink, depth, longest) {
   }
   if (thickness > THICKEST * longest) {
     const wanted = (thickness - THICKEST * longest) / (1 - THICKEST) / 2;
-    const remove = Math.min(wanted, depth.data.reduce((a, b) => Math.max(a, b)) / 2);
+    const remove = Math.min(wanted, largest(depth.data) / 2);
     return map(depth, (value) => clipped(value - remove));
   }
   return ink;
 }
 
+function meanInside(depths) {
+  let [sum, count] = [0, 0];
+  for (let i = 0; i < depths.length; i++) {
+    sum += depths[i];
+    if (depths[i] > 0) count += 1;
+  }
+  return sum / count;
+}
+
 /** Put ink into the frame, its centre of mass as near to pixel 14, 14 as whole pixels allow. */
 function centred(ink) {
   let [total, down, right] = [0, 0, 0];
-  ink.data.forEach((value, i) => {
-    total += value;
-    down += value * Math.floor(i / ink.width);
-    right += value * (i % ink.width);
-  });
+  for (let y = 0; y < ink.height; y++) {
+    for (let x = 0; x < ink.width; x++) {
+      const value = ink.data[y * ink.width + x];
+      total += value;
+      down += value * y;
+      right += value * x;
+    }
+  }
   total = Math.max(total, 1e-6);
   const [top, left] = [down, right].map((sum) => round(sum / total - FRAME / 2));
   return crop(ink, left, top, FRAME, FRAME);
