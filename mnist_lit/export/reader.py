@@ -49,13 +49,13 @@ def as_html(model: ModelProto) -> str:
     html = (PAGE / "index.html").read_text(encoding="utf-8")
     style = (PAGE / "page.css").read_text(encoding="utf-8")
     icon = (PAGE / "icon.svg").read_bytes()
-    script = _bundled(READER, set())
+    script = bundle(READER)
     # Nothing is fetched, and nothing runs but this very script, whoever has had the file in hand.
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}';"
         " img-src data:; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
     )
-    network = json.dumps(_as_json(model), separators=(",", ":")).replace("<", r"\u003c")
+    network = json.dumps(as_json(model), separators=(",", ":")).replace("<", r"\u003c")
     html = _with(html, '<meta charset="utf-8">', _meta("Content-Security-Policy", policy), keep=True)
     html = _with(html, "page/icon.svg", f"data:image/svg+xml;base64,{_base64(icon)}")
     html = _with(html, '<link rel="stylesheet" href="page/page.css">', f"<style>{style}</style>")
@@ -86,22 +86,29 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def _bundled(module: Path, done: set[Path]) -> str:
-    """A script and all that it imports as one, which a page that is a file cannot import.
+def bundle(module: Path) -> str:
+    """A script and all that it imports in one, for a page that is a file and can import nothing.
 
-    All names at the top of the modules have to differ, and to be imported as they are.
+    All names at the top of its modules have to differ, and to be imported as they are.
     """
-    done.add(module)
+    return "".join(_without_imports(code) for code in _modules(module.resolve()).values())
+
+
+def _modules(module: Path) -> dict[Path, str]:
+    """Those that a module imports, each before what imports it, and itself."""
     code = module.read_text(encoding="utf-8")
-    imported = [
-        (module.parent / path).resolve() for path in re.findall(r'^[^/\n]*\bfrom "(.+)";$', code, re.M)
-    ]
-    before = [_bundled(other, done) for other in imported if other not in done]
+    found: dict[Path, str] = {}
+    for imported in re.findall(r'^import [^;]* from "(.+)";$', code, re.M):
+        found |= _modules((module.parent / imported).resolve())
+    return found | {module: code}
+
+
+def _without_imports(code: str) -> str:
     code = re.sub(r'^import [^;]* from ".+";\n', "", code, flags=re.M)
-    return "".join([*before, re.sub(r"^export ", "", code, flags=re.M)])
+    return re.sub(r"^export ", "", code, flags=re.M)
 
 
-def _as_json(model: ModelProto) -> dict[str, Any]:
+def as_json(model: ModelProto) -> dict[str, Any]:
     """A graph as page/network.js takes it."""
     constants = {
         tensor.name: _constant(numpy_helper.to_array(tensor)) for tensor in model.graph.initializer
