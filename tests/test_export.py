@@ -179,7 +179,11 @@ def test_what_computes_otherwise_is_not_written(
 @pytest.mark.parametrize(
     ("network", "output", "said"),
     [
-        (own.Choosing, "model.onnx", "cannot be written as ONNX: Could not guard on data-dependent"),
+        (
+            own.Choosing,
+            "model.onnx",
+            "cannot be written as ONNX: Could not guard on data-dependent",
+        ),
         (own.Waving, "reader.html", "the page does not know Sin, an operation of this network"),
     ],
 )

@@ -13,6 +13,7 @@ from server import Server, running
 
 from mnist_lit.serve.app import MAX_BYTES, MAX_PIXELS
 
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as launched:

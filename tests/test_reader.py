@@ -76,8 +76,8 @@ def paint(page: Page, canvas: NDArray[np.uint8]) -> str:
     )
     press_along(page, [(0, 0)])
     page.mouse.up()
-    page.wait_for_function("document.getElementById('spoken').textContent")
-    return page.locator("#number").inner_text().replace("\n", "")
+    expect(page.locator("#spoken")).not_to_be_empty()
+    return page.locator("#number").text_content() or ""
 
 
 def numbers(num: int) -> Iterator[NDArray[np.uint8]]:
@@ -262,7 +262,7 @@ def calculator(browser: Browser) -> Iterator[Page]:
     code = reader.bundle(reader.READER.with_name("network.js"))
     with browser.new_page() as opened:
         opened.add_script_tag(content=f"{code}\nwindow.Network = Network;", type="module")
-        opened.wait_for_function("window.Network")
+        opened.wait_for_function("() => 'Network' in window")
         yield opened
 
 

@@ -56,7 +56,9 @@ def as_html(model: ModelProto) -> str:
         " img-src data:; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
     )
     network = json.dumps(as_json(model), separators=(",", ":")).replace("<", r"\u003c")
-    html = _with(html, '<meta charset="utf-8">', _meta("Content-Security-Policy", policy), keep=True)
+    html = _with(
+        html, '<meta charset="utf-8">', _meta("Content-Security-Policy", policy), keep=True
+    )
     html = _with(html, "page/icon.svg", f"data:image/svg+xml;base64,{_base64(icon)}")
     html = _with(html, '<link rel="stylesheet" href="page/page.css">', f"<style>{style}</style>")
     return _with(
