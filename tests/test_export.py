@@ -122,10 +122,10 @@ def test_every_network_can_be_written(
     network = network_class(*shape, mirror=mirror)
     for part in network.modules():
         if isinstance(part, nn.BatchNorm2d):  # as if it had learned something
-            for values in (part.weight, part.running_var):
-                assert values is not None
-                nn.init.uniform_(values, 0.5, 2)
+            assert part.running_mean is not None
+            assert part.running_var is not None
             nn.init.normal_(part.running_mean)
+            nn.init.uniform_(part.running_var, 0.5, 2)
     size = shape.in_channels, shape.image_size, shape.image_size
     images = Images(torch.randint(256, (60, *size), dtype=torch.uint8), "random")
     classifier = Classifier(network, 0.7, tuple("abcdefghij")[: shape.num_classes], shape)

@@ -140,12 +140,15 @@ def test_all_that_is_shown_of_a_digit_is_what_python_says(page: Page) -> None:
     maps = Classifier.load().feature_maps(last.image[None])[0]
     seen, *shown = page.evaluate(
         """() => [...document.querySelectorAll("#seen, #maps canvas")].map((canvas) => {
-            const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-            return Array.from({ length: canvas.width * canvas.height }, (_, i) => data[4 * i]);
+            const { width, height } = canvas;
+            const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+            return Array.from({ length: width * height }, (_, i) => data[4 * i]);
         })"""
     )
     shares = page.evaluate(
-        "[...document.querySelectorAll('#bars li')].map((bar) => bar.style.getPropertyValue('--share'))"
+        """() => [...document.querySelectorAll("#bars li")].map(
+            (bar) => bar.style.getPropertyValue("--share"),
+        )"""
     )
     boxes = page.locator("#number button").count()
 
@@ -199,11 +202,14 @@ def test_what_reads_pictures_is_said_and_the_drawing_stays(page: Page) -> None:
         """() => {
             const data = new DataTransfer();
             data.items.add(new File(["a"], "photo.jpg", { type: "image/jpeg" }));
-            document.body.dispatchEvent(new DragEvent("drop", { bubbles: true, dataTransfer: data }));
+            const options = { bubbles: true, dataTransfer: data };
+            document.body.dispatchEvent(new DragEvent("drop", options));
         }"""
     )
     expect(page.get_by_role("status")).to_contain_text("mnist-lit serve")
     expect_number(page, "4")
+    draw(page, "1", left=200)
+    expect(page.get_by_role("status")).to_have_text("")
 
 
 # --- operations -----------------------------------------------------------------------------------

@@ -84,7 +84,8 @@ export function dilate(pixels, reach) {
     const falling = []; // places of what may yet be the largest, which is the first
     for (let i = 0; i < count + reach; i++) {
       if (i < count) {
-        while (falling.length && from[start + falling.at(-1) * step] <= from[start + i * step]) falling.pop();
+        const value = from[start + i * step];
+        while (falling.length && from[start + falling.at(-1) * step] <= value) falling.pop();
         falling.push(i);
       }
       if (falling[0] < i - 2 * reach) falling.shift();

@@ -23,7 +23,8 @@ export function readCanvas(network, strength) {
   readArcs(network, alone.flat(), (arc, cost) => cost);
   const digits = places.flatMap((arcs, i) => {
     // What cannot cost less than its pieces alone, whatever it is, need not be looked at.
-    const saved = ({ start, end }) => costOfArcs(alone[i].slice(start, end)) - EXCEPTION * (end - start - 1);
+    const saved = ({ start, end }) =>
+      costOfArcs(alone[i].slice(start, end)) - EXCEPTION * (end - start - 1);
     const together = arcs.filter((arc) => arc.end - arc.start > 1 && saved(arc) > 0);
     readArcs(network, together, (arc, cost) => Math.min(cost, saved(arc)));
     return likeliest(arcs.filter((arc) => alone[i].includes(arc) || arc.digit));
@@ -106,7 +107,8 @@ function normalised(logs) {
 /** What the network says of all looks together, `logs` being what it says of the first. */
 function lookAgain(network, image, logs) {
   const looks = [logs, ...logProbabilities(network, otherLooks(image))];
-  return normalised(logs.map((_, digit) => looks.reduce((sum, look) => sum + look[digit], 0) / looks.length));
+  const sums = logs.map((_, digit) => looks.reduce((sum, look) => sum + look[digit], 0));
+  return normalised(sums.map((sum) => sum / looks.length));
 }
 
 /** An image turned a little either way, and slanted a little either way. */
@@ -145,7 +147,8 @@ function shown(network, { digit, confidence, probabilities, box, image }) {
       const { shape, data } = network.run(asBatch([image]), "feature_maps");
       const most = largest(data, 1e-6);
       const area = shape[2] * shape[3];
-      return Array.from({ length: shape[1] }, (_, i) => asBytes(data.subarray(i * area, (i + 1) * area), most));
+      const mapAt = (i) => data.subarray(i * area, (i + 1) * area);
+      return Array.from({ length: shape[1] }, (_, i) => asBytes(mapAt(i), most));
     },
   };
 }

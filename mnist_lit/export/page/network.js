@@ -63,8 +63,8 @@ const OPERATIONS = {
   Sqrt: ([x]) => each(x, Math.sqrt),
   Erf: ([x]) => each(x, erf),
   Conv: ([x, weight, bias], attributes) => convolve(x, weight, bias, attributes),
-  MaxPool: ([x], attributes) => pool(x, attributes, -Infinity, (most, value) => Math.max(most, value), (most) => most),
-  AveragePool: ([x], attributes) => pool(x, attributes, 0, (sum, value) => sum + value, (sum, count) => sum / count),
+  MaxPool: ([x], attributes) => pool(x, attributes, LARGEST),
+  AveragePool: ([x], attributes) => pool(x, attributes, MEAN),
   BatchNormalization: ([x, ...of], { epsilon = 1e-5 }) => normalise(x, of, epsilon),
   Gemm: ([a, b, c], attributes) => gemm(a, b, c, attributes),
   MatMul: ([a, b]) => multiply(a, b),
@@ -77,7 +77,7 @@ const OPERATIONS = {
   Unsqueeze: ([x, axes]) => unsqueeze(x, axes.data),
   Transpose: ([x], { perm }) => transpose(x, perm ?? x.shape.map((_, axis) => axis).reverse()),
   Concat: (parts, { axis }) => concatenate(parts, axis),
-  Slice: ([x, starts, ends, axes, steps]) => slice(x, starts.data, ends.data, axes?.data, steps?.data),
+  Slice: ([x, ...places]) => slice(x, ...places.map((place) => place?.data)),
 };
 
 function each({ shape, data }, change) {
@@ -140,7 +140,8 @@ function combine(a, b, operator) {
 const placesOf = (size, before, after, window, stride) =>
   Math.floor((size + before + after - window) / stride) + 1;
 
-function convolve(x, weight, bias, { group = 1, pads = [0, 0, 0, 0], strides = [1, 1], dilations = [1, 1] }) {
+function convolve(x, weight, bias, attributes) {
+  const { group = 1, pads = [0, 0, 0, 0], strides = [1, 1], dilations = [1, 1] } = attributes;
   const [batch, numIn, height, width] = x.shape;
   const [numOut, numEach, rows, columns] = weight.shape;
   const outHeight = placesOf(height, pads[0], pads[2], (rows - 1) * dilations[0] + 1, strides[0]);
@@ -184,7 +185,9 @@ function addWeighted(sums, weights, factors) {
     const [a, b, c, d] = weights.subarray(k, k + 4);
     const [second, third, fourth] = [(k + 1) * length, (k + 2) * length, (k + 3) * length];
     for (let i = 0; i < length; i++) {
-      sums[i] += a * factors[k * length + i] + b * factors[second + i] + c * factors[third + i] + d * factors[fourth + i];
+      sums[i] +=
+        a * factors[k * length + i] + b * factors[second + i] +
+        c * factors[third + i] + d * factors[fourth + i];
     }
   }
   for (; k < weights.length; k++) {
@@ -192,14 +195,12 @@ function addWeighted(sums, weights, factors) {
   }
 }
 
-/**
- * What is in a window that moves over each map.
- *
- * @param start what it begins with.
- * @param add from that and a value, what both come to.
- * @param end from what all come to, and how many they are, what becomes of it.
- */
-function pool(x, { kernel_shape: [rows, columns], pads = [0, 0, 0, 0], strides = [1, 1] }, start, add, end) {
+const LARGEST = { start: -Infinity, add: (most, value) => Math.max(most, value), end: (most) => most };
+const MEAN = { start: 0, add: (sum, value) => sum + value, end: (sum, count) => sum / count };
+
+/** What the values in a window come to, that moves over each map: beyond it, there are none. */
+function pool(x, { kernel_shape, pads = [0, 0, 0, 0], strides = [1, 1] }, { start, add, end }) {
+  const [rows, columns] = kernel_shape;
   const [batch, channels, height, width] = x.shape;
   const outHeight = placesOf(height, pads[0], pads[2], rows, strides[0]);
   const outWidth = placesOf(width, pads[1], pads[3], columns, strides[1]);
@@ -240,7 +241,9 @@ function gemm(a, b, c, { alpha = 1, beta = 1, transA = 0, transB = 0 }) {
 }
 
 /** A matrix whose rows are its columns; its values stay where they are. */
-const turned = ({ shape: [rows, columns], data }) => ({ shape: [columns, rows], data, strides: [1, columns] });
+function turned({ shape: [rows, columns], data }) {
+  return { shape: [columns, rows], data, strides: [1, columns] };
+}
 
 /** Matrices, or stacks of as many. */
 function multiply(a, b) {
@@ -291,8 +294,9 @@ function reduceMean(x, axes, keep) {
   const kept = [...x.shape.keys()].filter((axis) => !reduced.has(axis));
   const ordered = transpose(x, [...kept, ...reduced]);
   const count = sizeOf([...reduced].map((axis) => x.shape[axis]));
-  const shape = keep ? x.shape.map((size, axis) => (reduced.has(axis) ? 1 : size)) : kept.map((axis) => x.shape[axis]);
-  const out = tensor(shape);
+  const out = tensor(
+    keep ? x.shape.map((size, axis) => (reduced.has(axis) ? 1 : size)) : kept.map((axis) => x.shape[axis]),
+  );
   for (let i = 0; i < out.data.length; i++) {
     let sum = 0;
     for (let j = i * count; j < (i + 1) * count; j++) sum += ordered.data[j];

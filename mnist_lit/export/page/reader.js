@@ -1,6 +1,6 @@
 // The page that `export` writes: a network in it reads.
 
-import { start } from "../../serve/page/page.js";
+import { say, start } from "../../serve/page/page.js";
 import { grey } from "./arrays.js";
 import { readCanvas } from "./classifier.js";
 import { Network } from "./network.js";
@@ -9,6 +9,7 @@ const network = new Network(JSON.parse(document.getElementById("network").textCo
 
 /** What a canvas says, black on white. */
 async function read(canvas) {
+  say("");
   await new Promise((resolve) => setTimeout(resolve)); // what the pen did meanwhile comes first
   const { width, height } = canvas;
   const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
@@ -17,4 +18,4 @@ async function read(canvas) {
   return readCanvas(network, strength);
 }
 
-start({ read, withoutPictures: "This page reads what is drawn; `mnist-lit serve` reads pictures too" });
+start({ read, withoutPictures: "This page reads what is drawn; mnist-lit serve reads pictures too" });
