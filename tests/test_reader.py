@@ -250,6 +250,10 @@ CASES: list[tuple[str, tuple[int, ...], list[Any], dict[str, Any]]] = [
     ("LogSoftmax", A, [], {}),
     ("ReduceMean", A, [np.array([2, -1])], {"keepdims": 0}),
     ("ReduceMean", A, [np.array([1])], {}),
+    ("ReduceMax", A, [np.array([2, 3])], {"keepdims": 0}),
+    ("Clip", A, [np.float32(-0.5), np.float32(0.7)], {}),
+    ("Clip", A, [np.float32(0.1)], {}),
+    ("Shape", A, [], {"start": 1, "end": -1}),
     ("Reshape", A, [np.array([0, -1, 4])], {}),
     ("Flatten", A, [], {"axis": 2}),
     ("Squeeze", (2, 1, 3, 1), [np.array([-1])], {}),
@@ -299,7 +303,8 @@ def test_operation_computes_what_onnx_says(
         operation, ["images", *(constant.name for constant in constants)], ["out"], **attributes
     )
     given = helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)
-    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
+    kind = TensorProto.INT64 if operation == "Shape" else TensorProto.FLOAT
+    out = helper.make_tensor_value_info("out", kind, None)
     model = helper.make_model(
         helper.make_graph([node], "one", [given], [out], constants),
         opset_imports=[helper.make_opsetid("", 18)],

@@ -22,7 +22,7 @@ READER = Path(__file__).parent / "page" / "reader.js"
 OPERATIONS: Mapping[str, Set[str]] = {
     **dict.fromkeys(("Identity", "Add", "Sub", "Mul", "Div", "Pow"), frozenset()),
     **dict.fromkeys(("Relu", "Sigmoid", "Tanh", "Exp", "Sqrt", "Erf"), frozenset()),
-    **dict.fromkeys(("MatMul", "Reshape", "Squeeze", "Unsqueeze", "Slice"), frozenset()),
+    **dict.fromkeys(("MatMul", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Clip"), frozenset()),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Flatten", "Concat"), frozenset({"axis"})),
     "LeakyRelu": {"alpha"},
     "Conv": {"kernel_shape", "pads", "strides", "dilations", "group"},
@@ -30,7 +30,8 @@ OPERATIONS: Mapping[str, Set[str]] = {
     "AveragePool": {"kernel_shape", "pads", "strides"},
     "BatchNormalization": {"epsilon", "momentum"},
     "Gemm": {"alpha", "beta", "transA", "transB"},
-    "ReduceMean": {"keepdims"},
+    **dict.fromkeys(("ReduceMean", "ReduceMax"), frozenset({"keepdims"})),
+    "Shape": {"start", "end"},
     "Transpose": {"perm"},
 }
 # What other attributes may say without changing anything: ONNX's default, or what comes to it.

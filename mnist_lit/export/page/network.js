@@ -14,7 +14,7 @@ export class Network {
     this.makers = new Map(nodes.flatMap((node) => node.outputs.map((name) => [name, node])));
     this.nodes = nodes;
     this.constants = Object.entries(constants).map(([name, { shape, floats, integers }]) => {
-      const data = integers ?? new Float32Array(bytesOf(floats).buffer);
+      const data = integers ? Float32Array.from(integers) : new Float32Array(bytesOf(floats).buffer);
       return [name, tensor(shape, data)];
     });
   }
@@ -57,6 +57,7 @@ const OPERATIONS = {
   Pow: ([a, b]) => combine(a, b, (p, q) => p ** q),
   Relu: ([x]) => each(x, (value) => Math.max(0, value)),
   LeakyRelu: ([x], { alpha = 0.01 }) => each(x, (value) => (value < 0 ? alpha * value : value)),
+  Clip: ([x, low, high]) => each(x, (value) => clip(value, low?.data[0], high?.data[0])),
   Sigmoid: ([x]) => each(x, (value) => 1 / (1 + Math.exp(-value))),
   Tanh: ([x]) => each(x, Math.tanh),
   Exp: ([x]) => each(x, Math.exp),
@@ -70,15 +71,21 @@ const OPERATIONS = {
   MatMul: ([a, b]) => multiply(a, b),
   Softmax: ([x], { axis = -1 }) => softmax(x, axis, Math.exp),
   LogSoftmax: ([x], { axis = -1 }) => softmax(x, axis, (value) => value),
-  ReduceMean: ([x, axes], { keepdims = 1 }) => reduceMean(x, axes?.data, keepdims),
-  Reshape: ([x, to]) => reshape(x, to.data),
+  ReduceMean: ([x, axes], attributes) => reduce(x, integers(axes), attributes, MEAN),
+  ReduceMax: ([x, axes], attributes) => reduce(x, integers(axes), attributes, LARGEST),
+  Shape: ([{ shape }], { start, end }) => vector(shape.slice(start, end)),
+  Reshape: ([x, to]) => reshape(x, integers(to)),
   Flatten: ([x], { axis = 1 }) => flatten(x, axis),
-  Squeeze: ([x, axes]) => squeeze(x, axes?.data),
-  Unsqueeze: ([x, axes]) => unsqueeze(x, axes.data),
+  Squeeze: ([x, axes]) => squeeze(x, integers(axes)),
+  Unsqueeze: ([x, axes]) => unsqueeze(x, integers(axes)),
   Transpose: ([x], { perm }) => transpose(x, perm ?? x.shape.map((_, axis) => axis).reverse()),
   Concat: (parts, { axis }) => concatenate(parts, axis),
-  Slice: ([x, ...places]) => slice(x, ...places.map((place) => place?.data)),
+  Slice: ([x, ...places]) => slice(x, ...places.map(integers)),
 };
+
+const vector = (values) => tensor([values.length], Float32Array.from(values));
+const integers = (given) => given && [...given.data]; // sizes and places; undefined if left out
+const clip = (value, low = -Infinity, high = Infinity) => Math.min(high, Math.max(low, value));
 
 function each({ shape, data }, change) {
   const out = tensor(shape);
@@ -135,6 +142,10 @@ function combine(a, b, operator) {
   fill(0, 0, 0);
   return out;
 }
+
+// What many values come to, one added after the other; `end` gets what they come to and their number.
+const LARGEST = { start: -Infinity, add: (most, value) => Math.max(most, value), end: (most) => most };
+const MEAN = { start: 0, add: (sum, value) => sum + value, end: (sum, count) => sum / count };
 
 /** How many places a window has along an axis. */
 const placesOf = (size, before, after, window, stride) =>
@@ -194,9 +205,6 @@ function addWeighted(sums, weights, factors) {
     for (let i = 0; i < length; i++) sums[i] += weights[k] * factors[k * length + i];
   }
 }
-
-const LARGEST = { start: -Infinity, add: (most, value) => Math.max(most, value), end: (most) => most };
-const MEAN = { start: 0, add: (sum, value) => sum + value, end: (sum, count) => sum / count };
 
 /** What the values in a window come to, that moves over each map: beyond it, there are none. */
 function pool(x, { kernel_shape, pads = [0, 0, 0, 0], strides = [1, 1] }, { start, add, end }) {
@@ -288,19 +296,19 @@ function softmax(x, axis, form) {
 
 const positive = (axes, rank) => axes.map((axis) => (axis < 0 ? axis + rank : axis));
 
-function reduceMean(x, axes, keep) {
+function reduce(x, axes, { keepdims = 1 }, { start, add, end }) {
   const rank = x.shape.length;
   const reduced = new Set(axes ? positive(axes, rank) : x.shape.keys());
   const kept = [...x.shape.keys()].filter((axis) => !reduced.has(axis));
   const ordered = transpose(x, [...kept, ...reduced]);
   const count = sizeOf([...reduced].map((axis) => x.shape[axis]));
   const out = tensor(
-    keep ? x.shape.map((size, axis) => (reduced.has(axis) ? 1 : size)) : kept.map((axis) => x.shape[axis]),
+    keepdims ? x.shape.map((size, axis) => (reduced.has(axis) ? 1 : size)) : kept.map((axis) => x.shape[axis]),
   );
   for (let i = 0; i < out.data.length; i++) {
-    let sum = 0;
-    for (let j = i * count; j < (i + 1) * count; j++) sum += ordered.data[j];
-    out.data[i] = sum / count;
+    let sum = start;
+    for (let j = i * count; j < (i + 1) * count; j++) sum = add(sum, ordered.data[j]);
+    out.data[i] = end(sum, count);
   }
   return out;
 }
