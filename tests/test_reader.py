@@ -9,17 +9,17 @@ import numpy as np
 import onnxruntime
 import pytest
 import stress
+from canvas import SIDE, held_out_digits, numbers
 from drawing import STROKES, chromium, draw, expect_number, press_along
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from mnist_lit import Classifier, MNISTDataModule
+from mnist_lit import Classifier
 from mnist_lit.__main__ import main
 from mnist_lit.export import reader
 
-SIDE = 280  # of the paper
 NUM_NUMBERS = 100
 
 
@@ -80,23 +80,6 @@ def paint(page: Page, canvas: NDArray[np.uint8]) -> str:
     return page.locator("#number").text_content() or ""
 
 
-def numbers(num: int) -> Iterator[NDArray[np.uint8]]:
-    """Digits that are held out, side by side, drawn with pens of all widths and in all sizes."""
-    data = MNISTDataModule()
-    data.setup()
-    held_out = data.images("val")
-    images = held_out.pixels[held_out.indices][:, 0].float().numpy() / 255
-    random = np.random.default_rng(0)
-    while num:
-        chosen = random.integers(len(images), size=random.integers(1, 6))
-        size = random.uniform(30, 240 / len(chosen))
-        pen = random.uniform(-0.08, 0.1)
-        ink = stress.write([images[index] for index in chosen], size, pen, random)
-        if max(ink.shape) <= SIDE:
-            yield (255 * (1 - stress.place(ink, SIDE, SIDE, random))).round().astype(np.uint8)
-            num -= 1
-
-
 def test_numbers_are_read_as_python_reads_them(page: Page) -> None:
     classifier = Classifier.load()
     pictures = list(numbers(NUM_NUMBERS))
@@ -109,10 +92,7 @@ def test_numbers_are_read_as_python_reads_them(page: Page) -> None:
 
 
 def test_touching_digits_and_two_lines_are_read_as_python_reads_them(page: Page) -> None:
-    data = MNISTDataModule()
-    data.setup()
-    held_out = data.images("val")
-    images = held_out.pixels[held_out.indices][:, 0].float().numpy() / 255
+    images = held_out_digits()
     random = np.random.default_rng(0)
     classifier = Classifier.load()
     num_same = num_lines = num_cut = 0
