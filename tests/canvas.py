@@ -29,8 +29,8 @@ def held_out_digits() -> NDArray[np.float32]:
     data = MNISTDataModule()
     data.setup()
     held_out = data.images("val")
-    images: NDArray[np.float32] = held_out.pixels[held_out.indices][:, 0].float().numpy() / 255
-    return images
+    pixels = held_out.pixels[held_out.indices][:, 0]
+    return np.asarray(pixels.float().numpy() / 255, np.float32)
 
 
 def numbers(num: int, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
