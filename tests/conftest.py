@@ -1,14 +1,13 @@
 """What several tests use: data extracted once, runs trained once, the commands as functions."""
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from drawing import chromium
+from playwright.sync_api import Browser
 from server import Server, running
 
 from mnist_lit.__main__ import main
@@ -72,18 +71,10 @@ def server() -> Iterator[Server]:
         assert started.process.poll() is None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium (Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=path,
-            args=["--disable-gpu", "--disable-quic", "--disable-background-networking"],
-        )
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 def results_of(run: Run) -> dict[str, Any]:

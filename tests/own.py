@@ -108,3 +108,18 @@ def digits_of_47(train: bool) -> tuple[Tensor, Tensor]:
 
 def nothing_of_use(train: bool) -> str:
     return "no data"
+
+
+class Choosing(Perceptron):
+    """Goes another way with some images than with others, which no graph can say."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = super().forward(images)
+        return logits if float(logits.sum()) > 0 else -logits
+
+
+class Waving(Perceptron):
+    """Has an operation that is rare in networks."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).sin()

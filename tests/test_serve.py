@@ -26,7 +26,8 @@ from server import Server, running
 
 from mnist_lit import Classifier
 from mnist_lit.__main__ import main
-from mnist_lit.serve.app import MAX_BYTES, MAX_LARGE, MAX_REQUESTS, PAGE
+from mnist_lit.serve import PAGE
+from mnist_lit.serve.app import MAX_BYTES, MAX_LARGE, MAX_REQUESTS
 from mnist_lit.serve.protocol import REQUEST_TIMEOUT_S
 
 FORMATS = ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"]

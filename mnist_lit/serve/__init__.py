@@ -3,9 +3,12 @@
 import socket
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 from mnist_lit.arguments import ArgumentParser, add_network_arguments
 from mnist_lit.errors import UserError
+
+PAGE = Path(__file__).parent / "page"
 
 
 def main(args: Sequence[str]) -> int:

@@ -5,7 +5,6 @@ import base64
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -28,9 +27,9 @@ from mnist_lit.classifier import Classifier
 from mnist_lit.memory import keep_freed_memory
 from mnist_lit.models import named_class
 from mnist_lit.pictures import FORMATS, Found, PictureError, find_digits
+from mnist_lit.serve import PAGE
 from mnist_lit.serve.protocol import ANSWER_TIMEOUT_S, REQUEST_TIMEOUT_S
 
-PAGE = Path(__file__).parent / "page"
 MAX_BYTES = 5_000_000  # of a picture
 MAX_PIXELS = 25_000_000  # of a picture, however few bytes it has: some take 50 bytes of memory each
 MAX_REQUESTS = 64  # at a time, each of which may hold a picture; more are told to come back

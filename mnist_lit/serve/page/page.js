@@ -1,19 +1,40 @@
-// Draws, asks the server for what is drawn while it is being drawn, and shows the answer.
+// Draws, has what is drawn read while it is being drawn, and shows the answer.
 
-const SIDE = 280; // of the paper, in its own pixels: what strokes are measured in and the server gets
+const SIDE = 280; // of the paper, in its own pixels: what strokes are measured in and what is read
 const UNSURE = 0.9; // what is read with a smaller probability is marked, as `predict` does
 const MAX_BYTES = 5_000_000; // the server takes no more ...
 const MAX_PIXELS = 25_000_000; // ... nor of these
 const READ = /^image\/(png|jpeg|webp|bmp|gif|tiff)$/; // what the server reads
 const MAX_SIDE = 1600; // the server looks at no more pixels than these along the longest side
 const RETRY_MS = 1000;
-const TIMEOUT_MS = 15_000;
-const HEARTBEAT_MS = 3000;
 
 const element = (id) => document.getElementById(id);
 const paper = element("paper");
 const context = paper.getContext("2d");
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+// --- who reads
+
+let reader = null;
+
+/**
+ * Begin.
+ *
+ * @param given `read(drawn, signal)`, from a canvas of SIDE x SIDE pixels, or from a picture's file,
+ *   to the answer, `{ number, digits, note, problem }`, where a digit's `image` and `feature_maps`
+ *   are bytes; what it throws is tried again, after `retryMs`. And `withoutPictures`, why it reads
+ *   no picture's file, if it reads none.
+ */
+export function start(given) {
+  reader = given;
+  element("open").hidden = Boolean(reader.withoutPictures);
+  showAnswer();
+}
+
+/** What else somebody has to know, beside the answer. */
+export function say(text) {
+  if (element("status").textContent !== text) element("status").textContent = text;
+}
 
 // --- what is on the paper: strokes, or a picture; never changed but by the pen that is down
 
@@ -49,6 +70,7 @@ function clear() {
 
 async function open(file) {
   if (!file) return;
+  if (reader.withoutPictures) return say(reader.withoutPictures);
   const bitmap = await createImageBitmap(file).catch(() => null); // TIFF: read, but not shown
   const picture = { blob: file, bitmap, width: bitmap?.width, height: bitmap?.height };
   const isTooLarge = file.size > MAX_BYTES || bitmap?.width * bitmap?.height > MAX_PIXELS;
@@ -140,13 +162,13 @@ async function ask() {
     request = new AbortController();
     const { signal } = request;
     try {
-      const read = isBlank() ? NOTHING : await predict(signal);
+      const drawn = state.picture?.blob ?? drawing();
+      const read = isBlank() ? NOTHING : await reader.read(drawn, signal);
       if (signal.aborted) continue;
       answered = asked;
       show(read);
     } catch (error) {
       if (signal.aborted) continue;
-      if (error instanceof TypeError || error.name === "TimeoutError") setGone(true);
       await sleep(error.retryMs ?? RETRY_MS);
     }
   }
@@ -154,40 +176,16 @@ async function ask() {
   showVerdict();
 }
 
-/** The server's answer; an error of the picture is an answer too, `{ problem }`. */
-async function predict(signal) {
-  const body = state.picture ? state.picture.blob : await drawing();
-  signal = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]);
-  const response = await fetch("predict?details=true", { method: "POST", body, signal });
-  setGone(false);
-  if (response.status === 503) {
-    throw Object.assign(new Error("busy"), { retryMs: 1000 * response.headers.get("Retry-After") });
-  }
-  const content = await response.json();
-  return response.ok ? content : { ...NOTHING, problem: String(content.detail) };
-}
-
 const sheet = Object.assign(document.createElement("canvas"), { width: SIDE, height: SIDE });
-const ink = sheet.getContext("2d", { alpha: false });
+const ink = sheet.getContext("2d", { alpha: false, willReadFrequently: true });
 
-/** The strokes as a PNG, black on white whatever the page's colours are. */
+/** The strokes, black on white whatever the page's colours are. */
 function drawing() {
   ink.fillStyle = "white";
   ink.fillRect(0, 0, SIDE, SIDE);
   drawStrokes(ink, "black");
-  return new Promise((resolve) => sheet.toBlob(resolve));
+  return sheet;
 }
-
-function setGone(gone) {
-  const text = gone ? "The server does not answer. Waiting for it…" : "";
-  if (element("server").textContent !== text) element("server").textContent = text;
-}
-
-setInterval(async () => {
-  if (request || document.hidden) return;
-  const signal = AbortSignal.timeout(HEARTBEAT_MS);
-  setGone(!(await fetch("healthz", { signal }).catch(() => null)));
-}, HEARTBEAT_MS);
 
 // --- showing what is on the paper
 
@@ -373,17 +371,15 @@ const GLOW = [[20, 18, 30], [86, 40, 120], [205, 72, 92], [250, 164, 82], [253, 
 function showInside() {
   const digit = answer.digits[selected];
   const maps = element("maps");
-  const values = digit?.feature_maps ?? Array(maps.childElementCount || 10).fill("");
+  const values = digit?.feature_maps ?? Array(maps.childElementCount || 10).fill([]);
   while (maps.childElementCount < values.length) {
     maps.append(document.createElement("canvas"));
     maps.style.setProperty("--columns", Math.ceil(Math.sqrt(2 * values.length)));
   }
   maps.parentElement.hidden = !values.length; // a network without convolutions
-  paint(element("seen"), bytes(digit?.image ?? ""), WHITE);
-  values.forEach((map, index) => paint(maps.children[index], bytes(map), GLOW));
+  paint(element("seen"), digit?.image ?? [], WHITE);
+  values.forEach((map, index) => paint(maps.children[index], map, GLOW));
 }
-
-const bytes = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 
 /** The values of a square, from 0 to 255, row by row, in colours between those given. */
 function paint(canvas, values, colours) {
@@ -428,5 +424,3 @@ addEventListener("drop", (event) => {
   document.body.classList.remove("dropping");
   open(event.dataTransfer.files[0]);
 });
-
-showAnswer();

@@ -1,0 +1,121 @@
+"""From a classifier to an ONNX graph."""
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+
+import torch
+from onnx import ModelProto
+from torch import Tensor, nn
+
+from mnist_lit import __version__
+from mnist_lit.classifier import Classifier
+from mnist_lit.errors import UserError, one_line
+from mnist_lit.models import paper_and_ink
+
+OPSET = 18  # what torch's exporter writes by itself; later ones it makes from that
+
+
+class _Answers(nn.Module):
+    """All that a file computes from images.
+
+    Args:
+        classifier: whose answers they are.
+        with_maps: whether the first convolution's are among them.
+    """
+
+    def __init__(self, classifier: Classifier, with_maps: bool) -> None:
+        super().__init__()
+        self.network = classifier.network
+        self.classifier, self.with_maps = classifier, with_maps
+        self.eval()
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        logits = self.network(images) / self.classifier.temperature
+        answers = {"logits": logits, "probabilities": logits.softmax(dim=1)}
+        if self.with_maps:
+            answers["feature_maps"] = self.classifier.feature_maps(images)
+        return answers
+
+
+def as_onnx(classifier: Classifier, with_maps: bool = False) -> ModelProto:
+    """The graph of a classifier, normalisation and temperature in it.
+
+    It takes ``images``, ``(batch, C, H, W)`` float32 in [0, 1], and gives ``logits`` and
+    ``probabilities``, ``(batch, K)``. The names of the classes are in its metadata, ``classes``, as
+    JSON.
+
+    Args:
+        classifier: a trained network.
+        with_maps: give ``feature_maps`` too, as `Classifier.feature_maps` does.
+
+    Raises:
+        UserError: the network does something that ONNX cannot say.
+    """
+    answers = _Answers(classifier, with_maps and _has_maps(classifier))
+    images = paper_and_ink(classifier.shape)
+    names = list(answers(images))
+    # torch.export and then ONNX: the other way, TorchScript, is deprecated, and follows only what
+    # a network did with one image. `torch.onnx.export` alone would try several ways to capture the
+    # network, print what each of them met, and fix the size of the batch where it cannot follow it.
+    try:
+        with _silence():
+            batch = {0: torch.export.Dim("batch")}
+            program = torch.export.export(answers, (images,), dynamic_shapes=(batch,))
+            exported = torch.onnx.export(
+                program, opset_version=OPSET, output_names=names, verbose=False
+            )
+    except Exception as error:  # of whatever the network is made of
+        raise UserError(f"this network cannot be written as ONNX: {_reason(error)}") from error
+    assert exported is not None
+    return _labelled(exported.model_proto, classifier.classes)
+
+
+def _has_maps(classifier: Classifier) -> bool:
+    return classifier.feature_maps(paper_and_ink(classifier.shape)).numel() > 0
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Nothing that the exporter says on its way is for whoever exports."""
+    disabled = logging.root.manager.disable
+    logging.disable()
+    try:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of what went wrong first; what is around it tells how torch works."""
+    cause: BaseException = error
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__ or cause
+    first, *_ = str(cause).strip().split("\n\n")
+    return one_line(Exception(first)) or type(cause).__name__
+
+
+def _labelled(model: ModelProto, classes: tuple[str, ...]) -> ModelProto:
+    """Say what it is, and not where on this machine the network's code lies."""
+    values = (*model.graph.input, *model.graph.output)
+    for part in (*model.graph.node, *values, model.graph):
+        del part.metadata_props[:]
+        part.ClearField("doc_string")
+    for value in values:
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_param = "batch"
+    del model.graph.value_info[:]
+    model.graph.name = "mnist_lit"
+    model.producer_name, model.producer_version = "mnist_lit", __version__
+    del model.metadata_props[:]
+    model.metadata_props.add(key="classes", value=json.dumps(classes, ensure_ascii=False))
+    return model

@@ -1,0 +1,149 @@
+"""One HTML file: the page of `serve`, with the network inside it instead of a server."""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Set
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+
+from mnist_lit.errors import UserError
+from mnist_lit.serve import PAGE
+
+READER = Path(__file__).parent / "page" / "reader.js"
+
+# What page/network.js runs, each with the attributes that it looks at.
+OPERATIONS: Mapping[str, Set[str]] = {
+    **dict.fromkeys(("Identity", "Add", "Sub", "Mul", "Div", "Pow"), frozenset()),
+    **dict.fromkeys(("Relu", "Sigmoid", "Tanh", "Exp", "Sqrt", "Erf"), frozenset()),
+    **dict.fromkeys(("MatMul", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Clip"), frozenset()),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Flatten", "Concat"), frozenset({"axis"})),
+    "LeakyRelu": {"alpha"},
+    "Conv": {"kernel_shape", "pads", "strides", "dilations", "group"},
+    "MaxPool": {"kernel_shape", "pads", "strides"},
+    "AveragePool": {"kernel_shape", "pads", "strides"},
+    "BatchNormalization": {"epsilon", "momentum"},
+    "Gemm": {"alpha", "beta", "transA", "transB"},
+    **dict.fromkeys(("ReduceMean", "ReduceMax"), frozenset({"keepdims"})),
+    "Shape": {"start", "end"},
+    "Transpose": {"perm"},
+}
+# What other attributes may say without changing anything: ONNX's default, or what comes to it.
+UNCHANGING: Mapping[str, Any] = {"dilations": [1, 1], "allowzero": 1, "auto_pad": b"NOTSET"}
+
+
+def as_html(model: ModelProto) -> str:
+    """The page that reads with a network.
+
+    Args:
+        model: its graph, as `as_onnx` makes it; of digits, with feature maps.
+
+    Raises:
+        UserError: the page does not know an operation of it.
+    """
+    html = (PAGE / "index.html").read_text(encoding="utf-8")
+    style = (PAGE / "page.css").read_text(encoding="utf-8")
+    icon = (PAGE / "icon.svg").read_bytes()
+    script = bundle(READER)
+    # Nothing is fetched, and nothing runs but this very script, whoever has had the file in hand.
+    policy = (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}';"
+        " img-src data:; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
+    )
+    network = json.dumps(as_json(model), separators=(",", ":")).replace("<", r"\u003c")
+    html = _with(
+        html, '<meta charset="utf-8">', _meta("Content-Security-Policy", policy), keep=True
+    )
+    html = _with(html, "page/icon.svg", f"data:image/svg+xml;base64,{_base64(icon)}")
+    html = _with(html, '<link rel="stylesheet" href="page/page.css">', f"<style>{style}</style>")
+    return _with(
+        html,
+        '<script type="module" src="page/server.js"></script>',
+        f'<script type="application/json" id="network">{network}</script>\n'
+        f'    <script type="module">{script}</script>',
+    )
+
+
+def _meta(name: str, content: str) -> str:
+    return f'<meta http-equiv="{name}" content="{escape(content)}">'
+
+
+def _with(html: str, old: str, new: str, keep: bool = False) -> str:
+    """Put something in the place of what is there once, or behind it."""
+    before, after = html.split(old)
+    return f"{before}{old if keep else ''}{new}{after}"
+
+
+def _hash(inline: str) -> str:
+    """What a policy calls an inline script or style that may be."""
+    return f"sha256-{_base64(hashlib.sha256(inline.encode()).digest())}"
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def bundle(module: Path) -> str:
+    """A script and all that it imports in one, for a page that is a file and can import nothing.
+
+    All names at the top of its modules have to differ, and to be imported as they are.
+    """
+    return "".join(_without_imports(code) for code in _modules(module.resolve()).values())
+
+
+def _modules(module: Path) -> dict[Path, str]:
+    """Those that a module imports, each before what imports it, and itself."""
+    code = module.read_text(encoding="utf-8")
+    found: dict[Path, str] = {}
+    for imported in re.findall(r'^import [^;]* from "(.+)";$', code, re.M):
+        found |= _modules((module.parent / imported).resolve())
+    return found | {module: code}
+
+
+def _without_imports(code: str) -> str:
+    code = re.sub(r'^import [^;]* from ".+";\n', "", code, flags=re.M)
+    return re.sub(r"^export ", "", code, flags=re.M)
+
+
+def as_json(model: ModelProto) -> dict[str, Any]:
+    """A graph as page/network.js takes it."""
+    constants = {
+        tensor.name: _constant(numpy_helper.to_array(tensor)) for tensor in model.graph.initializer
+    }
+    return {"nodes": [_node(node) for node in model.graph.node], "constants": constants}
+
+
+def _node(node: NodeProto) -> dict[str, Any]:
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if node.op_type not in OPERATIONS or len(node.output) > 1:
+        raise UserError(f"the page does not know {node.op_type}, an operation of this network")
+    known = OPERATIONS[node.op_type]
+    for name in attributes.keys() - known:
+        value = attributes[name]
+        if value and value != UNCHANGING.get(name):
+            said = value.decode() if isinstance(value, bytes) else value
+            raise UserError(
+                f"the page does not know {node.op_type} with {name} {said}, an operation of this"
+                " network"
+            )
+    return {
+        "operation": node.op_type,
+        "inputs": list(node.input),
+        "outputs": list(node.output),
+        "attributes": {name: value for name, value in attributes.items() if name in known},
+    }
+
+
+def _constant(values: NDArray[Any]) -> dict[str, Any]:
+    shape = list(values.shape)
+    if values.dtype == np.int64:
+        return {"shape": shape, "integers": values.ravel().tolist()}
+    if values.dtype != np.float32:
+        raise UserError(f"the page knows float32, and this network has weights of {values.dtype}")
+    return {"shape": shape, "floats": _base64(values.astype("<f4").tobytes())}
