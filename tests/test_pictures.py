@@ -253,6 +253,35 @@ def test_table_with_lines_of_any_thickness_is_no_ink(digits: NDArray[np.uint8]) 
     assert len(find_digits(Image.fromarray(picture)).places) == num_cells**2 / 3
 
 
+def test_printed_bar_at_the_rim_is_no_digit_beside_a_coloured_one(five: Array) -> None:
+    """As in a photograph of a table's cell; a stroke of the digit's own pen would be one."""
+    paper = np.full((100, 100, 3), (200.0, 195.0, 185.0))
+    ink = cv2.resize(five, (50, 70), interpolation=cv2.INTER_AREA)[..., None]
+    paper[15:85, 30:80] -= ink * np.array([20.0, 150.0, 140.0])
+    own_pen = paper.copy()
+    paper[1:60, 4:12] = 40
+    own_pen[1:60, 4:12] -= np.array([20.0, 150.0, 140.0])
+
+    (digit,) = find_digits(Image.fromarray(paper.astype(np.uint8))).digits
+    assert digit.box[0] > 25
+    assert len(find_digits(Image.fromarray(own_pen.astype(np.uint8))).digits) > 1
+
+
+@pytest.mark.parametrize("width", [11, 13, 15, 17])
+@pytest.mark.parametrize("num", [2, 3])
+def test_zeros_that_touch_are_no_form(width: int, num: int) -> None:
+    """In a coarse picture their sides are nearly straight."""
+    paper = np.full((75, 180), 200, np.uint8)
+    cv2.line(paper, (18, 18), (16, 60), 60, 3)
+    for x in range(45, 45 + num * (2 * width - 1), 2 * width - 1):
+        cv2.ellipse(paper, (x, 40), (width, 18), 0, 0, 360, 60, 2, cv2.LINE_AA)
+    row = max(find_digits(Image.fromarray(paper)).digits, key=lambda digit: digit.box[2])
+
+    left, top, right, bottom = row.box
+    assert right - left >= num * (2 * width - 1) - 3
+    assert bottom - top >= 36
+
+
 def test_nothing_is_found_on_empty_paper() -> None:
     random = np.random.default_rng(0)
     height = width = 500

@@ -7,6 +7,7 @@ from itertools import compress
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mnist_lit.pictures.arrays import Array, Box, Mask, quantile
 from mnist_lit.pictures.ink import (
@@ -17,6 +18,7 @@ from mnist_lit.pictures.ink import (
     usual_size,
     with_insides,
 )
+from mnist_lit.pictures.paper import LEAST_CONTRAST
 
 FAINTEST_ELSEWHERE = 0.42  # ink, as a share of the strongest that is not at the picture's rim
 FAINTEST_AT_THE_RIM = 0.65
@@ -28,6 +30,9 @@ SMALLEST = 0.3  # height of a digit, as a share of it
 BAR_FROM = 4.0  # width over height
 MOST_STROKES = 3  # pieces of one digit
 LEAST_TO_TELL = 40  # size of a piece, in pixels; around a smaller one is too little paper
+RIM = 0.02  # of a picture, where what is seen may go on beyond it, as a share of its shorter side
+ALIKE = 0.985  # cosine of 10 degrees: hues of one pen differ by 5 at most, print and pens by 13
+LEAST_PAPER = 10  # pixels around a piece, to know the paper's colour
 LARGEST_WHOLE = 2.2  # a digit all of whose strokes are apart, as a share of the usual one of them
 
 
@@ -38,6 +43,7 @@ def find_pieces(ink: Components, pixels: Array, strength: Array) -> list[Ink]:
     pieces = [piece for piece in pieces if piece.size > 0.12 * usual]
     pieces = [piece for piece in pieces if _is_on_one_paper(piece, ink, pixels)]
     pieces = _without_faint_ones(pieces, strength)
+    pieces = _without_other_pens_at_the_rim(pieces, ink, pixels)
     return [piece for piece, inside in with_insides(pieces) if not piece.frames_any(inside)]
 
 
@@ -65,23 +71,67 @@ def _is_on_one_paper(piece: Ink, ink: Components, pixels: Array) -> bool:
     return quantile(residual, 0.8) - quantile(residual, 0.2) < 0.5
 
 
+def _reach_the_rim(pieces: list[Ink], shape: tuple[int, ...], margin: int) -> NDArray[np.bool_]:
+    """Which pieces are so near the edge of a picture, in pixels, that they may go on beyond it."""
+    height, width = shape[:2]
+    left, top, right, bottom = boxes_of(pieces).T
+    return np.asarray(
+        (np.minimum(left, top) <= margin) | (right >= width - margin) | (bottom >= height - margin)
+    )
+
+
+def _without_other_pens_at_the_rim(pieces: list[Ink], ink: Components, pixels: Array) -> list[Ink]:
+    """Drop what goes on beyond the picture and has another colour than what is in it: print.
+
+    The light that ink takes from the paper is compared by its hue, however much of it there is.
+    """
+    if pixels.ndim == 2 or len(pieces) < 2:
+        return pieces
+    margin = max(1, round(RIM * min(pixels.shape[:2])))
+    at_the_rim = _reach_the_rim(pieces, pixels.shape, margin)
+    if not at_the_rim.any() or at_the_rim.all():
+        return pieces
+    inside = [piece for piece, is_there in zip(pieces, at_the_rim, strict=True) if not is_there]
+    pen = _light_taken(max(inside, key=lambda piece: piece.area), ink, pixels)
+    if pen is None:
+        return pieces
+
+    def is_another(piece: Ink) -> bool:
+        light = _light_taken(piece, ink, pixels)
+        return light is not None and float(light @ pen) < ALIKE
+
+    return [
+        piece
+        for piece, is_there in zip(pieces, at_the_rim, strict=True)
+        if not (is_there and is_another(piece))
+    ]
+
+
+def _light_taken(piece: Ink, ink: Components, pixels: Array) -> Array | None:
+    """The colour of the light that a piece takes, ``(3,)`` of length 1; None: too little paper."""
+    area, mine = piece.around(4 + piece.size // 10)
+    around, on = pixels[area][ink.paper[area]], pixels[area][mine > 0]
+    if len(around) < LEAST_PAPER:
+        return None
+    light = np.median(around, axis=0) - np.median(on, axis=0)
+    length = float(np.linalg.norm(light))
+    return light / length if length > LEAST_CONTRAST else None
+
+
 def _without_faint_ones(pieces: list[Ink], strength: Array) -> list[Ink]:
     """Drop what is far fainter than the writing: rules of the paper, corners in shadow.
 
     Of what reaches the picture's rim, too little is seen to tell by its form, so less is enough.
     """
-    height, width = strength.shape
-
-    def reaches_the_rim(piece: Ink) -> bool:
-        left, top, right, bottom = piece.box
-        return left == 0 or top == 0 or right == width or bottom == height
 
     def typical_strength(piece: Ink) -> float:
         area, mine = piece.around(0)
         return quantile(strength[area][mine > 0], 0.85)
 
-    at_the_rim = np.array([reaches_the_rim(piece) for piece in pieces], bool)
-    if len(pieces) < 2 or at_the_rim.all():
+    if len(pieces) < 2:
+        return pieces
+    at_the_rim = _reach_the_rim(pieces, strength.shape, 0)
+    if at_the_rim.all():
         return pieces
     strengths = np.array([typical_strength(piece) for piece in pieces])
     least = np.where(at_the_rim, FAINTEST_AT_THE_RIM, FAINTEST_ELSEWHERE)

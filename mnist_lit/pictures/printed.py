@@ -10,6 +10,8 @@ FORM_WIDTH = 1.25  # of what may be a form's lines, as a share of the usual piec
 FORM_SHARE = 0.6  # of its ink, which is straight and thin
 LEVEL = 0.4  # length of what is a line and no stroke, as a share of the usual piece
 THIN = 0.15  # thickness of what is a line in any form
+HIGHER = 1.2  # length of what is longer than strokes are straight, as a share of the usual piece
+LONG_SHARE = 0.5  # of a form's lines, which is as long as that
 LONG = 2.0  # length of what can only be a form's line, as a share of the usual piece
 THICKER = 2.0  # than nearly all of those are, and still a line
 PART = 0.08  # size of what is inside a form and more than a speck, as a share of the form
@@ -35,9 +37,11 @@ def _without_forms(ink: Components) -> Components:
         if may or piece.width > FORM_WIDTH * usual:
             area, mine = piece.around(2)
             depth = cv2.distanceTransform(mine, cv2.DIST_L2, 3)
-            straight = _level_lines(mine, depth, usual)
-            straight |= _level_lines(mine.T, depth.T, usual).T
-            if straight.sum() > FORM_SHARE * piece.area:
+            level, long_level = _level_lines(mine, depth, usual)
+            upright, long_upright = _level_lines(mine.T, depth.T, usual)
+            straight, long = level | upright.T, long_level | long_upright.T
+            is_form = straight.sum() > FORM_SHARE * piece.area
+            if is_form and long.sum() > LONG_SHARE * straight.sum():
                 lines[area] |= straight
     return ink.only(ink.mask & ~lines) if lines.any() else ink
 
@@ -47,8 +51,10 @@ def _may_be_form(piece: Ink, inside: list[Ink]) -> bool:
     return len(inside) > 1 or piece.frames_any(inside)
 
 
-def _level_lines(mask: Array, depth: Array, usual: float) -> Mask:
-    """What is too long and thin for a stroke; a little aslant is level too.
+def _level_lines(mask: Array, depth: Array, usual: float) -> tuple[Mask, Mask]:
+    """What is too long and thin for a stroke, and what of it is as long as a digit.
+
+    A little aslant is level too.
 
     Args:
         mask: ``(H, W)`` uint8, ink 1.
@@ -67,7 +73,8 @@ def _level_lines(mask: Array, depth: Array, usual: float) -> Mask:
         thickest = max(thickest, THICKER * 2 * quantile(depths, 0.9))
     column = np.ones((max(3, round(thickest)), 1), np.uint8)
     strokes = cv2.morphologyEx(mask, cv2.MORPH_OPEN, column)
-    return np.asarray(runs(LEVEL) & (strokes == 0))
+    thin = strokes == 0
+    return np.asarray(runs(LEVEL) & thin), np.asarray(runs(HIGHER) & thin)
 
 
 def _may_be_ruled(ink: Components, axis: int) -> bool:
