@@ -29,6 +29,7 @@ COMMANDS = {
     "report": Command("mnist_lit.report", "one page about a run, or several side by side"),
     "predict": Command("mnist_lit.predict", "the digits in pictures: drawn, scanned, photographed"),
     "serve": Command("mnist_lit.serve", "a web page that reads digits while you draw them"),
+    "sweep": Command("mnist_lit.sweep", "search the options that validate best, then test those"),
     "repeat": Command("mnist_lit.repeat", "fit over several seeds: n, mean, standard deviation"),
 }
 

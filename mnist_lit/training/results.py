@@ -25,7 +25,7 @@ from mnist_lit.training.loggers import history
 from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.recipes import defaults, options_of, provenance
 from mnist_lit.training.runs import Run, store_temperature
-from mnist_lit.training.tracking import finalize, log_evidence, log_figure, log_tested
+from mnist_lit.training.tracking import finalize, log_compared, log_evidence, log_figure
 
 
 def finish(
@@ -72,7 +72,7 @@ def finish(
     for logger in trainer.loggers:
         logger.log_metrics({**test_metrics, "epoch": trainer.current_epoch}, trainer.global_step)
         logger.save()
-        log_tested(logger, test_metrics, recipe)
+        log_compared(logger, recipe)
     for name, figure in _draw(run, model, data, probs):
         path = run.figures / f"{name}.png"
         with whole_file(path) as temporary:
@@ -89,6 +89,18 @@ def finish(
         path.write_text(page)
     with whole_file(run.results) as path:  # the last file: where it is, the run is complete
         path.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+
+
+def leave_untested(trainer: Trainer, recipe: Mapping[str, Any]) -> None:
+    """Let loggers compare a run whose test images are held back, and end them.
+
+    Args:
+        trainer: the one that has trained.
+        recipe: all options, nested as in a config file.
+    """
+    for logger in trainer.loggers:
+        log_compared(logger, recipe)
+        finalize(logger)
 
 
 def evidence_of(

@@ -240,11 +240,13 @@ def start(ckpt_path: str | None, root: Path) -> Start:
 def alone(run: Run) -> Iterator[None]:
     """Be the only process that trains in a run folder; the lock ends with the process.
 
+    Within the process, whoever holds it may take it again.
+
     Raises:
         UserError: another one is at it.
     """
     try:
-        with FileLock(run.folder / ".lock", timeout=0):
+        with FileLock(run.folder / ".lock", timeout=0, is_singleton=True):
             for leftover in run.checkpoints.glob(".*"):  # of a process that was killed writing it
                 leftover.unlink()
             yield
