@@ -34,7 +34,7 @@ class Point:
 
 
 def history(points: Sequence[Point], label: str, is_minimized: bool) -> Drawing:
-    """The value of each trial, and the best one so far; far worse ones are left out.
+    """The value of each trial, and the best one so far; far worse ones are on the rim.
 
     Args:
         points: by their numbers; one at least was completed.
@@ -47,21 +47,16 @@ def history(points: Sequence[Point], label: str, is_minimized: bool) -> Drawing:
     best = list(accumulate(values, min if is_minimized else max))
     figure = Drawing(figsize=(9, 5), layout="constrained")
     axis = figure.subplots()
-    axis.plot([point.number for point in complete], values, "o", color=RIGHT, label="completed")
-    axis.plot(
-        [point.number for point in pruned],
-        [point.value for point in pruned],
-        "x",
-        color=WRONG,
-        label="pruned: its best epoch",
-    )
+    usual = 5 * abs(median(point.value for point in points) - best[-1]) or 1.0
+    rim = best[-1] + (usual if is_minimized else -usual)
+    within = min if is_minimized else max
+    for shown, marker, colour, name in (
+        (complete, "o", RIGHT, "completed"),
+        (pruned, "x", WRONG, "pruned: its best epoch"),
+    ):
+        heights = [within(point.value, rim) for point in shown]
+        axis.plot([point.number for point in shown], heights, marker, color=colour, label=name)
     axis.step([p.number for p in complete], best, where="post", color="black", label="best so far")
-    usual = 5 * abs(median(point.value for point in points) - best[-1])
-    if usual:
-        worse, better = best[-1] + usual, best[-1] - usual / 10
-        axis.set_ylim(
-            *((better, worse) if is_minimized else (2 * best[-1] - worse, 2 * best[-1] - better))
-        )
     axis.set(xlabel="trial", ylabel=label)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)

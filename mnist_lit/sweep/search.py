@@ -51,7 +51,7 @@ def search(
     base = CheckedFit(args)
     root = Path(base.options.trainer.default_root_dir or "")
     folder = runs.runs_folder(root) / name
-    if not folder.exists():  # or they have been checked
+    if not runs.runs_in(folder):  # or they have been checked
         check_edges(args, space)
     seed = int(base.options.seed_everything)
     try:
@@ -61,9 +61,11 @@ def search(
             pass
         with sweep.alone():  # or two processes would test the best at the same moment
             end(sweep, space, args, root)
-    except (ImportError, SQLAlchemyError, OptunaError) as error:
+    except ImportError as error:
+        raise UserError(f"--storage needs the driver of its database: {one_line(error)}") from error
+    except (SQLAlchemyError, OptunaError) as error:
         reason = one_line(Exception(error.__cause__ or error))
-        raise UserError(f"the study cannot be had, or no longer: {reason}") from error
+        raise UserError(f"the study cannot be had: {reason}") from error
 
 
 def check_edges(args: list[str], space: Sequence[Option]) -> None:

@@ -73,7 +73,9 @@ class Watching(Callback):
         metrics = trainer.callback_metrics
         if all(name in metrics for name in METRICS):
             validated = {name: metrics[name].item() for name in METRICS}
-            self.pruned = self.sweep.note(self.trial, trainer.current_epoch + 1, validated)
+            promises_nothing = self.sweep.note(self.trial, trainer.current_epoch + 1, validated)
+            # Nothing is saved by pruning after the last epoch.
+            self.pruned = promises_nothing and trainer.current_epoch + 1 != trainer.max_epochs
             trainer.should_stop = trainer.should_stop or self.pruned
 
 
