@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -18,7 +19,7 @@ from mnist_lit.options import with_recipe
 from mnist_lit.sweep import outcome
 from mnist_lit.sweep.space import Option, arguments, read
 from mnist_lit.sweep.study import COMPLETE, RUNNING, Sweep
-from mnist_lit.sweep.trials import CheckedFit, TrialFit
+from mnist_lit.sweep.trials import NO_CHECKPOINT, CheckedFit, TrialFit
 from mnist_lit.training import recipes, runs
 from mnist_lit.training.results import counted, show
 
@@ -46,6 +47,8 @@ def search(
         Interrupted: a signal has come in the midst of a trial.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if any(option.split("=")[0] == "--ckpt_path" for option in options):
+        raise UserError(NO_CHECKPOINT)
     space = read(space_path or recipes.packaged_space())
     args = with_recipe(["fit", *options])
     base = CheckedFit(args)
@@ -55,12 +58,12 @@ def search(
         check_edges(args, space)
     seed = int(base.options.seed_everything)
     try:
-        sweep = Sweep(folder, storage, base.monitor, base.mode, seed)
-        sweep.agree(space, recipes.options_of(yaml.safe_load(base.recipe)))
-        while try_one(sweep, n_trials, space, args, command):
-            pass
-        with sweep.alone():  # or two processes would test the best at the same moment
-            end(sweep, space, args, root)
+        with closing(Sweep(folder, storage, base.monitor, base.mode, seed)) as sweep:
+            sweep.agree(space, recipes.options_of(yaml.safe_load(base.recipe)))
+            while try_one(sweep, n_trials, space, args, command):
+                pass
+            with sweep.alone():  # or two processes would test the best at the same moment
+                end(sweep, space, args, root)
     except ImportError as error:
         raise UserError(f"--storage needs the driver of its database: {one_line(error)}") from error
     except (SQLAlchemyError, OptunaError) as error:

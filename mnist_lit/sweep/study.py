@@ -1,5 +1,6 @@
 """The study of a sweep: what is tried, by which process, and what came of it."""
 
+import json
 import math
 import random
 import time
@@ -50,14 +51,19 @@ class Sweep:
         self.is_minimized = mode == "min"
         folder.mkdir(parents=True, exist_ok=True)
         with self.alone():  # or two processes would make the tables at the same moment
+            self._storage = _open(storage, folder)
             self.study: Study = optuna.create_study(
-                storage=_open(storage, folder),
+                storage=self._storage,
                 study_name=folder.name,
                 direction=StudyDirection.MINIMIZE if self.is_minimized else StudyDirection.MAXIMIZE,
                 # Of the trials that come so far, the best third goes on from epochs 1, 3, 9, ...
                 pruner=SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
                 load_if_exists=True,
             )
+
+    def close(self) -> None:
+        """Close the database's connections."""
+        self._storage.engine.dispose()
 
     def alone(self) -> FileLock:
         """While it is held, no other process of this machine looks for something to do."""
@@ -74,7 +80,7 @@ class Sweep:
             UserError: another one has been begun with something else.
         """
         tried = {f"space {option.name}": repr(option.distribution) for option in space}
-        given = {name: repr(value) for name, value in {**recipe, **tried}.items()}
+        given = json.loads(json.dumps({**recipe, **tried}, default=str))
         before = self.study.user_attrs.get("given")
         if before is None:
             self.study.set_user_attr("given", given)

@@ -19,6 +19,7 @@ from mnist_lit.training.progress import Progress
 from mnist_lit.training.runs import Start
 
 METRICS = ("val/loss", "val/acc")
+NO_CHECKPOINT = "sweep takes no ckpt_path: each trial is a run of its own"
 
 
 class CheckedFit(CLI):
@@ -34,7 +35,7 @@ class CheckedFit(CLI):
 
     def beginning(self, root: Path) -> Start:
         if self.options.ckpt_path:
-            raise UserError("sweep takes no ckpt_path: each trial is a run of its own")
+            raise UserError(NO_CHECKPOINT)
         return Start()
 
     def fit(self, model: LitClassifier, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
