@@ -155,6 +155,21 @@ def test_trials_can_be_compared_in_tensorboard(searched: tuple[Path, list[str]])
         assert {"val/acc", "val/loss"} <= set(events.Tags()["scalars"])
 
 
+def test_trials_are_compared_by_validation(searched: tuple[Path, list[str]]) -> None:
+    root, happened = searched
+    seen = happened.count("test images")
+    folder = root / "lightning_logs" / "sweep_0"
+    assert main(["report", str(folder)]) == 0
+    page = (folder / "comparison.html").read_text()
+    complete = [row for row in rows_in(root) if row["state"] == "complete"]
+
+    assert f"{len(complete)} runs side by side" in page
+    assert f"{float(complete[0]['val/acc']):.2%}" in page
+    assert "Validation images that only the first" in page
+    assert "test loss" not in page
+    assert happened.count("test images") == seen
+
+
 def test_config_of_a_trial_repeats_it(
     searched: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
