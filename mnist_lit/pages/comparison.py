@@ -131,8 +131,8 @@ def _answers(runs: Sequence[Evidence]) -> str:
         "Answers",
         f"{images} images that only the first, or only the second of two runs tells right. Were"
         " both as good, they would differ by so much or more with the probability p (McNemar's"
-        " exact test): from 0.05 on, the difference is no more than noise would make. Of many pairs, some are"
-        " below it by chance.",
+        " exact test): from 0.05 on, the difference is no more than noise would make. Of many"
+        " pairs, some are below it by chance.",
         markup.table(["runs", "only the first", "only the second", "p", "better"], rows),
         *_images_of(*pairs[0]),
     )

@@ -56,9 +56,9 @@ def search(
     folder = runs.runs_folder(root) / name
     if not runs.runs_in(folder):  # or they have been checked
         check_edges(args, space)
-    seed = int(base.options.seed_everything)
+    seed, max_epochs = int(base.options.seed_everything), base.trainer.max_epochs or -1
     try:
-        with closing(Sweep(folder, storage, base.monitor, base.mode, seed)) as sweep:
+        with closing(Sweep(folder, storage, base.monitor, base.mode, seed, max_epochs)) as sweep:
             sweep.agree(space, recipes.options_of(yaml.safe_load(base.recipe)))
             while try_one(sweep, n_trials, space, args, command):
                 pass
