@@ -30,6 +30,7 @@ COMMANDS = {
     "predict": Command("mnist_lit.predict", "the digits in pictures: drawn, scanned, photographed"),
     "serve": Command("mnist_lit.serve", "a web page that reads digits while you draw them"),
     "export": Command("mnist_lit.export", "a network as ONNX, or as a page without a server"),
+    "sweep": Command("mnist_lit.sweep", "search the options that validate best, then test those"),
     "repeat": Command("mnist_lit.repeat", "fit over several seeds: n, mean, standard deviation"),
 }
 

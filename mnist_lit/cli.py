@@ -173,13 +173,17 @@ class CLI(LightningCLI):
         root = Path(given.default_root_dir or os.getcwd())
         self.tensorboard, others = tracking.sorted_out(given.logger, root)
         if self.subcommand == "fit":
-            self.start = runs.start(self.options.ckpt_path, root)
+            self.start = self.beginning(root)
             run = self.start.run
         else:
             self.checkpoint_path = runs.find_checkpoint(self.options.ckpt_path or "best", root)
             run = runs.run_of(self.checkpoint_path)
         tracking.go_on(others, run)
         given.logger = others or False
+
+    def beginning(self, root: Path) -> runs.Start:
+        """Where `fit` begins; runs are below ``root``."""
+        return runs.start(self.options.ckpt_path, root)
 
     def _check_values(self) -> None:
         """Check what jsonargparse takes for left out: nothing where a value or a section is due."""
@@ -214,7 +218,8 @@ class CLI(LightningCLI):
             raise UserError(f"no recipe can hold these options: {one_line(ValueError(unable))}")
         return recipe
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+    def callbacks(self) -> list[Callback]:
+        """Those that every training has, beside the recipe's."""
         callbacks: list[Callback] = [
             FirstStep(),
             RandomState(),
@@ -223,8 +228,15 @@ class CLI(LightningCLI):
             Provenance(yaml.safe_load(self.recipe)),
         ]
         if self.options.trainer.enable_progress_bar is not False:
-            callbacks.append(Progress())
-        self.trainer_defaults["callbacks"] = callbacks
+            callbacks.append(self.progress())
+        return callbacks
+
+    def progress(self) -> Progress:
+        """What shows how far a training is."""
+        return Progress()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        self.trainer_defaults["callbacks"] = self.callbacks()
         plugins = self.config_init[self.subcommand].trainer.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         kwargs["plugins"] = [*plugins, runs.WholeFileCheckpointIO()]
@@ -240,15 +252,11 @@ class CLI(LightningCLI):
         if self.options.trainer.fast_dev_run:
             self.trainer.fit(model, datamodule=datamodule)
             return
-        life = Life(
-            self.trainer,
-            model,
-            datamodule,
-            self.recipe,
-            self.arguments,
-            self.tensorboard,
-        )
-        self.run = life.live(self.start)
+        self.run = self.life(model, datamodule).live(self.start)
+
+    def life(self, model: LitClassifier, data: MNISTDataModule) -> Life:
+        """Of the run that `fit` trains."""
+        return Life(self.trainer, model, data, self.recipe, self.arguments, self.tensorboard)
 
     def validate(
         self, model: LitClassifier, datamodule: MNISTDataModule, ckpt_path: str | None

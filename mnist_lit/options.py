@@ -64,7 +64,7 @@ def help_on(command: str) -> str:
         images = {"validate": "validation", "test": "test"}[command]
         return EVALUATION_HELP.format(command=command, images=images)
     default = Path(recipes.packaged("default"))
-    names = ", ".join(sorted(path.stem for path in default.parent.glob("*.yaml")))
+    names = ", ".join(sorted(recipes.packaged_names()))
     text = default.read_text().partition("\n\n")[2]  # what stands before says how to use the file
     text = textwrap.indent(text, "    ")
     return FIT_HELP.format(recipes=names, default=text)
@@ -108,7 +108,8 @@ def recipe_of(checkpoint_path: Path, root: Path, named: Collection[str]) -> str:
     """
     run = runs.run_of(checkpoint_path)
     if run and run.has_config:
-        if run.folder.parent == runs.runs_folder(root).resolve():
+        # A sweep's trials are a folder deeper.
+        if runs.runs_folder(root).resolve() in (run.folder.parent, run.folder.parent.parent):
             return str(run.config)
         recipes.check_file(run.config)
         recipe, text = recipes.load_yaml(run.config.read_text()), str(run.config)

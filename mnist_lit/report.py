@@ -20,7 +20,7 @@ from mnist_lit.pages.comparison import comparison
 from mnist_lit.pages.evidence import Evidence
 from mnist_lit.pages.run_page import run_page
 from mnist_lit.training import recipes, runs
-from mnist_lit.training.results import evidence_of
+from mnist_lit.training.results import evidence_of, measure
 from mnist_lit.training.runs import Run
 
 AT_ONCE = 1000  # images
@@ -51,8 +51,10 @@ def main(args: Sequence[str]) -> int:
     given = parser.parse_args(args[1:])
     named_class(given.network)  # it is looked for where one is
     chosen = list(_chosen(given.runs))
-    data = Tested()
-    found = [_evidence(run, given.network, data) for run in chosen]
+    data = Loaded()
+    # Whether trials of a sweep are good is for validation to say: they are not tested.
+    name = "test" if all(run.has_results for run in chosen) else "val"
+    found = [_evidence(run, given.network, data, name) for run in chosen]
     if len(found) == 1:
         page, output = run_page(found[0], recipes.defaults()), chosen[0].report
     else:
@@ -82,11 +84,13 @@ def _chosen(folders: Sequence[str]) -> Iterator[Run]:
     for text in folders:
         folder = user_path(text)
         run = Run(folder.resolve())
-        inside = [found for found in runs.runs_in(folder.resolve()) if found.has_results]
-        for found in [run] if run.exists else inside:
+        inside = runs.trials_in(folder.resolve()) or [
+            found for found in runs.runs_in(folder.resolve()) if found.has_results
+        ]
+        for found in [_finished(run)] if run.exists else inside:
             if found.folder not in seen:
                 seen.add(found.folder)
-                yield _finished(found)
+                yield found
         if not run.exists and not inside:
             raise UserError(f"{text} is no run, and there is no finished one in it")
 
@@ -97,8 +101,8 @@ def _finished(run: Run) -> Run:
     return run
 
 
-class Tested:
-    """Test images, each data set loaded once."""
+class Loaded:
+    """Each data set loaded once."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, MNISTDataModule] = {}
@@ -114,8 +118,8 @@ class Tested:
         return self._loaded[key]
 
 
-def _evidence(run: Run, network: str | None, tested: Tested) -> Evidence:
-    """Ask a run's best checkpoint about its test images.
+def _evidence(run: Run, network: str | None, loaded: Loaded, name: str) -> Evidence:
+    """Ask a run's best checkpoint about its test images, or its validation images.
 
     Raises:
         UserError: something of it is missing, or names code that nobody has named here.
@@ -125,10 +129,15 @@ def _evidence(run: Run, network: str | None, tested: Tested) -> Evidence:
     class_path = recipe["model"]["network"]["class_path"]
     is_packaged = class_path.startswith("mnist_lit.")
     classifier = Classifier.load(run.best, None if is_packaged else find_class(class_path))
-    data = tested.of(recipe["data"])
-    results = json.loads(run.results.read_text())
-    probs = _ask(classifier, data.images("test"))
-    return evidence_of(run, recipe, results, classifier, data, probs)
+    asked = loaded.of(recipe["data"]).images(name)
+    probs = _ask(classifier, asked)
+    if run.has_results:
+        results = json.loads(run.results.read_text())
+    else:
+        results = {f"val/{metric}": value for metric, value in measure(probs.log(), asked).items()}
+    if name == "val":  # of some, nothing else is known
+        results = {metric: results[metric] for metric in ("val/acc", "val/loss")}
+    return evidence_of(run, recipe, results, classifier, asked, probs)
 
 
 def _ask(classifier: Classifier, images: ImageSet) -> Tensor:

@@ -16,9 +16,10 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from mnist_lit.__main__ import main
 from mnist_lit.classifier import PACKAGED
 from mnist_lit.cli import CLI
+from mnist_lit.training import recipes
 from mnist_lit.training.runs import Run
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+CONFIGS = [Path(recipes.packaged(name)) for name in sorted(recipes.packaged_names())]
 
 
 def _rows(run: Run) -> list[dict[str, str]]:
@@ -99,8 +100,9 @@ def test_runs_can_be_compared_in_tensorboard(brief_run: Run) -> None:
 
     assert start.hparams["model.lr"].number_value == 0.003
     assert start.hparams["model.network.class_path"].string_value == "mnist_lit.models.CNN"
-    assert {"test/acc", "test/loss"} == {info.name.tag for info in experiment.metric_infos}
-    assert {"test/acc", "test/loss"} <= set(events.Tags()["scalars"])
+    compared = {"val/acc", "val/loss", "test/acc", "test/loss"}
+    assert compared == {info.name.tag for info in experiment.metric_infos}
+    assert compared <= set(events.Tags()["scalars"])
 
 
 def test_best_checkpoint_is_that_of_the_lowest_validation_loss(brief_run: Run) -> None:

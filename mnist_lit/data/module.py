@@ -88,6 +88,7 @@ class MNISTDataModule(LightningDataModule):
             self._check_options(known.classes)
         self._loaded: Loaded | None = None
         self._sets: dict[str, ImageSet] = {}
+        self.holds_test_back = False
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -166,12 +167,22 @@ class MNISTDataModule(LightningDataModule):
         """All images, in the order of `SETS` and of each set."""
         return [self._eval_loader(name) for name in SETS]
 
+    def hold_test_back(self) -> None:
+        """From now on, give test images to nobody: something is still to be chosen."""
+        self.holds_test_back = True
+
     def images(self, name: str) -> ImageSet:
-        """The images of one of `SETS`, as they were before any batching."""
+        """The images of one of `SETS`, as they were before any batching.
+
+        Raises:
+            RuntimeError: they are held back.
+        """
+        if name == "test" and self.holds_test_back:
+            raise RuntimeError("test images are held back until everything is chosen")
         return self._sets[name]
 
     def _eval_loader(self, name: str) -> DataLoader[Batch]:
-        images = self._sets[name]
+        images = self.images(name)
         batches = torch.split(torch.arange(len(images)), EVAL_BATCH_SIZE)
         return DataLoader(images, sampler=batches, **self._loader_options())
 

@@ -1,6 +1,6 @@
 """The page about several runs, side by side."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from html import escape
 from itertools import combinations
@@ -21,6 +21,7 @@ METRICS = {
     "val/acc": ("validation", ".2%"),
     "test/acc": ("test", ".2%"),
     "test/loss": ("test loss", ".4f"),
+    "val/loss": ("validation loss", ".4f"),
     "test/calibration_error": ("calibration error", ".2%"),
     "fit_seconds": ("seconds", ".0f"),
 }
@@ -31,7 +32,7 @@ def comparison(runs: Sequence[Evidence]) -> str:
     """What differs between runs: recipes, results, curves and answers, as HTML.
 
     Args:
-        runs: two or more.
+        runs: two or more, all of them tested, or none.
     """
     title = f"{len(runs)} runs side by side"
     sections = [
@@ -76,26 +77,31 @@ def groups(runs: Sequence[Evidence]) -> list[list[Evidence]]:
 
 def _results(runs: Sequence[Evidence]) -> str:
     rows = []
+    metrics = {name: shown for name, shown in METRICS.items() if name in runs[0].results}
     for group in groups(runs):
         rows += [
-            (run.name, *(f"{run.results[name]:{form}}" for name, (_, form) in METRICS.items()))
+            (run.name, *(f"{run.results[name]:{form}}" for name, (_, form) in metrics.items()))
             for run in group
         ]
         if len(group) > 1:
-            rows += [_summary(group, "mean", mean), _summary(group, "standard deviation", stdev)]
+            for name, statistic in (("mean", mean), ("standard deviation", stdev)):
+                rows.append(_summary(group, metrics, name, statistic))
     return markup.section(
         "Results",
         "Of the best checkpoints: accuracies, loss and calibration error. Where runs differ in"
         " their seeds only, their mean and standard deviation follow.",
-        markup.table(["run", *(label for label, _ in METRICS.values())], rows),
+        markup.table(["run", *(label for label, _ in metrics.values())], rows),
     )
 
 
 def _summary(
-    group: Sequence[Evidence], name: str, statistic: Callable[[list[float]], float]
+    group: Sequence[Evidence],
+    metrics: Mapping[str, tuple[str, str]],
+    name: str,
+    statistic: Callable[[list[float]], float],
 ) -> tuple[str, ...]:
-    values = ([run.results[metric] for run in group] for metric in METRICS)
-    forms = (form for _, form in METRICS.values())
+    values = ([run.results[metric] for run in group] for metric in metrics)
+    forms = (form for _, form in metrics.values())
     cells = (f"{statistic(row):{form}}" for row, form in zip(values, forms, strict=True))
     return (f"{name}, n = {len(group)}", *cells)
 
@@ -105,9 +111,10 @@ def _answers(runs: Sequence[Evidence]) -> str:
     if not pairs:
         return markup.section(
             "Answers",
-            "The runs have been tested on different images: their answers are not compared.",
+            "The runs have been asked about different images: their answers are not compared.",
         )
     rows = []
+    images = "Test" if "test/acc" in runs[0].results else "Validation"
     for one, other in pairs[:MOST_PAIRS]:
         only_one, only_other = disagreements(one, other)
         chance = mcnemar(len(only_one), len(only_other))
@@ -122,17 +129,17 @@ def _answers(runs: Sequence[Evidence]) -> str:
         )
     return markup.section(
         "Answers",
-        "Test images that only the first, or only the second of two runs tells right. Were both as"
-        " good, they would differ by so much or more with the probability p (McNemar's exact test):"
-        " from 0.05 on, the difference is no more than noise would make. Of many pairs, some are"
-        " below it by chance.",
+        f"{images} images that only the first, or only the second of two runs tells right. Were"
+        " both as good, they would differ by so much or more with the probability p (McNemar's"
+        " exact test): from 0.05 on, the difference is no more than noise would make. Of many"
+        " pairs, some are below it by chance.",
         markup.table(["runs", "only the first", "only the second", "p", "better"], rows),
         *_images_of(*pairs[0]),
     )
 
 
 def _better(one: Evidence, other: Evidence) -> str:
-    return one.name if one.test_accuracy > other.test_accuracy else other.name
+    return one.name if one.accuracy > other.accuracy else other.name
 
 
 def _have_the_same_images(one: Evidence, other: Evidence) -> bool:

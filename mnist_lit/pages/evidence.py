@@ -23,7 +23,7 @@ History = Mapping[str, Sequence[tuple[int, float]]]
 
 @dataclass(frozen=True)
 class Evidence:
-    """A trained network, how it came about, and what it says of the test images.
+    """A trained network, how it came about, and what it says of images that are new to it.
 
     Attributes:
         name: of the run.
@@ -33,7 +33,7 @@ class Evidence:
         results: as in ``results.json``.
         history: metric -> (step, value) pairs in the order of the steps.
         classifier: the network.
-        test: N images with their labels.
+        asked: N images with their labels: test images, or validation images of an untested run.
         probs: ``(N, K)``, what the network says of them.
     """
 
@@ -44,7 +44,7 @@ class Evidence:
     results: Mapping[str, Any]
     history: History
     classifier: Classifier
-    test: ImageSet
+    asked: ImageSet
     probs: Tensor
 
     @property
@@ -54,7 +54,7 @@ class Evidence:
     @property
     def labels(self) -> Tensor:
         """The true classes, ``(N,)``."""
-        return self.test.chosen_labels
+        return self.asked.chosen_labels
 
     @property
     def answers(self) -> Tensor:
@@ -62,7 +62,7 @@ class Evidence:
         return self.probs.argmax(1)
 
     @property
-    def test_accuracy(self) -> float:
+    def accuracy(self) -> float:
         """In [0, 1]."""
         return float((self.answers == self.labels).double().mean())
 
@@ -81,8 +81,8 @@ class Evidence:
         }
 
     def images(self, numbers: Tensor) -> Tensor:
-        """Test images by their numbers, ``(B, C, H, W)`` uint8."""
-        return self.test[numbers][0]
+        """Images that it was asked about, by their numbers, ``(B, C, H, W)`` uint8."""
+        return self.asked[numbers][0]
 
 
 def as_text(value: Any) -> str:

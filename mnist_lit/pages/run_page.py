@@ -47,13 +47,13 @@ def run_page(evidence: Evidence, defaults: Mapping[str, Any]) -> str:
         *_inside(evidence),
         _samples(evidence),
     ]
-    return markup.document(f"{evidence.name}: {evidence.test_accuracy:.2%}", sections)
+    return markup.document(f"{evidence.name}: {evidence.accuracy:.2%}", sections)
 
 
 def _heading(evidence: Evidence) -> str:
     results = evidence.results
     facts = {
-        "test accuracy": f"{evidence.test_accuracy:.2%}",
+        "test accuracy": f"{evidence.accuracy:.2%}",
         "test images": f"{len(evidence.labels):,}",
         "parameters": f"{results['params']:,}",
         "epochs": f"{results['epochs']}",

@@ -23,7 +23,7 @@ from mnist_lit.training.loggers import LogPositions, Rewinding, failing_once
 from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.monitors import BestCheckpoint, StopEarly
 from mnist_lit.training.progress import TrainingLog
-from mnist_lit.training.results import counted, finish
+from mnist_lit.training.results import counted, finish, leave_untested
 from mnist_lit.training.resuming import Interrupted, LastCheckpoint
 from mnist_lit.training.runs import Run, Start
 from mnist_lit.training.tracking import introduce, run_loggers
@@ -83,6 +83,7 @@ class Life:
         recipe: all options, as YAML.
         command: the options as they were given, to say how to go on.
         tensorboard: options of TensorBoard's logger; None: there is none.
+        again: the command that goes on with it, if not ``fit`` from the last checkpoint.
     """
 
     trainer: Trainer
@@ -91,6 +92,7 @@ class Life:
     recipe: str
     command: Sequence[str]
     tensorboard: Mapping[str, Any] | None
+    again: Sequence[str] = ()
 
     def live(self, start: Start) -> Run | None:
         """Train in a run folder, a new one or a checkpoint's; then evaluate the best checkpoint.
@@ -122,8 +124,7 @@ class Life:
                 with self._leaving_nothing_unless_begun(run, start):
                     self._train(run, start, notes)
                 runs.load_weights(self.model, run.best)
-                recipe = yaml.safe_load(self.recipe)
-                finish(run, self.trainer, self.model, self.data, self._facts(), recipe)
+                self._conclude(run)
                 return run
         except Interrupted as interruption:
             how = self._how_to_go_on(run)
@@ -172,6 +173,13 @@ class Life:
             or stopping["wait_count"] >= stopper.patience
         )
 
+    def _conclude(self, run: Run) -> None:
+        recipe = yaml.safe_load(self.recipe)
+        if self.data.holds_test_back:
+            leave_untested(self.trainer, recipe)
+        else:
+            finish(run, self.trainer, self.model, self.data, self._facts(), recipe)
+
     def _train(self, run: Run, start: Start, notes: list[str]) -> None:
         if start.checkpoint:
             step = start.checkpoint["global_step"]
@@ -210,13 +218,14 @@ class Life:
         recipes.write(run, self.recipe, notes)
 
     def _how_to_go_on(self, run: Run) -> str:
+        if self.again:
+            return f"go on with: {as_typed(self.again)}"
         if not run.last.is_file():
             return "start again: no step was saved yet"
-        program = "python -m mnist_lit" if sys.argv[0].endswith("__main__.py") else "mnist-lit"
         parser = ArgumentParser(add_help=False, allow_abbrev=False)
         parser.add_argument("--ckpt_path")
         _, others = parser.parse_known_args(self.command)
-        return f"go on with: {program} {shlex.join([*others, '--ckpt_path', str(run.last)])}"
+        return f"go on with: {as_typed([*others, '--ckpt_path', str(run.last)])}"
 
     def _facts(self) -> dict[str, Any]:
         log = self._callback(TrainingLog)
@@ -233,6 +242,12 @@ class Life:
     def _callback(self, kind: type[C]) -> C:
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         return next(found for found in callbacks if isinstance(found, kind))
+
+
+def as_typed(args: Sequence[str]) -> str:
+    """A command of this program, to be typed again."""
+    program = "python -m mnist_lit" if sys.argv[0].endswith("__main__.py") else "mnist-lit"
+    return f"{program} {shlex.join(args)}"
 
 
 def _is_dense(value: Any, shape: torch.Size) -> bool:

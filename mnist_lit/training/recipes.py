@@ -44,23 +44,42 @@ FIXED = {
 IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 KNOWN_CODE = ("mnist_lit.", "pytorch_lightning.", "torch.nn.", "torch.optim.")
 
+# Lies beside the recipes, where it is looked for, but is none: it has ranges instead of values.
+SPACE = "sweep"
+
 MAX_BYTES = 1_000_000  # of a recipe's file
 MAX_NODES = 10_000  # of one, once all that it refers to is in its place
 
 
 def packaged(config: str) -> str:
     """The file of a recipe of this package, by its name, ``best``; or else what was given."""
-    if os.path.exists(config) or not config.isidentifier():
+    if os.path.exists(config) or config not in packaged_names():
         return config
+    return str(_packaged_folder() / f"{config}.yaml")
+
+
+def packaged_names() -> set[str]:
+    """What the recipes of this package are called."""
+    return {path.stem for path in _packaged_folder().glob("*.yaml")} - {SPACE}
+
+
+def packaged_space() -> Path:
+    """The file that says what a sweep of the packaged recipe is to try."""
+    return _packaged_folder() / f"{SPACE}.yaml"
+
+
+def _packaged_folder() -> Path:
     package = Path(__file__).parents[1]
-    for folder in (package / "configs", package.parent / "configs"):  # installed, or a checkout
-        if (folder / f"{config}.yaml").is_file():
-            return str(folder / f"{config}.yaml")
-    return config
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"  # of a checkout
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path, option: str = "--config") -> None:
     """Refuse what can be no recipe, before it is read.
+
+    Args:
+        path: of the file.
+        option: what named it.
 
     Raises:
         UserError: it is a device, or too large, or no text.
@@ -70,11 +89,11 @@ def check_file(path: Path) -> None:
         if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES:
             path.read_text()
         else:
-            raise UserError(f"--config {path} is no file of at most {MAX_BYTES / 1e6:.0f} MB")
+            raise UserError(f"{option} {path} is no file of at most {MAX_BYTES / 1e6:.0f} MB")
     except UnicodeDecodeError:
-        raise UserError(f"--config {path} is no text, so it is no recipe") from None
+        raise UserError(f"{option} {path} is no text, so it is no recipe") from None
     except OSError as error:
-        raise UserError(f"--config {path} cannot be read: {error.strerror}") from error
+        raise UserError(f"{option} {path} cannot be read: {error.strerror}") from error
 
 
 def load_yaml(text: str) -> Any:

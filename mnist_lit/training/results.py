@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mnist_lit import figures
 from mnist_lit.classifier import Classifier
+from mnist_lit.data.images import ImageSet
 from mnist_lit.data.module import SETS, MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
@@ -25,7 +26,7 @@ from mnist_lit.training.loggers import history
 from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.recipes import defaults, options_of, provenance
 from mnist_lit.training.runs import Run, store_temperature
-from mnist_lit.training.tracking import finalize, log_evidence, log_figure, log_tested
+from mnist_lit.training.tracking import finalize, log_compared, log_evidence, log_figure
 
 
 def finish(
@@ -51,7 +52,7 @@ def finish(
     measured = {
         f"{name}/{metric}": value
         for name in SETS
-        for metric, value in _measure(log_probs[name], data.images(name).chosen_labels).items()
+        for metric, value in measure(log_probs[name], data.images(name)).items()
     }
     if not all(map(math.isfinite, measured.values())):
         raise UserError("the loss has become infinite: train again with a smaller --model.lr")
@@ -72,7 +73,7 @@ def finish(
     for logger in trainer.loggers:
         logger.log_metrics({**test_metrics, "epoch": trainer.current_epoch}, trainer.global_step)
         logger.save()
-        log_tested(logger, test_metrics, recipe)
+        log_compared(logger, recipe)
     for name, figure in _draw(run, model, data, probs):
         path = run.figures / f"{name}.png"
         with whole_file(path) as temporary:
@@ -80,7 +81,7 @@ def finish(
         for logger in trainer.loggers:
             log_figure(logger, path, trainer.global_step)
     classifier = Classifier.load(run.best, type(model.network))
-    evidence = evidence_of(run, recipe, results, classifier, data, probs)
+    evidence = evidence_of(run, recipe, results, classifier, data.images("test"), probs)
     for logger in trainer.loggers:
         log_evidence(logger, evidence, trainer.global_step)
         finalize(logger)
@@ -91,12 +92,24 @@ def finish(
         path.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
 
 
+def leave_untested(trainer: Trainer, recipe: Mapping[str, Any]) -> None:
+    """Let loggers compare a run whose test images are held back, and end them.
+
+    Args:
+        trainer: the one that has trained.
+        recipe: all options, nested as in a config file.
+    """
+    for logger in trainer.loggers:
+        log_compared(logger, recipe)
+        finalize(logger)
+
+
 def evidence_of(
     run: Run,
     recipe: Mapping[str, Any],
     results: Mapping[str, Any],
     classifier: Classifier,
-    data: MNISTDataModule,
+    asked: ImageSet,
     probs: Tensor,
 ) -> Evidence:
     """What a page about a run is made from.
@@ -106,8 +119,8 @@ def evidence_of(
         recipe: all options, nested as in a config file.
         results: as in ``results.json``.
         classifier: the run's best checkpoint.
-        data: what it was tested on.
-        probs: ``(N, K)``, what it says of the test images.
+        asked: what it was asked about, N images.
+        probs: ``(N, K)``, what it says of them.
     """
     return Evidence(
         name=run.folder.name,
@@ -117,12 +130,19 @@ def evidence_of(
         results=results,
         history=history(run),
         classifier=classifier,
-        test=data.images("test"),
+        asked=asked,
         probs=probs,
     )
 
 
-def _measure(log_probs: Tensor, labels: Tensor) -> dict[str, float]:
+def measure(log_probs: Tensor, images: ImageSet) -> dict[str, float]:
+    """Accuracy and loss of what a network says of images.
+
+    Args:
+        log_probs: ``(N, K)``.
+        images: N of them.
+    """
+    labels = images.chosen_labels
     return {
         "acc": (log_probs.argmax(1) == labels).double().mean().item(),
         "loss": F.nll_loss(log_probs.double(), labels).item(),

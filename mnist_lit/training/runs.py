@@ -1,5 +1,6 @@
 """Run folders: making one, finding the newest, and going on in one."""
 
+import csv
 import json
 import os
 import re
@@ -106,6 +107,17 @@ def runs_in(folder: Path) -> list[Run]:
         Run(folder) for folder in folders if re.fullmatch(r"version_\d+", folder.name, re.ASCII)
     ]
     return sorted(found, key=lambda run: run.version)
+
+
+def trials_in(folder: Path) -> list[Run]:
+    """What of a sweep's folder is to be compared: the trials that were not pruned; else nothing."""
+    table = folder / "trials.csv"
+    if not table.is_file():
+        return []
+    with table.open(newline="") as file:
+        complete = [row["trial"] for row in csv.DictReader(file) if row["state"] == "complete"]
+    found = (Run(folder / f"version_{number}") for number in complete)
+    return [run for run in found if run.best.is_file()]  # others lie on other machines
 
 
 def claim(root: Path, config: str) -> Run:
@@ -240,11 +252,13 @@ def start(ckpt_path: str | None, root: Path) -> Start:
 def alone(run: Run) -> Iterator[None]:
     """Be the only process that trains in a run folder; the lock ends with the process.
 
+    Within the process, whoever holds it may take it again.
+
     Raises:
         UserError: another one is at it.
     """
     try:
-        with FileLock(run.folder / ".lock", timeout=0):
+        with FileLock(run.folder / ".lock", timeout=0, is_singleton=True):
             for leftover in run.checkpoints.glob(".*"):  # of a process that was killed writing it
                 leftover.unlink()
             yield

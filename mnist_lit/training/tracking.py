@@ -22,6 +22,8 @@ from mnist_lit.training.recipes import options_of
 from mnist_lit.training.runs import Run
 
 NUM_EMBEDDED = 1000  # test images in TensorBoard's projector
+# TensorBoard takes the columns of its table from one run, tested or not, for all of them.
+COMPARED_BY = ("val/acc", "val/loss", "test/acc", "test/loss")
 # What these keep has a number of its own, by which they go on with it: `Logger.version`.
 NUMBERED_BY = {"MLFlowLogger": "run_id", "WandbLogger": "version"}
 
@@ -113,11 +115,12 @@ def introduce(run: Run, others: Sequence[Logger], recipe: Mapping[str, Any]) -> 
         path.write_text(json.dumps(numbers) + "\n")
 
 
-def log_tested(logger: Logger, metrics: Mapping[str, float], recipe: Mapping[str, Any]) -> None:
+def log_compared(logger: Logger, recipe: Mapping[str, Any]) -> None:
     """Have TensorBoard compare runs by their options and what they came to; others do anyway."""
     if isinstance(logger, loggers.TensorBoardLogger):
-        for summary in hparams(_as_hparams(recipe), dict.fromkeys(metrics, 0.0)):  # type: ignore[no-untyped-call]
-            logger.experiment.file_writer.add_summary(summary)
+        for summary in hparams(_as_hparams(recipe), dict.fromkeys(COMPARED_BY, 0.0)):  # type: ignore[no-untyped-call]
+            # Anew: the Trainer has closed the one of the training.
+            logger.experiment._get_file_writer().add_summary(summary)
 
 
 def log_evidence(logger: Logger, evidence: Evidence, step: int) -> None:
