@@ -214,6 +214,7 @@ class Life:
     def _reopen(self, run: Run, rewinding: Rewinding, notes: list[str]) -> None:
         """Take back what a run had after the checkpoint that it goes on from."""
         run.results.unlink(missing_ok=True)
+        (run.folder / "hparams.yaml").unlink(missing_ok=True)  # TensorBoard's logger writes it anew
         rewinding.rewind()
         recipes.write(run, self.recipe, notes)
 

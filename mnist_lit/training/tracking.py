@@ -94,9 +94,9 @@ def run_loggers(
     place = (run.folder.parent.parent, run.folder.parent.name, run.folder.name)
     own: list[Logger] = [ContinuingCSVLogger(*place)]
     if tensorboard is not None:
-        own.append(loggers.TensorBoardLogger(*place, **{"default_hp_metric": False, **tensorboard}))
-    for logger in own:
-        logger.log_hyperparams(options_of(recipe))
+        given = {"default_hp_metric": False, **tensorboard}
+        own.append(loggers.TensorBoardLogger(*place, **given))
+        own[-1].log_hyperparams(options_of(recipe))  # not CSV's, which would write over this one's
     return [*own, *others]
 
 
