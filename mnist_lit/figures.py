@@ -9,7 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnist_lit.data.images import Pixels
 
@@ -48,11 +48,28 @@ def mistakes(
     images: Pixels, labels: Tensor, probs: Tensor, classes: Sequence[str], num_shown: int = 25
 ) -> Drawing:
     """The wrong answers that the network was surest of; arguments as for `predictions`."""
-    confidence, answers = probs.max(1)
-    wrong = (answers != labels).nonzero().flatten()
-    shown = wrong[confidence[wrong].argsort(descending=True)][:num_shown]
+    wrong = surest_mistakes(labels, probs)
+    shown = wrong[:num_shown]
     title = f"The surest of {len(wrong):,} mistakes" if len(wrong) else "No mistakes"
     return _image_grid(title, images[shown], labels[shown], probs[shown], classes)
+
+
+def surest_mistakes(labels: Tensor, probs: Tensor) -> Tensor:
+    """The numbers of the images that are told wrong, ``(M,)``, those it is surest of first.
+
+    Args:
+        labels: ``(N,)`` the true classes.
+        probs: ``(N, K)``.
+    """
+    confidence, answers = probs.max(1)
+    wrong = (answers != labels).nonzero().flatten()
+    return wrong[confidence[wrong].argsort(descending=True, stable=True)]
+
+
+def first_kernels(network: nn.Module) -> list[Tensor]:
+    """What `filters` shows of a network: the weights of its first two convolutions, if any."""
+    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    return [layer.weight.detach().cpu() for layer in convolutions[:2]]
 
 
 def _image_grid(

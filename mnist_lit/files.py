@@ -32,3 +32,23 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_asked(path: Path, content: bytes, option: str) -> None:
+    """Write a file whose place somebody has chosen.
+
+    Args:
+        path: where.
+        content: what.
+        option: by which it was chosen.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    try:
+        with whole_file(path) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror}): choose another {option}"
+        ) from error

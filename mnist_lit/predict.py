@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 from mnist_lit.arguments import ArgumentParser, add_network_arguments
 from mnist_lit.classifier import Classifier
-from mnist_lit.errors import UserError, printable
-from mnist_lit.files import user_path, whole_file
+from mnist_lit.errors import printable
+from mnist_lit.files import user_path, write_asked
 from mnist_lit.models import named_class
 from mnist_lit.pictures import Found, PictureError, find_digits
-from mnist_lit.reading import Digit, Reading
+from mnist_lit.reading import Reading
 from mnist_lit.truth import Labelled, Outcome, labelled, show
 
 SUFFIXES = {
@@ -170,18 +170,9 @@ def _saving(results: Iterable[Result], folder: Path) -> Iterator[Result]:
         if isinstance(result.answer, Reading):
             name = re.sub(r"[^\w.-]", "_", Path(result.path).stem)[:80]
             for place, digit in enumerate(result.answer.digits, start=1):
-                _save(folder / f"{number:04}_{name}_{place}_{digit.digit}.png", digit)
+                path = folder / f"{number:04}_{name}_{place}_{digit.digit}.png"
+                write_asked(path, digit.as_png(), "--save_seen")
         yield result
-
-
-def _save(path: Path, digit: Digit) -> None:
-    try:
-        with whole_file(path) as temporary:
-            digit.as_picture().save(temporary, format="PNG")
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror}): choose another --save_seen"
-        ) from error
 
 
 # --- forms of output: each prints all results and returns the exit code ---------------------------

@@ -42,15 +42,15 @@ class Digit:
             "probabilities": [round(prob, 6) for prob in self.probabilities.tolist()],
         }
 
-    def as_picture(self) -> Image.Image:
+    def as_png(self) -> bytes:
         """What the network saw, ink white on black."""
-        return Image.fromarray((self.image[0] * 255).round().byte().numpy())
+        png = io.BytesIO()
+        Image.fromarray((self.image[0] * 255).round().byte().numpy()).save(png, format="PNG")
+        return png.getvalue()
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        png = io.BytesIO()
-        self.as_picture().save(png, format="PNG")
-        source = f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
+        source = f"data:image/png;base64,{base64.b64encode(self.as_png()).decode()}"
         return (
             '<figure style="display: inline-block; margin: 0.5em; text-align: center">'
             f'<img src="{source}" alt="" width="56" height="56" style="image-rendering: pixelated">'

@@ -13,7 +13,7 @@ from mnist_lit.classifier import Classifier
 from mnist_lit.data.images import ImageSet
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
-from mnist_lit.files import user_path, whole_file
+from mnist_lit.files import user_path, write_asked
 from mnist_lit.models import find_class, named_class
 from mnist_lit.options import recipe_of
 from mnist_lit.pages.comparison import comparison
@@ -60,13 +60,7 @@ def main(args: Sequence[str]) -> int:
     else:
         page, output = comparison(found), chosen[0].folder.parent / "comparison.html"
     output = given.output or output
-    try:
-        with whole_file(output) as path:
-            path.write_text(page)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {output} ({error.strerror}): choose another --output"
-        ) from error
+    write_asked(output, page.encode(), "--output")
     print(f"report  {output}")
     return 0
 

@@ -66,3 +66,31 @@ def draw(page: Page, digit: str, left: float = 90, top: float = 60) -> None:
 
 def expect_number(page: Page, number: str) -> None:
     expect(page.locator("#number")).to_have_text(number)
+
+
+def expect_read_while_drawn(page: Page, digit: str) -> None:
+    """The answer is there before the mouse's button is released, and is said once it is."""
+    *before, last = STROKES[digit]
+    for stroke in before:
+        press_along(page, stroke)
+        page.mouse.up()
+    press_along(page, last)
+
+    expect_number(page, digit)
+    expect(page.locator("#bars .most")).to_contain_text(digit)
+    page.mouse.up()
+    expect(page.locator("#spoken")).to_contain_text(f"{digit} ")
+
+
+def expect_undo_and_clear(page: Page) -> None:
+    """A stroke is taken back, everything is, and that is taken back; a 1 is left."""
+    draw(page, "1", left=20)
+    draw(page, "7", left=150)
+    expect_number(page, "17")
+    page.get_by_role("button", name="Undo").click()
+    expect_number(page, "1")
+    page.get_by_role("button", name="Clear").click()
+    expect_number(page, "")
+    expect(page.get_by_role("button", name="Clear")).to_be_disabled()
+    page.keyboard.press("Control+z")
+    expect_number(page, "1")

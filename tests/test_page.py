@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 import stress
-from drawing import STROKES, draw, expect_number, press_along
+from drawing import (
+    STROKES,
+    draw,
+    expect_number,
+    expect_read_while_drawn,
+    expect_undo_and_clear,
+    press_along,
+)
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page, Route, expect
 from server import Server, running
@@ -28,29 +35,11 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
 
 @pytest.mark.parametrize("digit", STROKES)
 def test_digit_is_read_before_the_button_is_released(page: Page, digit: str) -> None:
-    *before, last = STROKES[digit]
-    for stroke in before:
-        press_along(page, stroke)
-        page.mouse.up()
-    press_along(page, last)
-
-    expect_number(page, digit)
-    expect(page.locator("#bars .most")).to_contain_text(digit)
-    page.mouse.up()
-    expect(page.locator("#spoken")).to_contain_text(f"{digit} ")
+    expect_read_while_drawn(page, digit)
 
 
 def test_undo_takes_back_a_stroke_and_clear_everything(page: Page) -> None:
-    draw(page, "1", left=20)
-    draw(page, "7", left=150)
-    expect_number(page, "17")
-    page.get_by_role("button", name="Undo").click()
-    expect_number(page, "1")
-    page.get_by_role("button", name="Clear").click()
-    expect_number(page, "")
-    expect(page.get_by_role("button", name="Clear")).to_be_disabled()
-    page.keyboard.press("Control+z")
-    expect_number(page, "1")
+    expect_undo_and_clear(page)
     page.keyboard.press("Delete")
     expect_number(page, "")
 

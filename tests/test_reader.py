@@ -10,7 +10,14 @@ import onnxruntime
 import pytest
 import stress
 from canvas import SIDE, held_out_digits, numbers
-from drawing import STROKES, draw, expect_number, press_along
+from drawing import (
+    STROKES,
+    draw,
+    expect_number,
+    expect_read_while_drawn,
+    expect_undo_and_clear,
+    press_along,
+)
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -138,29 +145,11 @@ def test_all_that_is_shown_of_a_digit_is_what_python_says(page: Page) -> None:
 
 @pytest.mark.parametrize("digit", STROKES)
 def test_digit_is_read_before_the_button_is_released(page: Page, digit: str) -> None:
-    *before, last = STROKES[digit]
-    for stroke in before:
-        press_along(page, stroke)
-        page.mouse.up()
-    press_along(page, last)
-
-    expect_number(page, digit)
-    expect(page.locator("#bars .most")).to_contain_text(digit)
-    page.mouse.up()
-    expect(page.locator("#spoken")).to_contain_text(f"{digit} ")
+    expect_read_while_drawn(page, digit)
 
 
 def test_undo_takes_back_a_stroke_and_clear_everything(page: Page) -> None:
-    draw(page, "1", left=20)
-    draw(page, "7", left=150)
-    expect_number(page, "17")
-    page.get_by_role("button", name="Undo").click()
-    expect_number(page, "1")
-    page.get_by_role("button", name="Clear").click()
-    expect_number(page, "")
-    expect(page.get_by_role("button", name="Clear")).to_be_disabled()
-    page.keyboard.press("Control+z")
-    expect_number(page, "1")
+    expect_undo_and_clear(page)
 
 
 def test_scribble_is_no_digit(page: Page) -> None:

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 
 from mnist_lit.arguments import ArgumentParser, add_network_arguments
 from mnist_lit.errors import UserError
-from mnist_lit.files import user_path, whole_file
+from mnist_lit.files import user_path, write_asked
 
 
 def main(args: Sequence[str]) -> int:
@@ -44,16 +43,6 @@ def main(args: Sequence[str]) -> int:
         model = graph.as_onnx(classifier, with_maps=True)
         content = reader.as_html(model).encode()
     agreement = compare(model, classifier, images_to_compare(given.ckpt_path, classifier.shape))
-    _write(output, content)
+    write_asked(output, content, "--output")
     print(f"{output}: {len(content) / 1000:,.0f} kB\n{agreement}")
     return 0
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        with whole_file(path) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror}): choose another --output"
-        ) from error

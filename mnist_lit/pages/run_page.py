@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib import colormaps
-from torch import Tensor, nn
+from torch import Tensor
 
 from mnist_lit import figures
 from mnist_lit.pages import charts, markup
@@ -162,9 +162,7 @@ def _cells(row: list[int], diagonal: int, most: int) -> str:
 
 
 def _mistakes(evidence: Evidence) -> str:
-    confidence = evidence.probs.max(1).values
-    wrong = (evidence.answers != evidence.labels).nonzero().flatten()
-    shown = wrong[confidence[wrong].argsort(descending=True, stable=True)][:NUM_MISTAKES]
+    wrong = figures.surest_mistakes(evidence.labels, evidence.probs)
     explained = (
         f"{len(wrong):,} of {len(evidence.labels):,} test images are told wrong. Of these, the"
         " network was surest of the first: what it answered, how sure it was, and what is true."
@@ -172,7 +170,7 @@ def _mistakes(evidence: Evidence) -> str:
     return markup.section(
         "The surest mistakes",
         explained if len(wrong) else "There are none: all test images are told right.",
-        markup.grid(mistake(evidence, number) for number in shown.tolist()),
+        markup.grid(mistake(evidence, number) for number in wrong[:NUM_MISTAKES].tolist()),
     )
 
 
@@ -203,22 +201,21 @@ def _confidence(evidence: Evidence) -> str:
 
 def _inside(evidence: Evidence) -> Iterator[str]:
     network = evidence.classifier.network
-    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    kernels = figures.first_kernels(network)
     chosen = torch.tensor(examples(evidence), dtype=torch.int64)
-    if convolutions:
-        weights = [layer.weight.detach().cpu() for layer in convolutions[:2]]
+    if kernels:
         yield markup.section(
             "Learned filters",
             "The weights of the first convolutions. All filters of a convolution are on one scale:"
             " red strengthens the answer where there is ink, blue weakens it.",
-            charts.svg("filters", lambda: figures.filters(weights)),
+            charts.svg("filters", lambda: figures.filters(kernels)),
         )
     if len(chosen):
         pixels = evidence.images(chosen)
         images = pixels / 255
         names = [evidence.classes[label] for label in evidence.labels[chosen].tolist()]
-        if convolutions:
-            maps = evidence.classifier.feature_maps(images)[:, :NUM_MAPS]
+        maps = evidence.classifier.feature_maps(images)[:, :NUM_MAPS]
+        if maps.shape[1]:  # else there is no convolution, or none that is used
             yield _feature_maps(pixels, maps, names)
         yield _attention(evidence, images, evidence.answers[chosen], names)
     some = torch.arange(min(NUM_POINTS, len(evidence.labels)))
@@ -241,8 +238,8 @@ def _feature_maps(pixels: Tensor, maps: Tensor, names: list[str]) -> str:
     strongest = max(float(maps.max()), 1e-9)
     shown = []
     for image, of_image, name in zip(pixels, maps, names, strict=True):
-        in_two_rows = of_image[: len(of_image) // 2 * 2].unflatten(0, (-1, 2)) / strongest
-        tiles = figures.tiles(in_two_rows)
+        rows = 2 if len(of_image) % 2 == 0 else 1
+        tiles = figures.tiles(of_image.unflatten(0, (-1, rows)) / strongest)
         grey = (255 * (1 - np.nan_to_num(tiles, nan=0.0))).astype(np.uint8)
         seen = markup.embedded(grey, f"feature maps of {name}")
         shown.append(

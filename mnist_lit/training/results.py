@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pytorch_lightning import Trainer
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
 from mnist_lit import figures
 from mnist_lit.classifier import Classifier
@@ -161,12 +161,11 @@ def _draw(
     run: Run, model: LitClassifier, data: MNISTDataModule, probs: Tensor
 ) -> Iterator[tuple[str, Figure]]:
     images, labels = data.images("test").images, data.images("test").chosen_labels
-    convolutions = [layer for layer in model.network.modules() if isinstance(layer, nn.Conv2d)]
+    kernels = figures.first_kernels(model.network)
     yield "predictions", figures.predictions(images, labels, probs, data.classes)
     yield "confusion", figures.confusion(labels, probs.argmax(1), data.classes)
-    if convolutions:
-        weights = [layer.weight.detach().cpu() for layer in convolutions[:2]]
-        yield "filters", figures.filters(weights)
+    if kernels:
+        yield "filters", figures.filters(kernels)
     yield "mistakes", figures.mistakes(images, labels, probs, data.classes)
     yield "curves", figures.curves(history(run))
 
