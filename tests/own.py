@@ -58,6 +58,21 @@ class Convolving(nn.Module):
         return logits
 
 
+class Thresholded(nn.Module):
+    """Sees ink or none, by one filter: no gradient comes back to the image."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 1, 5), nn.ReLU(), nn.AdaptiveAvgPool2d(8), nn.Flatten()
+        )
+        self.last = nn.Linear(64, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.last(self.layers((images > 0.5).float()))
+        return logits
+
+
 class OneClass(nn.Module):
     """Puts out too little."""
 

@@ -168,6 +168,7 @@ def test_what_speaks_for_an_answer_adds_up_to_it(
     images, labels = test_images[0][:10], test_images[1][:10]
     network = Classifier.load().network
     speaking = attributions(network, images, labels)
+    assert speaking is not None
     with torch.no_grad():
         gained = network(images) - network(torch.zeros_like(images))
     gained = gained.gather(1, labels[:, None])[:, 0]
@@ -241,6 +242,14 @@ def test_own_network_is_reported_once_it_is_named(
     page = (tmp_path / "own.html").read_text()
     assert "Perceptron on mnist" in page
     assert "Learned filters" not in page, "there are none"
+
+
+def test_network_without_gradients_is_reported_without_them(fit: Fit) -> None:
+    options = ["--trainer.limit_train_batches=20", "--model.network=own.Thresholded"]
+    page = fit(*BRIEFLY, *options).report.read_text()
+
+    assert "Feature maps" in page
+    assert "What the network looks at" not in page
 
 
 def test_pages_are_legible_at_47_classes_and_in_colours(fit: Fit) -> None:

@@ -162,7 +162,7 @@ def examples(evidence: Evidence, most: int = 10) -> list[int]:
     return [number for numbers in found for number in numbers][:most]
 
 
-def attributions(network: nn.Module, images: Tensor, answers: Tensor) -> Tensor:
+def attributions(network: nn.Module, images: Tensor, answers: Tensor) -> Tensor | None:
     """What in images speaks for an answer (above 0), and what against it.
 
     Source: Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks" (2017); captum's
@@ -174,8 +174,11 @@ def attributions(network: nn.Module, images: Tensor, answers: Tensor) -> Tensor:
         answers: ``(B,)``.
 
     Returns:
-        ``(B, H, W)``: the sum over an image is by how much its ink raises the answer's logit.
+        ``(B, H, W)``: the sum over an image is by how much its ink raises the answer's logit. None
+        if the network has no gradient there, as one that sees ink or none.
     """
+    if not network(images.clone().requires_grad_()).requires_grad:
+        return None
     found: Tensor = IntegratedGradients(network).attribute(images, target=answers, n_steps=64)
     return found.detach().sum(1)
 

@@ -217,7 +217,9 @@ def _inside(evidence: Evidence) -> Iterator[str]:
         maps = evidence.classifier.feature_maps(images)[:, :NUM_MAPS]
         if maps.shape[1]:  # else there is no convolution, or none that is used
             yield _feature_maps(pixels, maps, names)
-        yield _attention(evidence, images, evidence.answers[chosen], names)
+        speaking = attributions(network, images, evidence.answers[chosen])
+        if speaking is not None:
+            yield _attention(speaking, names)
     some = torch.arange(min(NUM_POINTS, len(evidence.labels)))
     hidden = last_hidden(network, evidence.images(some) / 255)
     if hidden is not None:
@@ -254,8 +256,7 @@ def _feature_maps(pixels: Tensor, maps: Tensor, names: list[str]) -> str:
     )
 
 
-def _attention(evidence: Evidence, images: Tensor, answers: Tensor, names: list[str]) -> str:
-    speaking = attributions(evidence.classifier.network, images, answers)
+def _attention(speaking: Tensor, names: list[str]) -> str:
     limit = max(float(speaking.abs().max()), 1e-9)
     shades = colormaps["RdBu"]((speaking / limit / 2 + 0.5).numpy())[..., :3]
     return markup.section(
