@@ -186,7 +186,7 @@ class MNISTDataModule(LightningDataModule):
         images = self.images(name)
         rank, num_ranks = self._rank_of_ranks()
         if len(images) < num_ranks:
-            raise UserError(f"{len(images)} {name} images are too few for {num_ranks} processes")
+            raise UserError(f"{name}: {len(images)} images are too few for {num_ranks} processes")
         share = EvalShare(len(images), EVAL_BATCH_SIZE, rank, num_ranks)
         return DataLoader(images, sampler=share, **self._loader_options())
 

@@ -24,7 +24,7 @@ from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.monitors import BestCheckpoint, StopEarly
 from mnist_lit.training.progress import TrainingLog
 from mnist_lit.training.results import counted, finish, leave_untested
-from mnist_lit.training.resuming import Interrupted, LastCheckpoint, num_ranks
+from mnist_lit.training.resuming import Interrupted, LastCheckpoint, num_ranks, requeue
 from mnist_lit.training.runs import Run, Start
 from mnist_lit.training.tracking import introduce, run_loggers
 
@@ -121,6 +121,10 @@ class Life:
                 return self._live(start, notes, company)
         except Interrupted as interruption:
             how = self._how_to_go_on()
+            # A command that would begin anew would do so for ever.
+            goes_on = any(option.startswith("--ckpt_path") for option in self.command)
+            if goes_on and interruption.signal.name == "SIGUSR1" and requeue(self.trainer):
+                how = "SLURM starts it again"
             print(f"\n{interruption.signal.name}: stopped; {how}", file=sys.stderr)
             raise
         except (MisconfigurationException, ImportError) as error:  # objections of callbacks' own
@@ -258,12 +262,14 @@ class Life:
         run = self._run
         if self.again:
             return f"go on with: {as_typed(self.again)}"
+        launcher = ranks.launcher() if self.trainer.world_size > 1 else None
+        how = f"go on, by {launcher} as before, with" if launcher else "go on with"
         if run is None or not run.last.is_file():
             return "start again: no step was saved yet"
         parser = ArgumentParser(add_help=False, allow_abbrev=False)
         parser.add_argument("--ckpt_path")
         _, others = parser.parse_known_args(self.command)
-        return f"go on with: {as_typed([*others, '--ckpt_path', str(run.last)])}"
+        return f"{how}: {as_typed([*others, '--ckpt_path', str(run.last)])}"
 
     def _facts(self) -> dict[str, Any]:
         log = self._callback(TrainingLog)

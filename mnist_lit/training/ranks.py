@@ -69,14 +69,17 @@ def overwrite_by_first(values: Tensor) -> None:
         dist.broadcast(values, 0)
 
 
+def launcher() -> str | None:
+    """What has started all processes at once, if they are not for Lightning to start."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return "torchrun"
+    return "srun" if "SLURM_LOCALID" in os.environ else None
+
+
 def speaks() -> bool:
     """Whether an error of before the meeting is this process's to say: all have the same."""
-    started_at_once = ["SLURM_LOCALID"]
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        started_at_once.append("LOCAL_RANK")
-    return dist.is_initialized() or all(
-        os.environ.get(name, "0") == "0" for name in started_at_once
-    )
+    number = {"torchrun": "LOCAL_RANK", "srun": "SLURM_LOCALID"}.get(launcher() or "")
+    return dist.is_initialized() or number is None or os.environ[number] == "0"
 
 
 def greatest(values: list[float], device: torch.device) -> list[float]:
@@ -282,25 +285,15 @@ class Company:
     def _watch(self) -> None:
         """End this process if others do, and it has not noticed: it may be waiting for them."""
         while not self._over.wait(POLL_S):
-            is_said = self._is_failure_counted()
-            if is_said or self._is_somebody_gone():
-                if not self._over.wait(POLL_S if is_said else FAREWELL_S):
-                    if self._count_failure():
-                        self._say_loss()
-                    self._await_others()
-                    os._exit(1)
-                return
-
-    def _is_failure_counted(self) -> bool:
-        try:
-            return self._store is not None and self._store.add("failures", 0) > 0
-        except RuntimeError:
-            return False
-
-    def _is_somebody_gone(self) -> bool:
-        if os.getppid() != self._parent or any(child.poll() for child in self._children):
-            return True
-        try:
-            return self._store is not None and self._store.add("failures", 0) > 0
-        except RuntimeError:
-            return True
+            is_gone = os.getppid() != self._parent or any(child.poll() for child in self._children)
+            try:
+                is_said = self._store is not None and self._store.add("failures", 0) > 0
+            except RuntimeError:
+                is_gone, is_said = True, False
+            if is_gone or is_said:
+                if self._over.wait(POLL_S if is_said else FAREWELL_S):
+                    return
+                if self._count_failure():
+                    self._say_loss()
+                self._await_others()
+                os._exit(1)

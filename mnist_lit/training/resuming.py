@@ -1,7 +1,9 @@
 """What a run needs to go on where it was: `LastCheckpoint`, and what is in it of this project."""
 
+import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from jsonargparse.typing import NonNegativeFloat
+from lightning_fabric.plugins.environments import SLURMEnvironment
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
@@ -171,6 +174,20 @@ class RandomState(Callback):
         torch.set_rng_state(state["torch"])
         for device, of_device in enumerate(state["cuda"][: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(of_device, device)
+
+
+def requeue(trainer: Trainer) -> bool:
+    """Have SLURM start its job again, if this is one; whether it will."""
+    environment = trainer._accelerator_connector.cluster_environment
+    if not isinstance(environment, SLURMEnvironment) or not environment.auto_requeue:
+        return False
+    job = os.environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format(**os.environ)
+    try:
+        return subprocess.run(["scontrol", "requeue", job]).returncode == 0
+    except OSError:
+        return False
 
 
 def num_ranks(checkpoint: dict[str, Any]) -> int:
