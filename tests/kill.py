@@ -18,7 +18,7 @@ Spot = Literal["step", "validation", "checkpoint", "epoch_end"]
 
 
 class Kill(Callback):
-    """Kills its own process.
+    """Kills its own process, but none that torchrun has started again.
 
     Args:
         spot: after a step, within a validation, while a checkpoint is being written, or between an
@@ -33,6 +33,7 @@ class Kill(Callback):
 
     def _kill(self, spot: Spot, trainer: Trainer) -> None:
         is_it = spot == self.spot and trainer.global_rank == self.rank
+        is_it = is_it and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
         if is_it and trainer.global_step >= self.at:
             self.at = 10**9  # once, if this is a signal that can be survived
             os.kill(os.getpid(), self.signum)

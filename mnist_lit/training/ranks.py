@@ -8,9 +8,9 @@ import os
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -207,13 +207,48 @@ class Company:
         # Lightning's watch over them would kill this process before anything was said.
         self._children = list(strategy.launcher.procs)
         strategy.launcher.procs.clear()
-        strategy.setup_environment()
-        environment = strategy.cluster_environment
+        environment, device = strategy.cluster_environment, strategy.root_device
+        is_torchruns = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         store = TCPStore(
-            environment.main_address, environment.main_port, timeout=timedelta(seconds=30)
+            environment.main_address,
+            environment.main_port,
+            is_master=self.is_first and not is_torchruns,
+            wait_for_workers=False,
         )
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        self._store = PrefixStore(f"mnist_lit/{attempt}", store)
+        self._store = PrefixStore(self._attempt(store), store)
+        dist.init_process_group(
+            strategy.process_group_backend or dist.get_default_backend_for_device(device),
+            store=self._store,
+            rank=self._trainer.global_rank,
+            world_size=self._trainer.world_size,
+            timeout=strategy._timeout,
+            device_id=device if device.type == "cuda" else None,
+        )
+        strategy.setup_environment()  # which finds that they have met
+
+    def _attempt(self, store: Any) -> str:
+        """A name for this meeting that no other one has.
+
+        When torchrun starts all ranks again, its store still holds where those were that are gone,
+        and how often it has done so, each machine counts for itself.
+        """
+        num_others = self._trainer.world_size - 1
+        if self.is_first:
+            name = uuid.uuid4().hex
+            store.set("attempt", name)
+            while store.add(f"{name}/others", 0) < num_others:
+                time.sleep(0.02)
+            store.set(f"{name}/complete", "")
+            return name
+        places: dict[str, int] = {}
+        while True:
+            name = store.get("attempt").decode()
+            if name not in places:
+                places[name] = store.add(f"{name}/others", 1)
+            # One that was complete without this rank is over.
+            if places[name] <= num_others and store.check([f"{name}/complete"]):
+                return name
+            time.sleep(0.02)
 
     def told(self, make: Callable[[], T]) -> T:
         """What the first rank makes; all have to ask."""
