@@ -71,6 +71,8 @@ def _run(command: str, options: list[str]) -> int:
     if command not in COMMANDS:
         raise UserError(_unknown(command))
     keep_freed_memory()
+    # Of several processes, who finds another one gone says so; torch would add where in its code.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     exit_code: int = import_module(COMMANDS[command].module).main([command, *options])
     return exit_code
 

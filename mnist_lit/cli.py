@@ -21,7 +21,7 @@ from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.models import ModuleSpec, Shape
 from mnist_lit.options import Parser, help_on, plain, spelled_out, with_given_shape, with_recipe
-from mnist_lit.training import limits, recipes, runs, tracking
+from mnist_lit.training import limits, ranks, recipes, runs, tracking
 from mnist_lit.training.life import FirstStep, Life
 from mnist_lit.training.loggers import LogPositions
 from mnist_lit.training.module import LitClassifier
@@ -45,6 +45,8 @@ EXPECTED_WARNINGS = (
     r"\s*(``[\w.]+`` was deprecated in v4|By default only one Jsonargparse)",
     # --optimizer is to replace the default one.
     ".*configure_optimizers` will be overridden by",
+    # What is started without srun, where there is one, is to be one process.
+    "The `srun` command is available",
     # Lightning 2.6 asks torch 2.15 in a way that is going to change.
     ".*isinstance.treespec, LeafSpec.* is deprecated",
 )
@@ -57,7 +59,12 @@ def main(args: Sequence[str]) -> int:
         return 0
     if "--trainer.help" in args:
         CLI([args[0], "--help"])
-    cli = CLI(with_recipe(list(args)))
+    try:
+        cli = CLI(with_recipe(list(args)))
+    except UserError as error:
+        if ranks.speaks():
+            raise
+        raise SystemExit(2) from error
     if cli.run:
         show(cli.run)
     return 0
@@ -250,7 +257,8 @@ class CLI(LightningCLI):
         datamodule.setup()  # now, so that data which cannot be had leaves no run folder behind
         limits.check(self.options, self.trainer, model, datamodule)
         if self.options.trainer.fast_dev_run:
-            self.trainer.fit(model, datamodule=datamodule)
+            with self._company().together():
+                self.trainer.fit(model, datamodule=datamodule)
             return
         self.run = self.life(model, datamodule).live(self.start)
 
@@ -263,15 +271,21 @@ class CLI(LightningCLI):
     ) -> None:
         """Loss and accuracy on the validation images."""
         self._load_weights(model)
-        self.trainer.validate(model, datamodule=datamodule)
+        with self._company().together():
+            self.trainer.validate(model, datamodule=datamodule)
 
     def test(
         self, model: LitClassifier, datamodule: MNISTDataModule, ckpt_path: str | None
     ) -> None:
         """Loss and accuracy on the test images."""
         self._load_weights(model)
-        self.trainer.test(model, datamodule=datamodule)
+        with self._company().together():
+            self.trainer.test(model, datamodule=datamodule)
 
     def _load_weights(self, model: LitClassifier) -> None:
         runs.load_weights(model, self.checkpoint_path)
-        print(f"checkpoint {self.checkpoint_path}")
+        if self.trainer.is_global_zero:
+            print(f"checkpoint {self.checkpoint_path}")
+
+    def _company(self) -> ranks.Company:
+        return ranks.Company(self.trainer, lambda: print(ranks.LOSS, file=sys.stderr))

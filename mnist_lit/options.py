@@ -32,7 +32,8 @@ Trains a network, tests its best checkpoint and draws what it learned.
 
   --config RECIPE         a YAML file; {recipes}: packaged ones.
                           Of several, the last one that gives an option a value counts.
-  --ckpt_path CHECKPOINT  goes on with a run: last, for the newest one, or a checkpoint's path
+  --ckpt_path CHECKPOINT  goes on with a run: last, for the newest one; auto, for that one if it is
+                          unfinished, and else a new one; or a checkpoint's path
   --print_config          prints the whole recipe that the other options make, and ends
 
 Every line of a recipe is an option, --model.lr 0.002. This is the one that counts without any:
@@ -84,11 +85,14 @@ def with_recipe(args: list[str]) -> list[str]:
     if given.config or not given.ckpt_path or not given.root:  # a new run; or a value is missing
         return args
     root = user_path(given.root)
-    if command == "fit" and given.ckpt_path == "last":
+    which = runs.unfinished(given.ckpt_path, root) if command == "fit" else given.ckpt_path
+    if which is None:
+        return args
+    if command == "fit" and which == "last":
         run = runs.newest(root)
         if run.has_config:  # there may be no checkpoint yet
             return [command, "--config", str(run.config), *options]
-    path = runs.find_checkpoint(given.ckpt_path, root)
+    path = runs.find_checkpoint(which, root)
     # A newer run may have begun when it is loaded: from here on it is named.
     named = {option.rpartition("=")[2] for option in options}
     recipe = recipe_of(path, root, named)

@@ -12,6 +12,7 @@ from mnist_lit.arguments import ArgumentParser
 from mnist_lit.cli import CLI
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
+from mnist_lit.training import limits
 from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.resuming import Interrupted
 
@@ -31,6 +32,7 @@ class NewRun(CLI):
     """A ``fit`` that goes on with none."""
 
     def fit(self, model: LitClassifier, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
+        limits.check_one_process(self.trainer, "repeat")
         if ckpt_path:
             raise UserError("repeat takes no ckpt_path: it starts a run of its own for each seed")
         super().fit(model, datamodule, ckpt_path)

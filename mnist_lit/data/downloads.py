@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
+from filelock import FileLock
 from torch import Tensor
 from torchvision.datasets import EMNIST, KMNIST, QMNIST
 
@@ -79,19 +80,10 @@ def cannot_keep(data_dir: Path, error: OSError) -> UserError:
 def load_download(name: str, data_dir: Path, num_downloads: int = 3) -> Loaded:
     download, folder = DOWNLOADS[name], data_dir / name
     try:
-        for _ in range(num_downloads):
-            if folder.is_dir():
-                break
+        if not folder.is_dir():
             data_dir.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=data_dir) as temporary:
-                with suppress(*NO_DOWNLOAD):
-                    download.make(Path(temporary) / name, True, True)
-                    download.make(Path(temporary) / name, False, True)
-                    os.replace(Path(temporary) / name, folder)
-                    break
-                time.sleep(1)  # before the next attempt
-        else:
-            raise UserError(f"{name} cannot be downloaded: go online and start again")
+            with FileLock(data_dir / f".{name}.lock"):  # for one process of a machine
+                _download(download, folder, num_downloads)
     except OSError as error:
         raise cannot_keep(data_dir, error) from error
     try:
@@ -99,6 +91,20 @@ def load_download(name: str, data_dir: Path, num_downloads: int = 3) -> Loaded:
     except (RuntimeError, ValueError, OSError, EOFError) as error:
         raise UserError(f"{folder} is damaged: remove it, and start again") from error
     return Loaded(train, test, download.classes)
+
+
+def _download(download: Download, folder: Path, num_downloads: int) -> None:
+    for _ in range(num_downloads):
+        if folder.is_dir():
+            return
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            with suppress(*NO_DOWNLOAD):
+                download.make(Path(temporary) / folder.name, True, True)
+                download.make(Path(temporary) / folder.name, False, True)
+                os.replace(Path(temporary) / folder.name, folder)
+                return
+            time.sleep(1)  # before the next attempt
+    raise UserError(f"{folder.name} cannot be downloaded: go online and start again")
 
 
 def _tensors(download: Download, folder: Path, train: bool) -> tuple[Tensor, Tensor]:

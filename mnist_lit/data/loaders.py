@@ -7,38 +7,81 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, DistributedSampler
 
 from mnist_lit.data.images import Batch, ImageSet
 
 
-class EpochShuffle(Sampler[Tensor]):
+class EpochShuffle(DistributedSampler[Tensor]):
     """Batches of positions, in a new order every epoch, set by the seed and the epoch's number.
+
+    Of each batch, a process gets its share: so a step is over the same images with any number of
+    processes, and every image comes once an epoch. Being a DistributedSampler, it is not put into
+    another one by Lightning, which would fill up the shares with images that come twice.
 
     Args:
         size: how many images.
-        batch_size: how many of them a batch has; the last one may have fewer.
+        batch_size: how many of them a batch has, over all processes; the last one may have fewer.
         seed: two samplers of one seed give the same orders.
+        rank: which process this is, counted from 0.
+        num_ranks: how many there are.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int) -> None:
-        self.size, self.batch_size, self.seed = size, batch_size, seed
-        self.epoch = 0
+    def __init__(
+        self, size: int, batch_size: int, seed: int, rank: int = 0, num_ranks: int = 1
+    ) -> None:
+        super().__init__(range(size), num_ranks, rank, seed=seed)  # type: ignore[arg-type]
+        self.size, self.batch_size = size, batch_size
         self.start = 0  # how many batches of the epoch are done already
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return math.ceil(self.size / self.batch_size)
+
+    def num_images(self, batch_idx: int) -> int:
+        """How many images a batch of the epoch has, over all processes."""
+        return min(self.batch_size, self.size - batch_idx * self.batch_size)
+
+    def weight(self, batch_idx: int) -> float:
+        """What the mean over this process's share counts for, for all to have the batch's mean.
+
+        Shares differ in size where a batch cannot be cut evenly, but what processes compute is
+        averaged as if they did not.
+        """
+        num_images = self.num_images(batch_idx)
+        return len(range(self.rank, num_images, self.num_replicas)) * self.num_replicas / num_images
 
     def __iter__(self) -> Iterator[Tensor]:
         # Seeded by both, not by their sum: epoch 1 of seed 1 is not epoch 0 of seed 2.
         mixed = random.Random(f"{self.seed} {self.epoch}").getrandbits(63)
         order = torch.randperm(self.size, generator=torch.Generator().manual_seed(mixed))
         start, self.start = self.start, 0
-        yield from torch.split(order, self.batch_size)[start:]
+        for batch in torch.split(order, self.batch_size)[start:]:
+            share = batch[self.rank :: self.num_replicas]
+            # Of a last batch too small for all, an image whose weight is 0: no step is without any.
+            yield share if len(share) else batch[:1]
+
+
+class EvalShare(DistributedSampler[Tensor]):
+    """Batches of positions, in their order; a process gets its share of each, which may be nothing.
+
+    Args:
+        size: how many images, over all processes.
+        batch_size: how many of them a batch has.
+        rank: which process this is, counted from 0.
+        num_ranks: how many there are; all get at least one image, if there are enough.
+    """
+
+    def __init__(self, size: int, batch_size: int, rank: int, num_ranks: int) -> None:
+        super().__init__(range(size), num_ranks, rank)  # type: ignore[arg-type]
+        batches = torch.split(torch.arange(size), batch_size)
+        shares = [batch[rank::num_ranks] for batch in batches]
+        self._shares = [share for share in shares if len(share)]
+
+    def __len__(self) -> int:
+        return len(self._shares)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self._shares)
 
 
 class ResumableLoader(DataLoader[Batch]):

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from mnist_lit.data.augment import Augment
 from mnist_lit.data.downloads import DOWNLOADS
 from mnist_lit.data.images import Batch, ImageSet, Loaded
-from mnist_lit.data.loaders import EpochShuffle, ResumableLoader
+from mnist_lit.data.loaders import EpochShuffle, EvalShare, ResumableLoader
 from mnist_lit.data.no_digits import no_digits
 from mnist_lit.data.sources import SOURCES, default_data_dir, load
 from mnist_lit.data.styles import with_styles
@@ -50,7 +50,7 @@ class MNISTDataModule(LightningDataModule):
         data_dir: folder for files that are extracted or downloaded; null: torch's cache folder.
         image_size: height and width that images are brought to, in pixels; null: as they are;
             pictures in a folder: the shorter side of the first one, but 64 at most.
-        batch_size: images in a training batch.
+        batch_size: images in a training batch, over all processes.
         val_size: how many of the training images are held out for validation.
         split_seed: which ones; the same on every machine, whatever else is seeded.
         num_workers: processes that load batches; with everything in memory, 0 is fastest.
@@ -154,7 +154,8 @@ class MNISTDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         images = self._sets["train"]
-        shuffle = EpochShuffle(len(images), self.batch_size, seed=torch.initial_seed())
+        seed = torch.initial_seed()
+        shuffle = EpochShuffle(len(images), self.batch_size, seed, *self._rank_of_ranks())
         return ResumableLoader(images, shuffle, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -183,8 +184,15 @@ class MNISTDataModule(LightningDataModule):
 
     def _eval_loader(self, name: str) -> DataLoader[Batch]:
         images = self.images(name)
-        batches = torch.split(torch.arange(len(images)), EVAL_BATCH_SIZE)
-        return DataLoader(images, sampler=batches, **self._loader_options())
+        rank, num_ranks = self._rank_of_ranks()
+        if len(images) < num_ranks:
+            raise UserError(f"{name}: {len(images)} images are too few for {num_ranks} processes")
+        share = EvalShare(len(images), EVAL_BATCH_SIZE, rank, num_ranks)
+        return DataLoader(images, sampler=share, **self._loader_options())
+
+    def _rank_of_ranks(self) -> tuple[int, int]:
+        """Which process this is, counted from 0, and of how many."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _loader_options(self) -> dict[str, Any]:
         return {
@@ -213,8 +221,10 @@ class MNISTDataModule(LightningDataModule):
         return images, labels
 
     def _with_no_digits(self, images: Tensor, labels: Tensor) -> Batch:
-        """Replace the first images of a batch, which is in random order."""
-        num = math.ceil(self.no_digits * len(images))
+        """Replace the first images of a batch, which is in random order, on whatever process."""
+        rank, num_ranks = self._rank_of_ranks()
+        num_in_all = math.ceil(self.no_digits * min(self.batch_size, len(images) * num_ranks))
+        num = len(range(rank, num_in_all, num_ranks))
         shares = F.one_hot(labels, len(self.classes)).float()
         shares[:num] = 1 / len(self.classes)
         return torch.cat([no_digits(images[:num]), images[num:]]), shares

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from torch import Tensor
 from torchvision.datasets import MNIST, FashionMNIST
 
@@ -129,9 +130,14 @@ def _resized(loaded: Loaded, side: int | None) -> Loaded:
 
 
 def _load_source(source: Source, data_dir: Path) -> Loaded:
+    folder = _raw_folder(source, data_dir)
     try:
-        if not _complete(source, _raw_folder(source, data_dir)):
-            _fetch(source, data_dir)
+        if not _complete(source, folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            # Of several processes on a machine, one fetches, and the others find what it has.
+            with FileLock(folder / ".lock"):
+                if not _complete(source, folder):
+                    _fetch(source, data_dir)
     except OSError as error:
         raise cannot_keep(data_dir, error) from error
     train, test = (source.dataset(data_dir, train=train) for train in (True, False))
@@ -164,7 +170,6 @@ def _fetch(source: Source, data_dir: Path, num_downloads: int = 3) -> None:
     So a fetch that breaks off leaves nothing, and of two at once each leaves the same files.
     """
     folder = _raw_folder(source, data_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     for fetch in (_extract_local, *[_download] * num_downloads):
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
             fetched = _raw_folder(source, Path(temporary))

@@ -39,6 +39,7 @@ class CheckedFit(CLI):
         return Start()
 
     def fit(self, model: LitClassifier, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
+        limits.check_one_process(self.trainer, "sweep")
         datamodule.hold_test_back()
         datamodule.setup()
         limits.check(self.options, self.trainer, model, datamodule)

@@ -5,7 +5,7 @@ import shutil
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,13 +18,13 @@ from pytorch_lightning.callbacks import Callback
 
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
-from mnist_lit.training import recipes, runs
+from mnist_lit.training import ranks, recipes, runs
 from mnist_lit.training.loggers import LogPositions, Rewinding, failing_once
 from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.monitors import BestCheckpoint, StopEarly
 from mnist_lit.training.progress import TrainingLog
 from mnist_lit.training.results import counted, finish, leave_untested
-from mnist_lit.training.resuming import Interrupted, LastCheckpoint
+from mnist_lit.training.resuming import Interrupted, LastCheckpoint, num_ranks, requeue
 from mnist_lit.training.runs import Run, Start
 from mnist_lit.training.tracking import introduce, run_loggers
 
@@ -94,6 +94,9 @@ class Life:
     tensorboard: Mapping[str, Any] | None
     again: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        self._run: Run | None = None  # until its folder is known
+
     def live(self, start: Start) -> Run | None:
         """Train in a run folder, a new one or a checkpoint's; then evaluate the best checkpoint.
 
@@ -101,39 +104,61 @@ class Life:
             start: where it begins.
 
         Returns:
-            The run; None if it was finished already.
+            The run; None if it was finished already, or if this is not the first rank, which alone
+            writes into its folder, and evaluates.
 
         Raises:
             UserError: something that can be mended; what was there before is there still.
             Interrupted: a signal has come.
         """
-        root = Path(self.trainer.default_root_dir)
         notes = self._changes_since(start.checkpoint)
         if start.checkpoint_path:  # another network is refused before anything is written
             runs.load_weights(self.model, start.checkpoint_path)
-        run = start.run or runs.claim(root, recipes.as_file(self.recipe, notes))
         try:
             signals = self._callback(LastCheckpoint).watching_signals()
-            with runs.alone(run), signals, failing_once():
-                if start.checkpoint and self._is_finished(start.checkpoint, run):
-                    print(
-                        f"{run.folder} is finished; to train it further, raise"
-                        " --trainer.max_epochs (or --early_stopping.patience, if that ended it)"
-                    )
-                    return None
-                with self._leaving_nothing_unless_begun(run, start):
-                    self._train(run, start, notes)
-                runs.load_weights(self.model, run.best)
-                self._conclude(run)
-                return run
+            company = ranks.Company(self.trainer, self._say_loss)
+            with signals, failing_once(), company.together():
+                return self._live(start, notes, company)
         except Interrupted as interruption:
-            how = self._how_to_go_on(run)
+            how = self._how_to_go_on()
+            # A command that would begin anew would do so for ever.
+            goes_on = any(option.startswith("--ckpt_path") for option in self.command)
+            if goes_on and interruption.signal.name == "SIGUSR1" and requeue(self.trainer):
+                how = "SLURM starts it again"
             print(f"\n{interruption.signal.name}: stopped; {how}", file=sys.stderr)
             raise
         except (MisconfigurationException, ImportError) as error:  # objections of callbacks' own
             raise UserError(one_line(error)) from error
         except OSError as error:
-            raise UserError(f"{error}; mend that, then {self._how_to_go_on(run)}") from error
+            raise UserError(f"{error}; mend that, then {self._how_to_go_on()}") from error
+
+    def _live(self, start: Start, notes: list[str], company: ranks.Company) -> Run | None:
+        company.check_alike(self._intention(start), "options")
+        root = Path(self.trainer.default_root_dir)
+        self._run = run = company.told(
+            lambda: start.run or runs.claim(root, recipes.as_file(self.recipe, notes))
+        )
+        with runs.alone(run) if company.is_first else nullcontext():
+            if start.checkpoint and self._is_finished(start.checkpoint, run):
+                if company.is_first:
+                    print(
+                        f"{run.folder} is finished; to train it further, raise"
+                        " --trainer.max_epochs (or --early_stopping.patience, if that ended it)"
+                    )
+                return None
+            with self._leaving_nothing_unless_begun(run, start):
+                self._train(run, start, notes)
+            company.part()
+            if not company.is_first:
+                return None
+            runs.load_weights(self.model, run.best)
+            self._conclude(run)
+            return run
+
+    def _intention(self, start: Start) -> Any:
+        """What all ranks have to have in common."""
+        options = recipes.options_of(yaml.safe_load(self.recipe))
+        return options, start.checkpoint and start.checkpoint["global_step"]
 
     @contextmanager
     def _leaving_nothing_unless_begun(self, run: Run, start: Start) -> Iterator[None]:
@@ -141,7 +166,8 @@ class Life:
         try:
             yield
         finally:
-            if start.run is None and not self._callback(FirstStep).taken:
+            is_new = start.run is None and self.trainer.is_global_zero
+            if is_new and not self._callback(FirstStep).taken:
                 shutil.rmtree(run.folder, ignore_errors=True)
                 with suppress(OSError):  # it is not empty: there are other runs
                     run.folder.parent.rmdir()
@@ -160,6 +186,9 @@ class Life:
                 f"this run has had {counted(epochs, 'epoch')} already: raise --trainer.max_epochs"
             )
         changes = recipes.changes(checkpoint["mnist_lit"]["recipe"], yaml.safe_load(self.recipe))
+        before, now = num_ranks(checkpoint), self.trainer.world_size
+        if before != now:
+            changes.append(f"{counted(now, 'rank')} instead of {before}: other random numbers")
         return [f"from step {checkpoint['global_step']} on: {change}" for change in changes]
 
     def _is_finished(self, checkpoint: dict[str, Any], run: Run) -> bool:
@@ -181,35 +210,43 @@ class Life:
             finish(run, self.trainer, self.model, self.data, self._facts(), recipe)
 
     def _train(self, run: Run, start: Start, notes: list[str]) -> None:
-        if start.checkpoint:
-            step = start.checkpoint["global_step"]
-            print(f"{run.folder} goes on from step {step}", *notes, sep="\n  ")
         first_step = self._callback(FirstStep)
-        if start.run:
-            rewinding = Rewinding(run, start.checkpoint)
-            first_step.then = lambda: self._reopen(run, rewinding, notes)
-        others, recipe = self.trainer.loggers, yaml.safe_load(self.recipe)
-        self.trainer.loggers = run_loggers(run, self.tensorboard, others, recipe)
-        self._callback(LogPositions).run = run
+        if self.trainer.is_global_zero:
+            self._open(run, start, notes)
+        else:
+            self.trainer.loggers = []
         self._callback(BestCheckpoint).dirpath = str(run.checkpoints)
         self._callback(LastCheckpoint).path = run.last
         path = start.checkpoint_path
-        introduce(run, others, recipe)
         # The recipe has more; and of options that change later, some loggers would have none.
         self.model.save_hyperparameters(dict(self.model.hparams), logger=False)
         try:
             self.trainer.fit(self.model, datamodule=self.data, ckpt_path=path, weights_only=True)
         except DAMAGE as error:
-            if path is None or first_step.taken or isinstance(error, UserError):
+            is_said = isinstance(error, UserError) or ranks.is_loss(error)
+            if path is None or first_step.taken or is_said:
                 raise
             said = f"{type(error).__name__}: {one_line(error)}"
             raise UserError(f"no training can go on from {path} ({said})") from error
         first_step.take()  # nothing may have been left to train
-        if not run.best.is_file():
+        if self.trainer.is_global_zero and not run.best.is_file():
             raise UserError(
                 "no epoch was validated, so none is the best: raise trainer.max_epochs,"
                 " max_steps or max_time, or lower trainer.check_val_every_n_epoch"
             )
+
+    def _open(self, run: Run, start: Start, notes: list[str]) -> None:
+        """What the rank does that writes and speaks."""
+        if start.checkpoint:
+            step = start.checkpoint["global_step"]
+            print(f"{run.folder} goes on from step {step}", *notes, sep="\n  ")
+        if start.run:
+            rewinding = Rewinding(run, start.checkpoint)
+            self._callback(FirstStep).then = lambda: self._reopen(run, rewinding, notes)
+        others, recipe = self.trainer.loggers, yaml.safe_load(self.recipe)
+        self.trainer.loggers = run_loggers(run, self.tensorboard, others, recipe)
+        self._callback(LogPositions).run = run
+        introduce(run, others, recipe)
 
     def _reopen(self, run: Run, rewinding: Rewinding, notes: list[str]) -> None:
         """Take back what a run had after the checkpoint that it goes on from."""
@@ -218,15 +255,21 @@ class Life:
         rewinding.rewind()
         recipes.write(run, self.recipe, notes)
 
-    def _how_to_go_on(self, run: Run) -> str:
+    def _say_loss(self) -> None:
+        print(f"\n{ranks.LOSS}; {self._how_to_go_on()}", file=sys.stderr, flush=True)
+
+    def _how_to_go_on(self) -> str:
+        run = self._run
         if self.again:
             return f"go on with: {as_typed(self.again)}"
-        if not run.last.is_file():
+        launcher = ranks.launcher() if self.trainer.world_size > 1 else None
+        how = f"go on, by {launcher} as before, with" if launcher else "go on with"
+        if run is None or not run.last.is_file():
             return "start again: no step was saved yet"
         parser = ArgumentParser(add_help=False, allow_abbrev=False)
         parser.add_argument("--ckpt_path")
         _, others = parser.parse_known_args(self.command)
-        return f"go on with: {as_typed([*others, '--ckpt_path', str(run.last)])}"
+        return f"{how}: {as_typed([*others, '--ckpt_path', str(run.last)])}"
 
     def _facts(self) -> dict[str, Any]:
         log = self._callback(TrainingLog)
@@ -236,6 +279,7 @@ class Life:
             "params": sum(weight.numel() for weight in self.model.parameters()),
             "fit_seconds": log.fit_seconds,
             "images_per_s": log.images_per_s,
+            "num_ranks": self.trainer.world_size,
             "device": str(self.trainer.strategy.root_device),
             "num_threads": torch.get_num_threads(),
         }

@@ -5,10 +5,11 @@ from typing import Any
 from jsonargparse import Namespace
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import EarlyStopping, StochasticWeightAveraging
-from pytorch_lightning.strategies import SingleDeviceStrategy
+from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.errors import UserError
+from mnist_lit.errors import UserError, one_line
 from mnist_lit.training.module import DEFAULT_LR, LitClassifier
 
 
@@ -27,19 +28,37 @@ def check_callbacks(given: Any) -> None:
 
 
 def check_device(trainer: Trainer) -> None:
-    """Refuse several devices, and less than 32 bits for weights.
+    """Refuse strategies but DDP, other numbers of processes, and less than 32 bits for weights.
 
     Raises:
         UserError: the Trainer has one of these.
     """
-    if not isinstance(trainer.strategy, SingleDeviceStrategy):
-        raise UserError(
-            "a network this small trains on one device: --trainer.devices 1, and no strategy"
+    strategy = trainer.strategy
+    is_ddp = type(strategy) is DDPStrategy and isinstance(
+        strategy.launcher, _SubprocessScriptLauncher
+    )
+    if not is_ddp and not isinstance(strategy, SingleDeviceStrategy):
+        raise UserError("several devices train by --trainer.strategy ddp, and by no other one")
+    try:
+        trainer._accelerator_connector.cluster_environment.validate_settings(
+            trainer.num_devices, trainer.num_nodes
         )
+    except ValueError as error:  # torchrun or SLURM have started more processes, or fewer
+        raise UserError(f"{one_line(error)} (--trainer.devices and --trainer.num_nodes)") from error
     if trainer.precision not in ("32-true", "16-mixed", "bf16-mixed"):
         raise UserError(
             f"trainer.precision {trainer.precision}: take 32-true, 16-mixed or bf16-mixed"
         )
+
+
+def check_one_process(trainer: Trainer, command: str) -> None:
+    """Refuse several devices.
+
+    Raises:
+        UserError: there are to be several.
+    """
+    if trainer.world_size > 1:
+        raise UserError(f"{command} trains in one process: leave --trainer.devices at 1")
 
 
 def check(
@@ -55,6 +74,7 @@ def check(
     few = min(10 * data.batch_size, num_images // 2)
     num_batches = _num_batches(data, given.limit_train_batches)
     endless = trainer.max_epochs == trainer.max_steps == -1
+    num_ranks = trainer.world_size
     problems = {
         "trainer.accumulate_grad_batches: a step is a batch here, so set data.batch_size": (
             given.accumulate_grad_batches != 1
@@ -87,6 +107,15 @@ def check(
         "trainer.callbacks StochasticWeightAveraging: its average is in no checkpoint, so take"
         " EMAWeightAveraging or WeightAveraging": (
             any(isinstance(found, StochasticWeightAveraging) for found in trainer.callbacks)  # type: ignore[attr-defined]
+        ),
+        f"data.batch_size: a step needs an image for each of {num_ranks} processes": (
+            data.batch_size < num_ranks
+        ),
+        "trainer.sync_batchnorm is for several GPUs": (
+            bool(given.sync_batchnorm) and trainer.strategy.root_device.type != "cuda"
+        ),
+        "trainer.reload_dataloaders_every_n_epochs: each epoch has a new order, so leave it out": (
+            bool(given.reload_dataloaders_every_n_epochs) and num_ranks > 1
         ),
         "model.lr is for the default optimizer: leave it out, and set optimizer.lr": (
             options.optimizer is not None and model.lr != DEFAULT_LR

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -17,9 +18,11 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.functional.classification import multiclass_accuracy
 
 from mnist_lit.data.images import Batch
+from mnist_lit.data.loaders import EpochShuffle
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.models import ModuleSpec, Network, Shape, ask, class_path_of, paper_and_ink
+from mnist_lit.training import ranks
 
 if TYPE_CHECKING:
     Share = float
@@ -30,7 +33,7 @@ Schedule = Literal["constant", "one_cycle"]
 
 DEFAULT_LR = 1e-3
 
-NO_LABEL = -100  # of what is no digit
+NO_LABEL = -100  # of what is no digit, and of an image that is there for a share to have one
 
 
 class LitClassifier(LightningModule):
@@ -49,8 +52,8 @@ class LitClassifier(LightningModule):
         warmup: that share, 0 <= warmup < 1.
         label_smoothing: share of the probability that the training target gives to all classes
             alike, 0 <= label_smoothing < 1.
-        loss: any torch.nn.Module from logits and labels to what is trained for, by its import path;
-            null: cross-entropy with label_smoothing.
+        loss: any torch.nn.Module from logits and labels to what is trained for, by its import path,
+            a mean over the images; null: cross-entropy with label_smoothing.
         num_classes: K.
         in_channels: C.
         image_size: H and W.
@@ -147,15 +150,31 @@ class LitClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
         logits = self(images)
-        self._unlogged.append((logits.detach(), _labels(labels)))
+        weight = self._weight(batch_idx)
+        counted = _labels(labels) if weight else torch.full_like(_labels(labels), NO_LABEL)
+        self._unlogged.append((logits.detach(), counted))
         del self._unlogged[: -self.trainer.log_every_n_steps]  # type: ignore[attr-defined]
         if self.criterion is not None:
             loss: Tensor = self.criterion(logits, labels)
-            return loss
-        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        else:
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        return loss if weight == 1 else weight * loss
+
+    def _weight(self, batch_idx: int) -> float:
+        """What the mean loss over this rank's share of a batch counts for."""
+        sampler = getattr(self.trainer.train_dataloader, "sampler", None)
+        return sampler.weight(batch_idx) if isinstance(sampler, EpochShuffle) else 1
+
+    def on_validation_epoch_start(self) -> None:
+        """Have all ranks validate what the first one saves, batch normalisation included."""
+        for buffer in self.network.buffers():
+            ranks.overwrite_by_first(buffer)
 
     def training_metrics(self) -> dict[str, float]:
-        """Loss and accuracy over the training steps since the last call, and the learning rate."""
+        """Loss and accuracy over the training steps since the last call, and the learning rate.
+
+        Over those of all ranks, each of which has to ask.
+        """
         logits, labels = (torch.cat(parts) for parts in zip(*self._unlogged, strict=True))
         self._unlogged.clear()
         acc = multiclass_accuracy(
@@ -166,8 +185,10 @@ class LitClassifier(LightningModule):
             ignore_index=NO_LABEL,
             validate_args=False,
         )
+        loss = F.cross_entropy(logits, labels, ignore_index=NO_LABEL)
+        loss, acc = ranks.mean(torch.stack([loss, acc]), (labels != NO_LABEL).sum())
         return {
-            "train/loss": F.cross_entropy(logits, labels, ignore_index=NO_LABEL).item(),
+            "train/loss": loss.item(),
             "train/acc": acc.item(),
             "lr": self.trainer.optimizers[0].param_groups[0]["lr"],
         }
@@ -192,11 +213,15 @@ class LitClassifier(LightningModule):
         return F.log_softmax(self(images), dim=1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["unlogged"] = [torch.cat(parts) for parts in zip(*self._unlogged, strict=True)]
+        unlogged = [torch.cat(parts).cpu() for parts in zip(*self._unlogged, strict=True)]
+        checkpoint["unlogged"], *checkpoint["unlogged_elsewhere"] = ranks.gathered(unlogged)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        unlogged = checkpoint["unlogged"]
-        self._unlogged = [tuple(unlogged)] if unlogged else []
+        unlogged = [checkpoint["unlogged"], *checkpoint.get("unlogged_elsewhere", [])]
+        if len(unlogged) != ranks.world_size():  # others than then: to one of them, all
+            unlogged = [list(chain(*unlogged)), *([] for _ in range(1, ranks.world_size()))]
+        mine = [part.to(self.device) for part in unlogged[ranks.rank()]]
+        self._unlogged = list(zip(mine[::2], mine[1::2], strict=True))
 
 
 def _spec_and_module(

@@ -6,6 +6,7 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 
+from mnist_lit.data.loaders import EpochShuffle
 from mnist_lit.training.module import LitClassifier
 
 
@@ -49,7 +50,8 @@ class TrainingLog(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._images += len(batch[1])
+        sampler: EpochShuffle = trainer.train_dataloader.sampler  # type: ignore[union-attr]
+        self._images += sampler.num_images(batch_idx)
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             assert isinstance(pl_module, LitClassifier)
             seconds = self._seconds + time.monotonic() - self._since
@@ -97,6 +99,8 @@ class Progress(RichProgressBar):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
+        if self.is_disabled:  # on all ranks but the first
+            return
         values = trainer.callback_metrics
         text = self._get_train_description(trainer.current_epoch)
         for name, label in (("train", "train"), ("val", "validation")):

@@ -1,7 +1,9 @@
 """What a run needs to go on where it was: `LastCheckpoint`, and what is in it of this project."""
 
+import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 from jsonargparse.typing import NonNegativeFloat
+from lightning_fabric.plugins.environments import SLURMEnvironment
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from mnist_lit import __version__
 from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.training import ranks
+
+WATCHED = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)]
+
+ASKED_EVERY_S = 1.0  # several ranks, whether it is time to save, or a signal has come to any
 
 
 class Interrupted(SystemExit):
@@ -43,20 +51,20 @@ class LastCheckpoint(Checkpoint):
         self.path: Path | None = None  # known when the run folder is
         self._saved_at = 0.0
         self._training = False
-        self._received: int | None = None
+        self._received = 0
+        self._question = ranks.Question(min(self.every_s, ASKED_EVERY_S))
 
     @contextmanager
     def watching_signals(self) -> Iterator[None]:
         """Let Ctrl-C, SIGTERM and SIGUSR1 save before they end the training.
 
-        The first signal lets the current step finish; a second one, or one that comes when nothing
-        is being trained, ends at once.
+        The first signal lets the current step finish, of several ranks those of about a second; a
+        second one, or one that comes when nothing is being trained, ends at once.
 
         Raises:
             Interrupted: a signal has come.
         """
-        watched = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)]
-        previous = {signum: signal.signal(signum, self._receive) for signum in watched}
+        previous = {signum: signal.signal(signum, self._receive) for signum in WATCHED}
         try:
             yield
         finally:
@@ -71,11 +79,16 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_at = time.monotonic()
         self._training = True
+        if ranks.world_size() > 1:
+            # Lightning puts one in front that waits for the other ranks, wherever they are.
+            for signum in WATCHED:
+                signal.signal(signum, self._receive)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        due = self._received or time.monotonic() - self._saved_at >= self.every_s
+        due = bool(self._received) or time.monotonic() - self._saved_at >= self.every_s
+        due = self._question.after_step(due, pl_module.device)
         # Not after an epoch's last batch: from there Lightning would go on without validating.
         if due and not trainer.is_last_batch:
             self._save(trainer)
@@ -90,8 +103,9 @@ class LastCheckpoint(Checkpoint):
         if self.path:
             trainer.save_checkpoint(self.path)
         self._saved_at = time.monotonic()
-        if self._received:
-            raise Interrupted(self._received)
+        received = ranks.greatest([self._received], trainer.strategy.root_device)
+        if received[0]:
+            raise Interrupted(int(received[0]))
 
 
 class Provenance(Callback):
@@ -114,12 +128,20 @@ class Provenance(Callback):
 
 
 class RandomState(Callback):
-    """Puts all random number generators into the checkpoint, and back on resuming."""
+    """Puts all ranks' random number generators into the checkpoint, and back on resuming.
+
+    The first rank has the stream that the seed gives; each other one has its own, which follows
+    from the seed and its number.
+    """
 
     def __init__(self) -> None:
-        self._loaded: dict[str, Any] = {}
+        self._loaded: list[dict[str, Any]] = []
 
     def state_dict(self) -> dict[str, Any]:
+        first, *others = ranks.gathered(self._state())
+        return {**first, "others": others}
+
+    def _state(self) -> dict[str, Any]:
         numpy_state: Any = np.random.get_state(legacy=True)  # noqa: NPY002
         name, keys, position, has_gauss, gauss = numpy_state
         version, internal, gauss_next = random.getstate()
@@ -131,18 +153,46 @@ class RandomState(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._loaded = state_dict
+        self._loaded = [state_dict, *state_dict.get("others", [])]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self._loaded:
-            return
-        version, internal, gauss_next = self._loaded["python"]
+        rank = ranks.rank()
+        if rank < len(self._loaded):
+            self._set(self._loaded[rank])
+        elif rank > 0:
+            # Seeded by both, not by their sum: rank 1 of seed 1 is not rank 0 of seed 2.
+            mixed = random.Random(f"seed {torch.initial_seed()} rank {rank}").getrandbits(32)
+            random.seed(mixed)
+            np.random.seed(mixed)  # noqa: NPY002
+            torch.manual_seed(mixed)
+        self._loaded = []
+
+    def _set(self, state: dict[str, Any]) -> None:
+        version, internal, gauss_next = state["python"]
         random.setstate((version, tuple(internal), gauss_next))
-        np.random.set_state(tuple(self._loaded["numpy"]))  # noqa: NPY002
-        torch.set_rng_state(self._loaded["torch"])
-        for device, state in enumerate(self._loaded["cuda"][: torch.cuda.device_count()]):
-            torch.cuda.set_rng_state(state, device)
-        self._loaded = {}
+        np.random.set_state(tuple(state["numpy"]))  # noqa: NPY002
+        torch.set_rng_state(state["torch"])
+        for device, of_device in enumerate(state["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(of_device, device)
+
+
+def requeue(trainer: Trainer) -> bool:
+    """Have SLURM start its job again, if this is one; whether it will."""
+    environment = trainer._accelerator_connector.cluster_environment
+    if not isinstance(environment, SLURMEnvironment) or not environment.auto_requeue:
+        return False
+    job = os.environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format(**os.environ)
+    try:
+        return subprocess.run(["scontrol", "requeue", job]).returncode == 0
+    except OSError:
+        return False
+
+
+def num_ranks(checkpoint: dict[str, Any]) -> int:
+    """How many ranks were training when a checkpoint was saved."""
+    return 1 + len(checkpoint["callbacks"].get("RandomState", {}).get("others", []))
 
 
 def _cuda_states() -> list[torch.Tensor]:

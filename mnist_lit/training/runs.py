@@ -220,16 +220,26 @@ class Start:
     checkpoint: dict[str, Any] | None = None
 
 
+def unfinished(ckpt_path: str | None, root: Path) -> str | None:
+    """What to go on from: as given, but of ``auto``, ``last`` if the newest run is not finished."""
+    if ckpt_path != "auto":
+        return ckpt_path
+    existing = [run for run in all_runs(root) if run.exists]
+    return "last" if existing and not existing[-1].has_results else None
+
+
 def start(ckpt_path: str | None, root: Path) -> Start:
     """Find out where a training begins.
 
     Args:
-        ckpt_path: the checkpoint to go on from, as for `find_checkpoint`; None: a new run.
+        ckpt_path: the checkpoint to go on from, as for `find_checkpoint`, or ``auto``; None: a new
+            run.
         root: below which runs are.
 
     Raises:
         UserError: there is no such checkpoint, or no training can go on from it.
     """
+    ckpt_path = unfinished(ckpt_path, root)
     if ckpt_path is None:
         return Start()
     if ckpt_path == "last":

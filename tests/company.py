@@ -1,0 +1,81 @@
+"""Ranks as torchrun starts them, but of processes that have imported everything already."""
+
+import multiprocessing
+import os
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from mnist_lit.__main__ import main
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["company", "kill", "mnist_lit.cli"])
+
+
+@dataclass
+class Company:
+    """Some processes of one command, that have been started.
+
+    Args:
+        processes: the ranks, in their order.
+        folder: what each has said, as files.
+    """
+
+    processes: Sequence[ForkServerProcess]
+    folder: Path
+
+    def end(self, within_s: float = 60) -> list[int]:
+        """Their exit codes, once all have ended."""
+        until = time.monotonic() + within_s
+        for process in self.processes:
+            process.join(max(0, until - time.monotonic()))
+        alive = [rank for rank, process in enumerate(self.processes) if process.is_alive()]
+        for process in self.processes:
+            process.kill()
+        assert not alive, f"ranks {alive} have not ended; said was {self.said('err')}"
+        return [process.exitcode or 0 for process in self.processes]
+
+    def said(self, stream: str = "err") -> list[str]:
+        """The lines that all of them have written to ``err`` or ``out``."""
+        texts = [path.read_text() for path in sorted(self.folder.glob(f"*.{stream}"))]
+        return [line for text in texts for line in text.splitlines() if line.strip()]
+
+
+def start(folder: Path, *arguments: str, num_ranks: int = 2) -> Company:
+    """Start a command on several ranks.
+
+    Args:
+        folder: for what they say.
+        arguments: of ``mnist-lit``.
+        num_ranks: how many; with 1, it is no rank at all.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    common: dict[str, Any] = {"TORCH_HOME": os.environ["TORCH_HOME"], "OMP_NUM_THREADS": 1}
+    if num_ranks > 1:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": num_ranks}
+        common |= {**place, "TORCHELASTIC_RUN_ID": "tests", "GROUP_RANK": 0}
+        arguments = (*arguments, "--trainer.accelerator=cpu", f"--trainer.devices={num_ranks}")
+    processes = []
+    for rank in range(num_ranks):
+        own = {"RANK": rank, "LOCAL_RANK": rank} if num_ranks > 1 else {}
+        process = _context.Process(
+            target=_be, args=(arguments, {**common, **own}, folder / f"{rank}")
+        )
+        process.start()
+        processes.append(process)
+    return Company(processes, folder)
+
+
+def _be(arguments: Sequence[str], environment: dict[str, Any], said: Path) -> None:
+    for number, stream in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{said}.{stream}", os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
+    os.environ.update({name: str(value) for name, value in environment.items()})
+    sys.exit(main(arguments))
