@@ -62,8 +62,8 @@ class NoResults(Callback):
     """Has a run finished when its training is: results are tested elsewhere, and take longer."""
 
     def __init__(self) -> None:
-        life.finish = lambda run, *args: run.results.write_text("{}")  # type: ignore[assignment]
-        cli.show = lambda run: None
+        setattr(life, "finish", lambda run, *args: run.results.write_text("{}"))  # noqa: B010
+        setattr(cli, "show", lambda run: None)  # noqa: B010
 
 
 class NeverBegins(Callback):

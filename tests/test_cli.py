@@ -206,7 +206,7 @@ def test_seed_changes_the_weights(fit: Fit) -> None:
         (["--data.datset=mnist"], "--data.datset"),
         (["--trainer.max_epochs=ten"], "trainer.max_epochs"),
         (["--trainer.accelerator=abacus"], "abacus"),
-        (["--trainer.devices=2", "--trainer.accelerator=cpu"], "--trainer.devices 1"),
+        (["--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.strategy=fsdp"], ""),
         (["--config=nowhere.yaml"], "nowhere.yaml"),
         (["--ckpt_path=last"], "no run in"),
         (["--ckpt_path=nowhere.ckpt"], "nowhere.ckpt"),
@@ -237,7 +237,7 @@ def test_seed_changes_the_weights(fit: Fit) -> None:
         (["--data.data_dir=~nobody-is-called-so/a"], "nobody here is called so"),
         (["--ckpt_path=~nobody-is-called-so/a"], "nobody here is called so"),
         (["--model.warm=0"], "did you mean --model.warmup?"),
-        (["--trainer.strategy=ddp", "--trainer.accelerator=cpu"], "no strategy"),
+        (["--trainer.strategy=ddp_spawn", "--trainer.accelerator=cpu"], "--trainer.strategy ddp"),
         (
             ["--trainer.callbacks=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.01"],
             "its average is in no checkpoint",

@@ -208,9 +208,9 @@ class LitClassifier(LightningModule):
         self.log(f"{name}/acc", self.accuracy)
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Logarithms of the probabilities, ``(B, K)``."""
+        """Logarithms of the probabilities, ``(B, K)`` float32, whatever the training's precision."""
         images, _ = batch
-        return F.log_softmax(self(images), dim=1)
+        return F.log_softmax(self(images).float(), dim=1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         unlogged = [torch.cat(parts).cpu() for parts in zip(*self._unlogged, strict=True)]

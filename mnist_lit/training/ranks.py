@@ -242,7 +242,7 @@ class Company:
             return name
         places: dict[str, int] = {}
         while True:
-            name = store.get("attempt").decode()
+            name = str(store.get("attempt"), "utf-8")
             if name not in places:
                 places[name] = store.add(f"{name}/others", 1)
             # One that was complete without this rank is over.

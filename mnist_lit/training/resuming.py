@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from jsonargparse.typing import NonNegativeFloat
-from lightning_fabric.plugins.environments import SLURMEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, Checkpoint
 

@@ -1,0 +1,203 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from company import Company, start
+from same import differences
+from torch import Tensor
+
+from mnist_lit.__main__ import main
+from mnist_lit.checkpoints import load_checkpoint
+from mnist_lit.data.loaders import EpochShuffle
+from mnist_lit.training.runs import Run
+
+# 13 steps of 77 images an epoch, the last one of 76: no number of them is shared evenly.
+OPTIONS = (
+    "--data.val_size=59000",
+    "--data.batch_size=77",
+    "--model.network.dropout=0",
+    "--trainer.max_epochs=2",
+    "--trainer.log_every_n_steps=5",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.limit_val_batches=7",
+    "--trainer.callbacks+=kill.NoResults",
+)
+RANDOM = (*OPTIONS, "--model.network.dropout=0.25", "--data.augment.shift_px=1")
+DDP = "--trainer.strategy=ddp"
+
+
+def _fit(root: Path, *options: str, num_ranks: int = 2) -> Company:
+    ddp = [DDP] if num_ranks > 1 else []
+    folder = f"--trainer.default_root_dir={root}"
+    return start(root / "said", "fit", folder, *options, *ddp, num_ranks=num_ranks)
+
+
+def _run(root: Path) -> Run:
+    return Run(root / "lightning_logs" / "version_0")
+
+
+def _weights(run: Run) -> Tensor:
+    state = load_checkpoint(run.last)["state_dict"]
+    return torch.cat([value.flatten().double() for value in state.values()])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Run:
+    root = tmp_path_factory.mktemp("uninterrupted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(data_dir.parent))
+        assert _fit(root, *RANDOM).end() == [0, 0]
+    return _run(root)
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 8])
+def test_ranks_share_each_step_of_one_process(world_size: int) -> None:
+    whole = EpochShuffle(1000, 77, seed=3)
+    shares = [EpochShuffle(1000, 77, 3, rank, world_size) for rank in range(world_size)]
+
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert sorted(torch.cat(parts).tolist()) == sorted(batch.tolist())
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3])
+def test_ranks_learn_what_one_process_learns(num_ranks: int, tmp_path: Path) -> None:
+    alone, together = tmp_path / "alone", tmp_path / "together"
+
+    assert _fit(alone, *OPTIONS, num_ranks=1).end() == [0]
+    company = _fit(together, *OPTIONS, "--trainer.enable_progress_bar=true", num_ranks=num_ranks)
+    assert company.end() == [0] * num_ranks, company.said()
+
+    torch.testing.assert_close(_weights(_run(together)), _weights(_run(alone)), rtol=0, atol=2e-4)
+    assert len([line for line in company.said("out") if line.startswith("epoch")]) == 2
+    assert [path.name for path in (together / "lightning_logs").iterdir()] == ["version_0"]
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3])
+def test_each_test_image_counts_once(num_ranks: int, brief_run: Run, tmp_path: Path) -> None:
+    expected = json.loads(brief_run.results.read_text())
+    options = [f"--config={brief_run.config}", f"--ckpt_path={brief_run.best}", DDP]
+
+    company = start(tmp_path, "test", *options, num_ranks=num_ranks)
+
+    assert company.end() == [0] * num_ranks, company.said()
+    said = " ".join(company.said("out"))
+    assert f"{expected['test/acc']:.4f}" in said
+    assert said.count("test/acc") == 1
+
+
+@pytest.mark.parametrize(
+    ("spot", "at", "rank"), [("step", 7, 1), ("checkpoint", 13, 0), ("validation", 13, 1)]
+)
+def test_death_of_a_rank_ends_all_and_the_run_goes_on_to_the_same_weights(
+    spot: str, at: int, rank: int, uninterrupted: Run, tmp_path: Path
+) -> None:
+    options = [*RANDOM, "--last_checkpoint.every_s=0"]
+    kill = ["--trainer.callbacks+=kill.Kill", f"--trainer.callbacks.spot={spot}"]
+    kill += [f"--trainer.callbacks.at={at}", f"--trainer.callbacks.rank={rank}"]
+
+    killed = _fit(tmp_path, *options, *kill)
+    codes = killed.end(within_s=30)
+
+    assert codes[rank] == -signal.SIGKILL
+    assert codes[1 - rank] == 1
+    (said,) = [line for line in killed.said() if "has died" in line]
+    assert "--ckpt_path" in said or "start again" in said
+    company = _fit(tmp_path, *options, "--ckpt_path=auto")
+    assert company.end() == [0, 0], company.said()
+    assert differences(uninterrupted, _run(tmp_path)) == []
+
+
+def test_signal_to_one_rank_lets_all_save(uninterrupted: Run, tmp_path: Path) -> None:
+    options = [*RANDOM, "--last_checkpoint.every_s=0.05"]
+    kill = ["--trainer.callbacks+=kill.Kill", "--trainer.callbacks.spot=step"]
+    kill += ["--trainer.callbacks.at=3", "--trainer.callbacks.signum=15"]
+
+    stopped = _fit(tmp_path, *options, *kill, "--trainer.callbacks.rank=1")
+
+    assert stopped.end() == [128 + signal.SIGTERM] * 2, stopped.said()
+    (said,) = [line for line in stopped.said() if "SIGTERM" in line]
+    assert str(_run(tmp_path).last) in said
+    assert _fit(tmp_path, *options, "--ckpt_path=auto").end() == [0, 0]
+    assert differences(uninterrupted, _run(tmp_path)) == []
+
+
+def test_other_number_of_ranks_goes_on_and_is_told(uninterrupted: Run, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "last.ckpt"
+    checkpoint.write_bytes(uninterrupted.last.read_bytes())
+    options = [*RANDOM, f"--ckpt_path={checkpoint}", "--trainer.max_epochs=3"]
+
+    company = _fit(tmp_path, *options, num_ranks=1)
+
+    assert company.end() == [0], company.said()
+    assert any("1 rank instead of 2" in line for line in company.said("out"))
+
+
+def test_what_the_user_can_mend_is_said_once(tmp_path: Path) -> None:
+    company = _fit(tmp_path, "--data.batch_size=1")
+
+    assert company.end() == [2, 2]
+    (said,) = company.said()
+    assert "data.batch_size" in said
+    assert not (tmp_path / "lightning_logs").exists()
+
+
+def test_lightning_starts_the_ranks_itself(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mnist_lit", "fit", f"--trainer.default_root_dir={tmp_path}"]
+    devices = ["--trainer.accelerator=cpu", "--trainer.devices=2", DDP]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+
+    subprocess.run([*command, *OPTIONS, *devices], env=environment, check=True)
+
+    assert yaml.safe_load(_run(tmp_path).config.read_text())["trainer"]["devices"] == 2
+
+
+def test_two_nodes_meet_and_torchrun_starts_what_died_again(
+    uninterrupted: Run, tmp_path: Path
+) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"]
+    meeting = ["--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:29517", "--max_restarts=2"]
+    command = ["-m", "mnist_lit", "fit", f"--trainer.default_root_dir={tmp_path}"]
+    nodes = ["--trainer.accelerator=cpu", "--trainer.num_nodes=2", DDP, "--ckpt_path=auto"]
+    kill = ["--trainer.callbacks+=kill.Kill", "--trainer.callbacks.spot=step"]
+    kill += ["--trainer.callbacks.at=16", "--trainer.callbacks.rank=1"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+
+    both = [
+        subprocess.Popen(
+            [*torchrun, *meeting, *command, *RANDOM, *nodes, *kill],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(2)
+    ]
+    until = time.monotonic() + 120
+    codes = [node.wait(max(1, until - time.monotonic())) for node in both]
+
+    assert codes == [0, 0]
+    assert differences(uninterrupted, _run(tmp_path)) == []
+
+
+def test_auto_goes_on_with_what_is_unfinished_and_begins_anew_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "mnist_lit.training.life.finish", lambda run, *args: run.results.write_text("{}")
+    )
+    monkeypatch.setattr("mnist_lit.cli.show", lambda run: None)
+    options = ["fit", f"--trainer.default_root_dir={tmp_path}", *OPTIONS[:-1], "--ckpt_path=auto"]
+
+    for expected in (1, 2):
+        assert main(options) == 0
+        assert len(list((tmp_path / "lightning_logs").iterdir())) == expected
+    _run(tmp_path).results.unlink()
+    (tmp_path / "lightning_logs" / "version_1" / "results.json").unlink()
+    assert main(options) == 0
+    assert len(list((tmp_path / "lightning_logs").iterdir())) == 2
