@@ -208,7 +208,7 @@ class LitClassifier(LightningModule):
         self.log(f"{name}/acc", self.accuracy)
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Logarithms of the probabilities, ``(B, K)`` float32, whatever the training's precision."""
+        """Logarithms of the probabilities, ``(B, K)`` float32."""
         images, _ = batch
         return F.log_softmax(self(images).float(), dim=1)
 
