@@ -62,7 +62,8 @@ def start(folder: Path, *arguments: str, num_ranks: int = 2) -> Company:
             port = probe.getsockname()[1]
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": num_ranks}
         common |= {**place, "TORCHELASTIC_RUN_ID": "tests", "GROUP_RANK": 0}
-        arguments = (*arguments, "--trainer.accelerator=cpu", f"--trainer.devices={num_ranks}")
+    # One is said too: by a recipe that says two, Lightning would start the tests again as a rank.
+    arguments = (*arguments, "--trainer.accelerator=cpu", f"--trainer.devices={num_ranks}")
     processes = []
     for rank in range(num_ranks):
         own = {"RANK": rank, "LOCAL_RANK": rank} if num_ranks > 1 else {}

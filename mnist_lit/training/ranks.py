@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 LOSS = "a process of several has died"
 
+MEETING_S = 600.0  # that the first rank waits for the others, which may be reading their data
 POLL_S = 0.5  # how often a rank looks whether another one has failed
 FAREWELL_S = 3.0  # what it then gives its own step to notice, and others to end
 
@@ -236,7 +237,10 @@ class Company:
         if self.is_first:
             name = uuid.uuid4().hex
             store.set("attempt", name)
-            while store.add(f"{name}/others", 0) < num_others:
+            until = time.monotonic() + MEETING_S
+            while (num_here := store.add(f"{name}/others", 0)) < num_others:
+                if time.monotonic() > until:
+                    raise UserError(f"{num_others - num_here} of the other processes did not come")
                 time.sleep(0.02)
             store.set(f"{name}/complete", "")
             return name
@@ -320,7 +324,8 @@ class Company:
     def _watch(self) -> None:
         """End this process if others do, and it has not noticed: it may be waiting for them."""
         while not self._over.wait(POLL_S):
-            is_gone = os.getppid() != self._parent or any(child.poll() for child in self._children)
+            has_ended = any(child.poll() is not None for child in self._children)
+            is_gone = has_ended or os.getppid() != self._parent
             try:
                 is_said = self._store is not None and self._store.add("failures", 0) > 0
             except RuntimeError:
