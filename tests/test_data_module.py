@@ -64,7 +64,9 @@ def test_batches_are_floats_from_0_to_1(data: MNISTDataModule) -> None:
 def test_last_epochs_show_the_images_as_they_are(
     data: MNISTDataModule, epoch: int, warped: bool
 ) -> None:
-    training = SimpleNamespace(training=True, current_epoch=epoch, max_epochs=4)
+    training = SimpleNamespace(
+        global_rank=0, world_size=1, training=True, current_epoch=epoch, max_epochs=4
+    )
     module = MNISTDataModule(augment=Augment(rotate_deg=20), augment_until=0.75)
     module.trainer = training  # type: ignore[assignment]
     raw, labels = next(iter(data.train_dataloader()))
@@ -75,7 +77,9 @@ def test_last_epochs_show_the_images_as_they_are(
 
 def test_what_is_no_digit_is_of_all_classes_alike(data: MNISTDataModule) -> None:
     module = MNISTDataModule(no_digits=0.1)
-    module.trainer = SimpleNamespace(training=True, current_epoch=0, max_epochs=4)  # type: ignore[assignment]
+    module.trainer = SimpleNamespace(
+        global_rank=0, world_size=1, training=True, current_epoch=0, max_epochs=4
+    )  # type: ignore[assignment]
     raw, labels = next(iter(data.train_dataloader()))
     images, shares = module.on_after_batch_transfer((raw, labels), dataloader_idx=0)
 

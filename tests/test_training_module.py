@@ -43,7 +43,10 @@ def test_modules_do_with_any_trainer(tmp_path: Path) -> None:
 def test_training_metrics_are_those_of_digits_alone() -> None:
     lit = LitClassifier()
     optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
-    lit.trainer = SimpleNamespace(optimizers=[optimizer], log_every_n_steps=50)  # type: ignore[assignment]
+    trainer = SimpleNamespace(
+        optimizers=[optimizer], log_every_n_steps=50, train_dataloader=None, world_size=1
+    )
+    lit.trainer = trainer  # type: ignore[assignment]
     logits, labels = torch.eye(10) * 5, torch.arange(10)
     labels[0] = 7
     lit.network = torch.nn.Identity()
