@@ -57,10 +57,7 @@ def start(folder: Path, *arguments: str, num_ranks: int = 2) -> Company:
     folder.mkdir(parents=True, exist_ok=True)
     common: dict[str, Any] = {"TORCH_HOME": os.environ["TORCH_HOME"], "OMP_NUM_THREADS": 1}
     if num_ranks > 1:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": num_ranks}
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": num_ranks}
         common |= {**place, "TORCHELASTIC_RUN_ID": "tests", "GROUP_RANK": 0}
     # One is said too: by a recipe that says two, Lightning would start the tests again as a rank.
     arguments = (*arguments, "--trainer.accelerator=cpu", f"--trainer.devices={num_ranks}")
@@ -73,6 +70,14 @@ def start(folder: Path, *arguments: str, num_ranks: int = 2) -> Company:
         process.start()
         processes.append(process)
     return Company(processes, folder)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _be(arguments: Sequence[str], environment: dict[str, Any], said: Path) -> None:
