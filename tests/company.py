@@ -11,6 +11,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mnist_lit.__main__ import main
 
 _context = multiprocessing.get_context("forkserver")
@@ -84,4 +86,5 @@ def _be(arguments: Sequence[str], environment: dict[str, Any], said: Path) -> No
     for number, stream in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{said}.{stream}", os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
     os.environ.update({name: str(value) for name, value in environment.items()})
+    torch.set_num_threads(1)  # which torch has read from there already
     sys.exit(main(arguments))
