@@ -21,8 +21,9 @@ from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.models import ModuleSpec, Shape
 from mnist_lit.options import Parser, help_on, plain, spelled_out, with_given_shape, with_recipe
-from mnist_lit.training import limits, ranks, recipes, runs, tracking
-from mnist_lit.training.life import FirstStep, Life
+from mnist_lit.training import company, limits, recipes, runs, tracking
+from mnist_lit.training.first_step import FirstStep
+from mnist_lit.training.life import Life
 from mnist_lit.training.loggers import LogPositions
 from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.monitors import BestCheckpoint, StopEarly
@@ -62,7 +63,7 @@ def main(args: Sequence[str]) -> int:
     try:
         cli = CLI(with_recipe(list(args)))
     except UserError as error:
-        if ranks.speaks():
+        if company.speaks():
             raise
         raise SystemExit(2) from error
     if cli.run:
@@ -287,5 +288,5 @@ class CLI(LightningCLI):
         if self.trainer.is_global_zero:
             print(f"checkpoint {self.checkpoint_path}")
 
-    def _company(self) -> ranks.Company:
-        return ranks.Company(self.trainer, lambda: print(ranks.LOSS, file=sys.stderr))
+    def _company(self) -> company.Company:
+        return company.Company(self.trainer, lambda: print(company.LOSS, file=sys.stderr))

@@ -11,6 +11,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mnist_lit.__main__ import main
 
 _context = multiprocessing.get_context("forkserver")
@@ -57,12 +59,10 @@ def start(folder: Path, *arguments: str, num_ranks: int = 2) -> Company:
     folder.mkdir(parents=True, exist_ok=True)
     common: dict[str, Any] = {"TORCH_HOME": os.environ["TORCH_HOME"], "OMP_NUM_THREADS": 1}
     if num_ranks > 1:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": num_ranks}
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": num_ranks}
         common |= {**place, "TORCHELASTIC_RUN_ID": "tests", "GROUP_RANK": 0}
-        arguments = (*arguments, "--trainer.accelerator=cpu", f"--trainer.devices={num_ranks}")
+    # One is said too: by a recipe that says two, Lightning would start the tests again as a rank.
+    arguments = (*arguments, "--trainer.accelerator=cpu", f"--trainer.devices={num_ranks}")
     processes = []
     for rank in range(num_ranks):
         own = {"RANK": rank, "LOCAL_RANK": rank} if num_ranks > 1 else {}
@@ -74,8 +74,17 @@ def start(folder: Path, *arguments: str, num_ranks: int = 2) -> Company:
     return Company(processes, folder)
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def _be(arguments: Sequence[str], environment: dict[str, Any], said: Path) -> None:
     for number, stream in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{said}.{stream}", os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
     os.environ.update({name: str(value) for name, value in environment.items()})
+    torch.set_num_threads(1)  # which torch has read from there already
     sys.exit(main(arguments))

@@ -1,10 +1,16 @@
+"""Several processes train as one does, end together, and go on."""
+
 import json
+import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
-from company import Company, start
+from company import Company, free_port, start
 from same import differences
 from torch import Tensor
 
@@ -131,6 +137,76 @@ def test_what_the_user_can_mend_is_said_once(tmp_path: Path) -> None:
     (said,) = company.said()
     assert "data.batch_size" in said
     assert not (tmp_path / "lightning_logs").exists()
+
+
+def test_other_number_of_ranks_goes_on_and_is_told(uninterrupted: Run, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "last.ckpt"
+    checkpoint.write_bytes(uninterrupted.last.read_bytes())
+    options = [*RANDOM, f"--ckpt_path={checkpoint}", "--trainer.max_epochs=3"]
+
+    company = _fit(tmp_path, *options, num_ranks=1)
+
+    assert company.end() == [0], company.said()
+    note = "# from step 26 on: 1 rank instead of 2: other random numbers"
+    assert note in _run(tmp_path).config.read_text().splitlines()
+    assert load_checkpoint(_run(tmp_path).last)["global_step"] == 39
+
+
+def test_rank_that_lightning_started_dies_and_no_process_is_left(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mnist_lit", "fit", f"--trainer.default_root_dir={tmp_path}"]
+    command += [*OPTIONS, "--trainer.accelerator=cpu", "--trainer.devices=2"]
+    command += ["--trainer.callbacks+=kill.Kill", "--trainer.callbacks.spot=step"]
+    command += ["--trainer.callbacks.at=14", "--trainer.callbacks.rank=1"]
+
+    stopped = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+    )
+
+    (said,) = [line for line in stopped.stderr.splitlines() if line]
+    assert said.startswith("a process of several has died; go on with: python -m mnist_lit fit")
+    assert said.endswith(f"--ckpt_path {_run(tmp_path).last}")
+    assert stopped.returncode == 1
+    processes = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+    assert not [line for line in processes if str(tmp_path).encode() in line]
+
+
+def test_two_nodes_meet_and_torchrun_starts_what_died_again(
+    uninterrupted: Run, tmp_path: Path
+) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"]
+    endpoint = f"--rdzv_endpoint=127.0.0.1:{free_port()}"
+    command = ["--rdzv_backend=c10d", endpoint, "--max_restarts=2", "-m", "mnist_lit", "fit"]
+    options = [f"--trainer.default_root_dir={tmp_path}", *RANDOM, "--ckpt_path=auto"]
+    nodes = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.num_nodes=2"]
+    kill = ["--trainer.callbacks+=kill.Kill", "--trainer.callbacks.spot=step"]
+    kill += ["--trainer.callbacks.at=16", "--trainer.callbacks.rank=1"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+
+    said = tmp_path / "said"
+    with said.open("a") as output:
+        both = [
+            subprocess.Popen(
+                [*torchrun, *command, *options, *nodes, *kill],
+                env=environment,
+                stdout=output,
+                stderr=output,
+            )
+            for _ in range(2)
+        ]
+    try:
+        until = time.monotonic() + 120
+        codes = [node.wait(max(1, until - time.monotonic())) for node in both]
+    finally:
+        for node in both:
+            node.terminate()
+
+    assert codes == [0, 0], said.read_text()
+    assert "goes on from step 13" in said.read_text()
+    assert differences(uninterrupted, _run(tmp_path)) == []
 
 
 def test_auto_goes_on_with_what_is_unfinished_and_begins_anew_else(

@@ -4,7 +4,7 @@ import shlex
 import shutil
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 import torch
 import yaml
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback
 
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
-from mnist_lit.training import ranks, recipes, runs
+from mnist_lit.training import recipes, runs
+from mnist_lit.training.company import LOSS, Company, is_loss, launched_by
+from mnist_lit.training.first_step import FirstStep
 from mnist_lit.training.loggers import LogPositions, Rewinding, failing_once
 from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.monitors import BestCheckpoint, StopEarly
@@ -32,44 +34,6 @@ C = TypeVar("C", bound=Callback)
 
 # What Lightning and torch raise on a checkpoint whose parts are not what they should be.
 DAMAGE = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
-
-
-# What optimizers keep for each weight, in its shape. Fused ones do not look, and write anywhere.
-LIKE_WEIGHTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "sum"}
-
-
-class FirstStep(Callback):
-    """Does something once the first new step is taken; until then a training may still fail.
-
-    Attributes:
-        taken: whether a step was taken.
-        then: what to do.
-    """
-
-    def __init__(self) -> None:
-        self.taken = False
-        self.then: Callable[[], None] | None = None
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for optimizer in trainer.optimizers:
-            for weight, state in optimizer.state.items():
-                for name, value in state.items():
-                    shape = weight.shape if name in LIKE_WEIGHTS else torch.Size()
-                    is_known = name in LIKE_WEIGHTS or name == "step"
-                    if is_known and not _is_dense(value, shape):
-                        raise ValueError(f"{name} of the optimizer does not fit the weights")
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if not self.taken:
-            self.take()
-
-    def take(self) -> None:
-        self.taken = True
-        if self.then:
-            self.then()
-            self.then = None
 
 
 @dataclass
@@ -116,7 +80,7 @@ class Life:
             runs.load_weights(self.model, start.checkpoint_path)
         try:
             signals = self._callback(LastCheckpoint).watching_signals()
-            company = ranks.Company(self.trainer, self._say_loss)
+            company = Company(self.trainer, self._say_loss)
             with signals, failing_once(), company.together():
                 return self._live(start, notes, company)
         except Interrupted as interruption:
@@ -132,7 +96,7 @@ class Life:
         except OSError as error:
             raise UserError(f"{error}; mend that, then {self._how_to_go_on()}") from error
 
-    def _live(self, start: Start, notes: list[str], company: ranks.Company) -> Run | None:
+    def _live(self, start: Start, notes: list[str], company: Company) -> Run | None:
         company.check_alike(self._intention(start), "options")
         root = Path(self.trainer.default_root_dir)
         self._run = run = company.told(
@@ -223,7 +187,7 @@ class Life:
         try:
             self.trainer.fit(self.model, datamodule=self.data, ckpt_path=path, weights_only=True)
         except DAMAGE as error:
-            is_said = isinstance(error, UserError) or ranks.is_loss(error)
+            is_said = isinstance(error, UserError) or is_loss(error)
             if path is None or first_step.taken or is_said:
                 raise
             said = f"{type(error).__name__}: {one_line(error)}"
@@ -256,13 +220,13 @@ class Life:
         recipes.write(run, self.recipe, notes)
 
     def _say_loss(self) -> None:
-        print(f"\n{ranks.LOSS}; {self._how_to_go_on()}", file=sys.stderr, flush=True)
+        print(f"\n{LOSS}; {self._how_to_go_on()}", file=sys.stderr, flush=True)
 
     def _how_to_go_on(self) -> str:
         run = self._run
         if self.again:
             return f"go on with: {as_typed(self.again)}"
-        launcher = ranks.launcher() if self.trainer.world_size > 1 else None
+        launcher = launched_by() if self.trainer.world_size > 1 else None
         how = f"go on, by {launcher} as before, with" if launcher else "go on with"
         if run is None or not run.last.is_file():
             return "start again: no step was saved yet"
@@ -293,11 +257,6 @@ def as_typed(args: Sequence[str]) -> str:
     """A command of this program, to be typed again."""
     program = "python -m mnist_lit" if sys.argv[0].endswith("__main__.py") else "mnist-lit"
     return f"{program} {shlex.join(args)}"
-
-
-def _is_dense(value: Any, shape: torch.Size) -> bool:
-    is_tensor = isinstance(value, torch.Tensor)
-    return is_tensor and value.layout == torch.strided and value.shape == shape
 
 
 def _epochs_done(checkpoint: dict[str, Any]) -> int:

@@ -1,33 +1,16 @@
-"""Several processes that train as one: how they meet, agree, and end together.
+"""Several processes that train as one: what they ask of each other.
 
-Lightning starts them, or torchrun or SLURM does, and Lightning's strategy has them meet. Each has
-its rank, counted from 0; a process alone is rank 0 of 1, and is asked nothing here.
+Each has its rank, counted from 0; a process alone is rank 0 of 1, and asks nobody.
 """
 
-import os
-import subprocess
-import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import ProgressBar
 from torch import Tensor
-from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
-
-from mnist_lit.errors import UserError
 
 T = TypeVar("T")
-
-LOSS = "a process of several has died"
-
-POLL_S = 0.5  # how often a rank looks whether another one has failed
-FAREWELL_S = 3.0  # what it then gives its own step to notice, and others to end
 
 
 def rank() -> int:
@@ -67,19 +50,6 @@ def overwrite_by_first(values: Tensor) -> None:
     """Have on all ranks, each of which has to ask, what the first one has."""
     if world_size() > 1:
         dist.broadcast(values, 0)
-
-
-def launcher() -> str | None:
-    """What has started all processes at once, if they are not for Lightning to start."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        return "torchrun"
-    return "srun" if "SLURM_LOCALID" in os.environ else None
-
-
-def speaks() -> bool:
-    """Whether an error of before the meeting is this process's to say: all have the same."""
-    number = {"torchrun": "LOCAL_RANK", "srun": "SLURM_LOCALID"}.get(launcher() or "")
-    return dist.is_initialized() or number is None or os.environ[number] == "0"
 
 
 def greatest(values: list[float], device: torch.device) -> list[float]:
@@ -128,207 +98,3 @@ class Question:
         self._steps_until_asked = self._steps_between = max(1, round(self.every_s / step_s))
         self._asked_at = time.monotonic()
         return bool(by_any)
-
-
-def is_loss(error: BaseException | None) -> bool:
-    """Whether an error is that of a collective whose other side is gone."""
-    named = ("gloo", "NCCL", "Connection reset", "Connection closed")
-    return isinstance(error, dist.DistError) or (
-        isinstance(error, RuntimeError) and any(name in str(error) for name in named)
-    )
-
-
-def alone(trainer: Trainer) -> Trainer:
-    """A Trainer for this process, once the others have left; the one that there is, if it may."""
-    if trainer.world_size == 1:
-        return trainer
-    device = trainer.strategy.root_device
-    bars: list[Any] = [bar for bar in trainer.callbacks if isinstance(bar, ProgressBar)]  # type: ignore[attr-defined]
-    return Trainer(
-        accelerator=device.type,
-        devices=1 if device.index is None else [device.index],
-        precision=trainer.precision,
-        logger=False,
-        callbacks=bars,
-        enable_progress_bar=bool(bars),
-        enable_checkpointing=False,
-        enable_model_summary=False,
-    )
-
-
-class Company:
-    """The ranks of one command, from when they meet until they part, or fail: then all end.
-
-    Who is first to fail says why; the others end in silence, also if they wait for what will never
-    come. That is known from a counter in the store by which the ranks have met.
-
-    Args:
-        trainer: says how many there are.
-        say_loss: says that a rank has died without a word.
-    """
-
-    def __init__(self, trainer: Trainer, say_loss: Callable[[], None]) -> None:
-        self._trainer, self._say_loss = trainer, say_loss
-        self._children: list[subprocess.Popen[bytes]] = []  # the ranks that Lightning has started
-        self._parent = os.getppid()
-        self._store: Any = None
-        self._over = threading.Event()  # they have parted, or this rank is ending already
-        self._num_threads = torch.get_num_threads()
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this is the rank that writes and speaks."""
-        return self._trainer.global_rank == 0
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Have all ranks here, and see to it that none is left behind.
-
-        Raises:
-            SystemExit: another rank has failed, and it has been said.
-        """
-        if self._trainer.world_size == 1:
-            yield
-            return
-        threading.Thread(target=self._watch, daemon=True).start()
-        try:
-            launcher = self._trainer.strategy.launcher
-            assert launcher is not None
-            launcher.launch(self._meet)
-            yield
-            self.part()
-        except BaseException as error:
-            if not self._over.is_set():
-                self._end(error)
-            raise
-
-    def _meet(self) -> None:
-        strategy: Any = self._trainer.strategy
-        # Lightning's watch over them would kill this process before anything was said.
-        self._children = list(strategy.launcher.procs)
-        strategy.launcher.procs.clear()
-        environment, device = strategy.cluster_environment, strategy.root_device
-        is_torchruns = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        store = TCPStore(
-            environment.main_address,
-            environment.main_port,
-            is_master=self.is_first and not is_torchruns,
-            wait_for_workers=False,
-        )
-        self._store = PrefixStore(self._attempt(store), store)
-        dist.init_process_group(
-            strategy.process_group_backend or dist.get_default_backend_for_device(device),
-            store=self._store,
-            rank=self._trainer.global_rank,
-            world_size=self._trainer.world_size,
-            timeout=strategy._timeout,
-            device_id=device if device.type == "cuda" else None,
-        )
-        strategy.setup_environment()  # which finds that they have met
-
-    def _attempt(self, store: Any) -> str:
-        """A name for this meeting that no other one has.
-
-        When torchrun starts all ranks again, its store still holds where those were that are gone,
-        and how often it has done so, each machine counts for itself.
-        """
-        num_others = self._trainer.world_size - 1
-        if self.is_first:
-            name = uuid.uuid4().hex
-            store.set("attempt", name)
-            while store.add(f"{name}/others", 0) < num_others:
-                time.sleep(0.02)
-            store.set(f"{name}/complete", "")
-            return name
-        places: dict[str, int] = {}
-        while True:
-            name = str(store.get("attempt"), "utf-8")
-            if name not in places:
-                places[name] = store.add(f"{name}/others", 1)
-            # One that was complete without this rank is over.
-            if places[name] <= num_others and store.check([f"{name}/complete"]):
-                return name
-            time.sleep(0.02)
-
-    def told(self, make: Callable[[], T]) -> T:
-        """What the first rank makes; all have to ask."""
-        made: Any = make() if self.is_first else None
-        told: T = self._trainer.strategy.broadcast(made)
-        return told
-
-    def check_alike(self, value: Any, what: str) -> None:
-        """Refuse ranks that do not mean the same.
-
-        Args:
-            value: has to be the same on all.
-            what: it is.
-
-        Raises:
-            UserError: it is not.
-        """
-        values = gathered(value)
-        if any(other != values[0] for other in values):
-            raise UserError(f"the processes have different {what}: start all in the same way")
-
-    def part(self) -> None:
-        """Let each rank go its way: the others end, the first one has all threads for itself."""
-        if self._trainer.world_size > 1 and not self._over.is_set():
-            self._trainer.strategy.barrier()
-            self._over.set()
-            dist.destroy_process_group()
-            torch.set_num_threads(self._num_threads)
-
-    def _end(self, error: BaseException) -> None:
-        """End this rank, and those that it has started.
-
-        Raises:
-            SystemExit: what there is to say has been said.
-        """
-        self._over.set()
-        is_first_to_fail = self._count_failure()
-        self._await_others()
-        if is_first_to_fail and is_loss(error):
-            self._say_loss()
-        elif is_first_to_fail:
-            return
-        code = error.code if isinstance(error, SystemExit) else 1 + isinstance(error, UserError)
-        raise SystemExit(code) from error
-
-    def _count_failure(self) -> bool:
-        """Count this rank's failure; whether it is the first one."""
-        if self._store is None:
-            return speaks()
-        try:
-            return bool(self._store.add("failures", 1) == 1)
-        except RuntimeError:  # it is gone with the rank that kept it, the first
-            return self._trainer.global_rank == 1
-
-    def _await_others(self) -> None:
-        """Keep the store until all have looked; and leave no process that was started here."""
-        until = time.monotonic() + FAREWELL_S
-        while self.is_first and time.monotonic() < until and not self._have_all_ended():
-            time.sleep(0.05)
-        for child in self._children:
-            child.kill()
-            child.wait()
-
-    def _have_all_ended(self) -> bool:
-        if len(self._children) == self._trainer.world_size - 1:
-            return all(child.poll() is not None for child in self._children)
-        return self._store is None or self._store.add("failures", 0) >= self._trainer.world_size
-
-    def _watch(self) -> None:
-        """End this process if others do, and it has not noticed: it may be waiting for them."""
-        while not self._over.wait(POLL_S):
-            is_gone = os.getppid() != self._parent or any(child.poll() for child in self._children)
-            try:
-                is_said = self._store is not None and self._store.add("failures", 0) > 0
-            except RuntimeError:
-                is_gone, is_said = True, False
-            if is_gone or is_said:
-                if self._over.wait(POLL_S if is_said else FAREWELL_S):
-                    return
-                if self._count_failure():
-                    self._say_loss()
-                self._await_others()
-                os._exit(1)

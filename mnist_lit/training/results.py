@@ -21,8 +21,8 @@ from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
 from mnist_lit.pages.evidence import Evidence
 from mnist_lit.pages.run_page import run_page
-from mnist_lit.training import ranks
 from mnist_lit.training.calibration import calibration_error, fit_temperature
+from mnist_lit.training.company import alone
 from mnist_lit.training.loggers import history
 from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.recipes import defaults, options_of, provenance
@@ -48,7 +48,7 @@ def finish(
         facts: goes into ``results.json`` as it is, in front of the measured values.
         recipe: all options, nested as in a config file, for loggers to compare runs by.
     """
-    outputs = ranks.alone(trainer).predict(model, datamodule=data)
+    outputs = alone(trainer).predict(model, datamodule=data)
     log_probs = dict(zip(SETS, map(torch.cat, outputs or []), strict=True))
     measured = {
         f"{name}/{metric}": value
