@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock
 
 from mnist_lit.errors import UserError
 
@@ -32,6 +34,23 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Be the only process of a machine that fills a folder, which others then find; leaves no lock.
+
+    Args:
+        folder: need not be there yet; the one that it is to be in will be.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.with_name(f".{folder.name}.lock")
+    with FileLock(lock):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows keeps it while others wait, who have it open
+                lock.unlink()
 
 
 def write_asked(path: Path, content: bytes, option: str) -> None:

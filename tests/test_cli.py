@@ -206,7 +206,7 @@ def test_seed_changes_the_weights(fit: Fit) -> None:
         (["--data.datset=mnist"], "--data.datset"),
         (["--trainer.max_epochs=ten"], "trainer.max_epochs"),
         (["--trainer.accelerator=abacus"], "abacus"),
-        (["--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.strategy=fsdp"], ""),
+        (["--trainer.strategy=fsdp", "--trainer.accelerator=cpu"], "`fsdp` requires a GPU"),
         (["--config=nowhere.yaml"], "nowhere.yaml"),
         (["--ckpt_path=last"], "no run in"),
         (["--ckpt_path=nowhere.ckpt"], "nowhere.ckpt"),

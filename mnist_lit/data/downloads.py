@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
-from filelock import FileLock
 from torch import Tensor
 from torchvision.datasets import EMNIST, KMNIST, QMNIST
 
 from mnist_lit.data.images import Loaded
 from mnist_lit.errors import UserError
+from mnist_lit.files import one_at_a_time
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,7 @@ def load_download(name: str, data_dir: Path, num_downloads: int = 3) -> Loaded:
     download, folder = DOWNLOADS[name], data_dir / name
     try:
         if not folder.is_dir():
-            data_dir.mkdir(parents=True, exist_ok=True)
-            with FileLock(data_dir / f".{name}.lock"):  # for one process of a machine
+            with one_at_a_time(folder):
                 _download(download, folder, num_downloads)
     except OSError as error:
         raise cannot_keep(data_dir, error) from error

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
 from torch import Tensor
 from torchvision.datasets import MNIST, FashionMNIST
 
@@ -24,6 +23,7 @@ from mnist_lit.data.folders import load_folder
 from mnist_lit.data.functions import load_function
 from mnist_lit.data.images import Loaded
 from mnist_lit.errors import UserError
+from mnist_lit.files import one_at_a_time
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,7 @@ def _load_source(source: Source, data_dir: Path) -> Loaded:
     folder = _raw_folder(source, data_dir)
     try:
         if not _complete(source, folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            # Of several processes on a machine, one fetches, and the others find what it has.
-            with FileLock(folder / ".lock"):
+            with one_at_a_time(folder):
                 if not _complete(source, folder):
                     _fetch(source, data_dir)
     except OSError as error:
@@ -170,6 +168,7 @@ def _fetch(source: Source, data_dir: Path, num_downloads: int = 3) -> None:
     So a fetch that breaks off leaves nothing, and of two at once each leaves the same files.
     """
     folder = _raw_folder(source, data_dir)
+    folder.mkdir(exist_ok=True)
     for fetch in (_extract_local, *[_download] * num_downloads):
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
             fetched = _raw_folder(source, Path(temporary))
