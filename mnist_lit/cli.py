@@ -23,6 +23,7 @@ from mnist_lit.models import ModuleSpec, Shape
 from mnist_lit.options import Parser, help_on, plain, spelled_out, with_given_shape, with_recipe
 from mnist_lit.training import company, limits, recipes, runs, tracking
 from mnist_lit.training.first_step import FirstStep
+from mnist_lit.training.learner import Learner
 from mnist_lit.training.life import Life
 from mnist_lit.training.loggers import LogPositions
 from mnist_lit.training.module import LitClassifier
@@ -79,7 +80,15 @@ def _as_spec(module_class: type[nn.Module], *args: Any, **kwargs: Any) -> Any:
 
 
 class CLI(LightningCLI):
-    """LightningCLI, with this project's run folders and without its silent surprises."""
+    """LightningCLI, with this project's run folders and without its silent surprises.
+
+    Attributes:
+        learner: what is trained.
+        data_module: what from.
+    """
+
+    learner: type[Learner] = LitClassifier
+    data_module: type[MNISTDataModule] = MNISTDataModule
 
     def __init__(self, args: list[str]) -> None:
         for name in ("pytorch_lightning", "lightning_fabric"):
@@ -95,8 +104,8 @@ class CLI(LightningCLI):
         self.arguments = args
         self.run: Run | None = None  # what `fit` has completed
         super().__init__(
-            LitClassifier,
-            MNISTDataModule,
+            self.learner,
+            self.data_module,
             save_config_callback=None,
             trainer_defaults={
                 "max_epochs": 10,
@@ -121,6 +130,10 @@ class CLI(LightningCLI):
         parser.add_lightning_class_args(StopEarly, "early_stopping")
         parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+        self.fit_network_to_data(parser)
+
+    def fit_network_to_data(self, parser: LightningArgumentParser) -> None:
+        """Have the network get from the data what it needs not be given."""
         network: Any = next(a for a in parser._actions if a.dest == "model.network")
         # They need not be given: they follow from the data, and so are not for the parser to ask.
         network.sub_add_kwargs["linked_targets"] = set(Shape._fields)
@@ -136,7 +149,7 @@ class CLI(LightningCLI):
         lightning_module: LightningModule, optimizer: Optimizer, lr_scheduler: Any = None
     ) -> Any:
         """With the model's own schedule, if no other is given."""
-        assert isinstance(lightning_module, LitClassifier)
+        assert isinstance(lightning_module, Learner)
         if lr_scheduler is None:
             return lightning_module.with_schedule(optimizer)
         return LightningCLI.configure_optimizers(lightning_module, optimizer, lr_scheduler)
@@ -253,7 +266,7 @@ class CLI(LightningCLI):
         limits.check_device(trainer)
         return trainer
 
-    def fit(self, model: LitClassifier, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
+    def fit(self, model: Learner, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
         """Train, or go on training, in a run folder; then evaluate the best checkpoint."""
         datamodule.setup()  # now, so that data which cannot be had leaves no run folder behind
         limits.check(self.options, self.trainer, model, datamodule)
@@ -263,27 +276,23 @@ class CLI(LightningCLI):
             return
         self.run = self.life(model, datamodule).live(self.start)
 
-    def life(self, model: LitClassifier, data: MNISTDataModule) -> Life:
+    def life(self, model: Learner, data: MNISTDataModule) -> Life:
         """Of the run that `fit` trains."""
         return Life(self.trainer, model, data, self.recipe, self.arguments, self.tensorboard)
 
-    def validate(
-        self, model: LitClassifier, datamodule: MNISTDataModule, ckpt_path: str | None
-    ) -> None:
+    def validate(self, model: Learner, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
         """Loss and accuracy on the validation images."""
         self._load_weights(model)
         with self._company().together():
             self.trainer.validate(model, datamodule=datamodule)
 
-    def test(
-        self, model: LitClassifier, datamodule: MNISTDataModule, ckpt_path: str | None
-    ) -> None:
+    def test(self, model: Learner, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
         """Loss and accuracy on the test images."""
         self._load_weights(model)
         with self._company().together():
             self.trainer.test(model, datamodule=datamodule)
 
-    def _load_weights(self, model: LitClassifier) -> None:
+    def _load_weights(self, model: Learner) -> None:
         runs.load_weights(model, self.checkpoint_path)
         if self.trainer.is_global_zero:
             print(f"checkpoint {self.checkpoint_path}")

@@ -136,7 +136,9 @@ def recipe_of(checkpoint_path: Path, root: Path, named: Collection[str]) -> str:
 
 def with_given_shape(recipe: str, options: Namespace) -> str:
     """A recipe with what a network was given of its shape, which jsonargparse leaves out."""
-    network = options.model.network
+    network = options.model.get("network")
+    if network is None:
+        return recipe
     spec = ModuleSpec.of(find_class(network.class_path), vars(network.init_args))
     given = {name: value for name, value in spec.init_args.items() if name in Shape._fields}
     if not given:

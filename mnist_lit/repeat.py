@@ -13,7 +13,7 @@ from mnist_lit.cli import CLI
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.training import limits
-from mnist_lit.training.module import LitClassifier
+from mnist_lit.training.learner import Learner
 from mnist_lit.training.resuming import Interrupted
 
 MAX_SEED = 2**32 - 1  # NumPy's
@@ -31,7 +31,7 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
 class NewRun(CLI):
     """A ``fit`` that goes on with none."""
 
-    def fit(self, model: LitClassifier, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
+    def fit(self, model: Learner, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
         limits.check_one_process(self.trainer, "repeat")
         if ckpt_path:
             raise UserError("repeat takes no ckpt_path: it starts a run of its own for each seed")

@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning import Trainer
 
 from mnist_lit import LitClassifier, MNISTDataModule
-from mnist_lit.training.module import one_cycle
+from mnist_lit.training.learner import one_cycle
 
 
 @pytest.mark.parametrize(

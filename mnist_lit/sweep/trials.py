@@ -13,8 +13,8 @@ from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.sweep.study import Sweep
 from mnist_lit.training import limits, runs
+from mnist_lit.training.learner import Learner
 from mnist_lit.training.life import Life
-from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.progress import Progress
 from mnist_lit.training.runs import Start
 
@@ -38,7 +38,7 @@ class CheckedFit(CLI):
             raise UserError(NO_CHECKPOINT)
         return Start()
 
-    def fit(self, model: LitClassifier, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
+    def fit(self, model: Learner, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
         limits.check_one_process(self.trainer, "sweep")
         datamodule.hold_test_back()
         datamodule.setup()
@@ -126,6 +126,6 @@ class TrialFit(CLI):
     def callbacks(self) -> list[Callback]:
         return [*super().callbacks(), self.watching]
 
-    def life(self, model: LitClassifier, data: MNISTDataModule) -> Life:
+    def life(self, model: Learner, data: MNISTDataModule) -> Life:
         data.hold_test_back()
         return replace(super().life(model, data), again=self.again)

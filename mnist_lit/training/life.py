@@ -21,6 +21,7 @@ from mnist_lit.errors import UserError, one_line
 from mnist_lit.training import recipes, runs
 from mnist_lit.training.company import LOSS, Company, is_loss, launched_by
 from mnist_lit.training.first_step import FirstStep
+from mnist_lit.training.learner import Learner
 from mnist_lit.training.loggers import LogPositions, Rewinding, failing_once
 from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.monitors import BestCheckpoint, StopEarly
@@ -51,7 +52,7 @@ class Life:
     """
 
     trainer: Trainer
-    model: LitClassifier
+    model: Learner
     data: MNISTDataModule
     recipe: str
     command: Sequence[str]
@@ -116,7 +117,7 @@ class Life:
             if not company.is_first:
                 return None
             runs.load_weights(self.model, run.best)
-            self._conclude(run)
+            self.conclude(run)
             return run
 
     def _intention(self, start: Start) -> Any:
@@ -166,12 +167,14 @@ class Life:
             or stopping["wait_count"] >= stopper.patience
         )
 
-    def _conclude(self, run: Run) -> None:
+    def conclude(self, run: Run) -> None:
+        """Measure what the best checkpoint has learned, and write it down."""
+        assert isinstance(self.model, LitClassifier)
         recipe = yaml.safe_load(self.recipe)
         if self.data.holds_test_back:
             leave_untested(self.trainer, recipe)
         else:
-            finish(run, self.trainer, self.model, self.data, self._facts(), recipe)
+            finish(run, self.trainer, self.model, self.data, self.facts(), recipe)
 
     def _train(self, run: Run, start: Start, notes: list[str]) -> None:
         first_step = self._callback(FirstStep)
@@ -235,7 +238,8 @@ class Life:
         _, others = parser.parse_known_args(self.command)
         return f"{how}: {as_typed([*others, '--ckpt_path', str(run.last)])}"
 
-    def _facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
+        """What a run's results begin with."""
         log = self._callback(TrainingLog)
         return {
             "seed": yaml.safe_load(self.recipe)["seed_everything"],

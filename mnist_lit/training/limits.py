@@ -10,7 +10,8 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
-from mnist_lit.training.module import DEFAULT_LR, LitClassifier
+from mnist_lit.training.learner import Learner
+from mnist_lit.training.module import DEFAULT_LR
 
 
 def check_callbacks(given: Any) -> None:
@@ -61,9 +62,7 @@ def check_one_process(trainer: Trainer, command: str) -> None:
         raise UserError(f"{command} trains in one process: leave --trainer.devices at 1")
 
 
-def check(
-    options: Namespace, trainer: Trainer, model: LitClassifier, data: MNISTDataModule
-) -> None:
+def check(options: Namespace, trainer: Trainer, model: Learner, data: MNISTDataModule) -> None:
     """Say it before a run folder is made.
 
     Raises:

@@ -1,42 +1,30 @@
 """`LitClassifier`: what a training step, a validation step and a test step are."""
 
-import math
 from collections.abc import Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jsonargparse.typing import PositiveFloat, restricted_number_type
-from pytorch_lightning import LightningModule
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from jsonargparse.typing import PositiveFloat
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.functional.classification import multiclass_accuracy
 
 from mnist_lit.data.images import Batch
-from mnist_lit.data.loaders import EpochShuffle
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.models import ModuleSpec, Network, Shape, ask, class_path_of, paper_and_ink
 from mnist_lit.training import ranks
-
-if TYPE_CHECKING:
-    Share = float
-else:
-    Share = restricted_number_type("Share", float, [(">=", 0), ("<", 1)])
-
-Schedule = Literal["constant", "one_cycle"]
+from mnist_lit.training.learner import Learner, Schedule, Share
 
 DEFAULT_LR = 1e-3
 
 NO_LABEL = -100  # of what is no digit, and of an image that is there for a share to have one
 
 
-class LitClassifier(LightningModule):
+class LitClassifier(Learner):
     """A network that learns to tell classes apart.
 
     It logs the validation itself; the training is logged by the callback `TrainingLog`. Losses that
@@ -71,9 +59,8 @@ class LitClassifier(LightningModule):
         in_channels: int = 1,
         image_size: int = 28,
     ) -> None:
-        super().__init__()
+        super().__init__(float(lr), schedule, float(warmup))
         self.shape = shape = Shape(num_classes, in_channels, image_size)
-        self.lr, self.schedule, self.warmup = float(lr), schedule, float(warmup)
         self.label_smoothing, self.num_classes = float(label_smoothing), num_classes
         if loss is not None and label_smoothing:
             raise UserError("model.label_smoothing is for cross-entropy: leave it at 0")
@@ -108,7 +95,6 @@ class LitClassifier(LightningModule):
             network.std.fill_(data.std)
 
     def has_answers(self) -> bool:
-        """Whether the network says anything of nothing but paper, and of nothing but ink."""
         logits: Tensor = ask(self.network, paper_and_ink(self.shape).to(self.device))
         return bool(logits.isfinite().all())
 
@@ -118,34 +104,6 @@ class LitClassifier(LightningModule):
             images = images / 255
         logits: Tensor = self.network(images)
         return logits
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return self.with_schedule(torch.optim.Adam(self.parameters(), lr=self.lr, fused=True))
-
-    def with_schedule(self, optimizer: Optimizer) -> OptimizerLRScheduler:
-        """An optimizer whose learning rate follows the schedule."""
-        scheduler = LambdaLR(optimizer, self._lr_factor)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
-
-    def _lr_factor(self, step: int) -> float:
-        if self.schedule == "constant":
-            return 1.0
-        # Asked for here and not once and for all: a resumed run may be given more epochs. But not
-        # for step 0: it would set up the loader before the checkpoint's place in it is known.
-        num_steps = self.trainer.estimated_stepping_batches if step else 1
-        return one_cycle(step / num_steps, self.warmup)
-
-    def on_train_start(self) -> None:
-        """Let this run's learning rate win over one that a checkpoint brought."""
-        scheduler = self.lr_schedulers()
-        if isinstance(scheduler, LambdaLR):
-            lr = scheduler.optimizer.defaults["lr"]
-            scheduler.base_lrs = [lr for _ in scheduler.optimizer.param_groups]
-            for group in scheduler.optimizer.param_groups:
-                group["lr"] = lr * self._lr_factor(scheduler.last_epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
@@ -160,21 +118,7 @@ class LitClassifier(LightningModule):
             loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         return loss if weight == 1 else weight * loss
 
-    def _weight(self, batch_idx: int) -> float:
-        """What the mean loss over this rank's share of a batch counts for."""
-        sampler = getattr(self.trainer.train_dataloader, "sampler", None)
-        return sampler.weight(batch_idx) if isinstance(sampler, EpochShuffle) else 1
-
-    def on_validation_epoch_start(self) -> None:
-        """Have all ranks validate what the first one saves, batch normalisation included."""
-        for buffer in self.network.buffers():
-            ranks.overwrite_by_first(buffer)
-
     def training_metrics(self) -> dict[str, float]:
-        """Loss and accuracy over the training steps since the last call, and the learning rate.
-
-        Over those of all ranks, each of which has to ask.
-        """
         logits, labels = (torch.cat(parts) for parts in zip(*self._unlogged, strict=True))
         self._unlogged.clear()
         acc = multiclass_accuracy(
@@ -260,21 +204,3 @@ def _labels(targets: Tensor) -> Tensor:
     if targets.ndim == 1:
         return targets
     return targets.argmax(dim=1).where(targets.amax(dim=1) == 1, NO_LABEL)
-
-
-def one_cycle(progress: float, warmup: float) -> float:
-    """The learning rate's share of its highest value.
-
-    Args:
-        progress: share of the training that is done, in [0, 1].
-        warmup: share of the training in which it rises, from a twenty-fifth; in [0, 1).
-
-    Returns:
-        In [0, 1]: 1 where the warm-up ends, 0 where the training does.
-
-    Source: the shape of Smith and Topin, arXiv 1708.07120, as in torch's `OneCycleLR`.
-    """
-    if progress < warmup:
-        return 1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * progress / warmup)) / 2
-    done = min((progress - warmup) / (1 - warmup), 1)
-    return (1 + math.cos(math.pi * done)) / 2

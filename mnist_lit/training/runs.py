@@ -17,7 +17,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from mnist_lit.checkpoints import load_checkpoint, save_checkpoint
 from mnist_lit.errors import UserError
 from mnist_lit.files import user_path, whole_file
-from mnist_lit.training.module import LitClassifier
+from mnist_lit.training.learner import Learner
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def find_checkpoint(which: str, root: Path) -> Path:
     return path.resolve()
 
 
-def load_weights(model: LitClassifier, path: Path) -> None:
+def load_weights(model: Learner, path: Path) -> None:
     """Give a model a checkpoint's weights.
 
     Raises:

@@ -1,0 +1,110 @@
+"""`Learner`: how weights are learned, whatever is learned by them."""
+
+import math
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from jsonargparse.typing import restricted_number_type
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from mnist_lit.data.loaders import EpochShuffle
+from mnist_lit.training import ranks
+
+if TYPE_CHECKING:
+    Share = float
+else:
+    Share = restricted_number_type("Share", float, [(">=", 0), ("<", 1)])
+
+Schedule = Literal["constant", "one_cycle"]
+
+
+class Learner(LightningModule):
+    """A network that learns by Adam, along a schedule, in one process or several.
+
+    Args:
+        lr: Adam's learning rate; with a schedule, its highest.
+        schedule: constant, or one_cycle: up in the first share `warmup` of all steps, then down
+            to nothing along a cosine.
+        warmup: that share, 0 <= warmup < 1.
+
+    Attributes:
+        network: what learns.
+    """
+
+    network: nn.Module
+
+    def __init__(self, lr: float, schedule: Schedule, warmup: float) -> None:
+        super().__init__()
+        self.lr, self.schedule, self.warmup = lr, schedule, warmup
+
+    @abstractmethod
+    def has_answers(self) -> bool:
+        """Whether the network says anything of nothing but paper, and of nothing but ink."""
+
+    @abstractmethod
+    def training_metrics(self) -> dict[str, float]:
+        """Loss and accuracy over the training steps since the last call, and the learning rate.
+
+        Over those of all ranks, each of which has to ask.
+        """
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        return self.with_schedule(torch.optim.Adam(self.parameters(), lr=self.lr, fused=True))
+
+    def with_schedule(self, optimizer: Optimizer) -> OptimizerLRScheduler:
+        """An optimizer whose learning rate follows the schedule."""
+        scheduler = LambdaLR(optimizer, self._lr_factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def _lr_factor(self, step: int) -> float:
+        if self.schedule == "constant":
+            return 1.0
+        # Asked for here and not once and for all: a resumed run may be given more epochs. But not
+        # for step 0: it would set up the loader before the checkpoint's place in it is known.
+        num_steps = self.trainer.estimated_stepping_batches if step else 1
+        return one_cycle(step / num_steps, self.warmup)
+
+    def on_train_start(self) -> None:
+        """Let this run's learning rate win over one that a checkpoint brought."""
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, LambdaLR):
+            lr = scheduler.optimizer.defaults["lr"]
+            scheduler.base_lrs = [lr for _ in scheduler.optimizer.param_groups]
+            for group in scheduler.optimizer.param_groups:
+                group["lr"] = lr * self._lr_factor(scheduler.last_epoch)
+
+    def _weight(self, batch_idx: int) -> float:
+        """What the mean loss over this rank's share of a batch counts for."""
+        sampler = getattr(self.trainer.train_dataloader, "sampler", None)
+        return sampler.weight(batch_idx) if isinstance(sampler, EpochShuffle) else 1
+
+    def on_validation_epoch_start(self) -> None:
+        """Have all ranks validate what the first one saves, batch normalisation included."""
+        for buffer in self.network.buffers():
+            ranks.overwrite_by_first(buffer)
+
+
+def one_cycle(progress: float, warmup: float) -> float:
+    """The learning rate's share of its highest value.
+
+    Args:
+        progress: share of the training that is done, in [0, 1].
+        warmup: share of the training in which it rises, from a twenty-fifth; in [0, 1).
+
+    Returns:
+        In [0, 1]: 1 where the warm-up ends, 0 where the training does.
+
+    Source: the shape of Smith and Topin, arXiv 1708.07120, as in torch's `OneCycleLR`.
+    """
+    if progress < warmup:
+        return 1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * progress / warmup)) / 2
+    done = min((progress - warmup) / (1 - warmup), 1)
+    return (1 + math.cos(math.pi * done)) / 2
