@@ -71,6 +71,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return dict(checkpoint)
 
 
+def network_state(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights of a checkpoint's network alone, by their names in it."""
+    prefix = "network."
+    weights = checkpoint["state_dict"].items()
+    return {
+        name.removeprefix(prefix): weight for name, weight in weights if name.startswith(prefix)
+    }
+
+
 def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """Write a checkpoint, whole or not at all.
 

@@ -1,5 +1,7 @@
 """From any picture to the digits in it, each prepared exactly as the images of MNIST were."""
 
+from dataclasses import replace
+
 from mnist_lit.pictures.arrays import Box
 from mnist_lit.pictures.decoding import FORMATS, Picture, PictureError, decode
 from mnist_lit.pictures.digits import Arc, Found, FoundDigit, Place, halves, lines, ways_to_read
@@ -8,6 +10,7 @@ from mnist_lit.pictures.paper import denoise, papers, strength_on
 from mnist_lit.pictures.pieces import find_pieces, join_strokes, near_each_other, whole_size
 from mnist_lit.pictures.preparation import FRAME
 from mnist_lit.pictures.printed import without_printed_lines
+from mnist_lit.pictures.sheet import Sheet
 
 __all__ = [
     "FORMATS",
@@ -19,6 +22,7 @@ __all__ = [
     "Picture",
     "PictureError",
     "Place",
+    "Sheet",
     "find_digits",
     "halves",
     "lines",
@@ -60,6 +64,9 @@ def find_digits(picture: Picture) -> Found:
         fits = float(noise.mean()) < NOISIEST
         if share + fits > most:  # whatever fits comes first
             best, most = Found(found, components.are_few), share + fits
+            searched = strength, noise, (whole, usual, components.largest_size)
         if fits and (share > 0.5 or (found and num_ink < LITTLE_INK * strength.size)):
             break
-    return best
+    if not best.places:
+        return best
+    return replace(best, sheet=Sheet.of(*searched, shrunk))

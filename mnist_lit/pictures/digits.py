@@ -13,6 +13,7 @@ from mnist_lit.pictures.arrays import Array, Box, quantile, reduced
 from mnist_lit.pictures.ink import Components, Ink
 from mnist_lit.pictures.pieces import MOST_STROKES, SMALLEST, is_one_digit_at_most
 from mnist_lit.pictures.preparation import FIT, prepare
+from mnist_lit.pictures.sheet import Sheet
 
 FAINTEST = 0.4  # ink, as a share of what most of the same digit's ink has
 CUT_FROM = 0.6  # width over height; what is wider may be two digits
@@ -73,10 +74,12 @@ class Found:
     Attributes:
         places: where there are some, in any order.
         complete: whether all ink was searched; else only the largest pieces of it were.
+        sheet: what was searched; None: there was no ink.
     """
 
     places: list[Place]
     complete: bool = True
+    sheet: Sheet | None = None
 
     @cached_property
     def digits(self) -> list[FoundDigit]:
@@ -196,7 +199,8 @@ def _half(digit: FoundDigit, ink: Array) -> FoundDigit | None:
 def lines(boxes: Sequence[Box]) -> list[list[int]]:
     """Which digits stand in a line, lines from top to bottom, each from left to right.
 
-    A digit stands in the line whose last digit is most beside it, so lines may slope.
+    Their middles tell the order. A digit stands in the line whose last digit is most beside it, so
+    lines may slope.
     """
 
     def shared(line: list[int], box: Box) -> float:
@@ -205,7 +209,7 @@ def lines(boxes: Sequence[Box]) -> list[list[int]]:
         return overlap / min(bottom - top, box[3] - box[1])
 
     found: list[list[int]] = []
-    for index in sorted(range(len(boxes)), key=lambda index: boxes[index][0]):
+    for index in sorted(range(len(boxes)), key=lambda index: sum(boxes[index][::2])):
         box = boxes[index]
         line = max(found, key=lambda line: shared(line, box), default=None)
         if line is None or shared(line, box) < 0.2:

@@ -61,6 +61,12 @@ class Components:
         return np.sort(self.areas)[::-1][:MAX_PIECES]
 
     @property
+    def largest_size(self) -> float:
+        """The longest side of the component with most ink, in pixels."""
+        left, top, right, bottom = self.boxes[self.areas.argmax()]
+        return float(max(right - left, bottom - top))
+
+    @property
     def are_few(self) -> bool:
         """Whether all that are no specks are searched."""
         return int((self.areas >= SPECK).sum()) <= MAX_PIECES

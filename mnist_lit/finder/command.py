@@ -1,0 +1,68 @@
+"""`finder`: trains the network that finds digits in pictures."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytorch_lightning.cli import LightningArgumentParser
+
+from mnist_lit.cli import CLI
+from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.finder.data import PagesDataModule
+from mnist_lit.finder.module import LitFinder
+from mnist_lit.finder.outcome import finish, show
+from mnist_lit.options import with_recipe
+from mnist_lit.training import limits, recipes
+from mnist_lit.training.learner import Learner
+from mnist_lit.training.life import Life
+from mnist_lit.training.runs import Run
+
+HELP = """\
+usage: mnist-lit finder [--config RECIPE] [--ckpt_path CHECKPOINT] [--SECTION.OPTION VALUE ...]
+
+Trains the network that finds digits in pictures, on pages that are drawn as it goes.
+
+  --ckpt_path CHECKPOINT  goes on with a run: last, for the newest one, or a checkpoint's path
+
+Options are those of fit, but for the model's and the data's. The packaged recipe, --config finder:
+
+{recipe}"""
+
+
+class FinderLife(Life):
+    """The life of a run that trains a finder."""
+
+    def conclude(self, run: Run) -> None:
+        assert isinstance(self.model, LitFinder)
+        assert isinstance(self.data, PagesDataModule)
+        finish(run, self.trainer, self.model, self.data, self.facts())
+
+
+class FinderCLI(CLI):
+    """`fit`, of a finder."""
+
+    learner = LitFinder
+    data_module = PagesDataModule
+
+    def fit_network_to_data(self, parser: LightningArgumentParser) -> None:
+        """Pages are all of one size: there is nothing to fit."""
+
+    def fit(self, model: Learner, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
+        limits.check_one_process(self.trainer, "finder")
+        super().fit(model, datamodule, ckpt_path)
+
+    def life(self, model: Learner, data: MNISTDataModule) -> Life:
+        command = ["finder", *self.arguments[1:]]
+        return FinderLife(self.trainer, model, data, self.recipe, command, self.tensorboard)
+
+
+def main(args: Sequence[str]) -> int:
+    """Train a finder; `args` begins with the command's name."""
+    if {"-h", "--help"} & set(args):
+        recipe = Path(recipes.packaged("finder")).read_text()
+        print(HELP.format(recipe=textwrap.indent(recipe, "    ")))
+        return 0
+    cli = FinderCLI(with_recipe(["fit", *args[1:]]))
+    if cli.run:
+        show(cli.run)
+    return 0

@@ -1,0 +1,82 @@
+"""What a finished training of a finder leaves: numbers, and a picture of what it sees."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from pytorch_lightning import Trainer
+
+from mnist_lit.figures import RIGHT, WRONG, Drawing
+from mnist_lit.files import whole_file
+from mnist_lit.finder.data import PagesDataModule
+from mnist_lit.finder.looking import Eye, Seen
+from mnist_lit.finder.module import SURE, LitFinder
+from mnist_lit.finder.network import USUAL
+from mnist_lit.finder.pages import Page
+from mnist_lit.training.runs import Run
+
+NUM_SHOWN = 18
+
+
+def finish(
+    run: Run,
+    trainer: Trainer,
+    model: LitFinder,
+    data: PagesDataModule,
+    facts: Mapping[str, Any],
+) -> None:
+    """Measure a trained finder on test pages, draw some, and write ``results.json``."""
+    (measured,) = trainer.test(model, datamodule=data, verbose=False)
+    path = run.figures / "pages.png"
+    with whole_file(path) as temporary:
+        _drawing(model, data).savefig(temporary, format="png", dpi=100)
+    with whole_file(run.results) as path:
+        path.write_text(json.dumps({**facts, **measured}, indent=2, allow_nan=False) + "\n")
+
+
+def show(run: Run) -> None:
+    """Print how good a finished run is, and where everything lies."""
+    results = json.loads(run.results.read_text())
+    print(
+        f"{results['test/acc']:.2%} of the digits of test pages found right"
+        f" (loss {results['test/loss']:.4f})\n"
+        f"checkpoint  {run.best}\n"
+        f"figure      {run.figures / 'pages.png'}\n"
+        f"results     {run.results}"
+    )
+
+
+def _drawing(model: LitFinder, data: PagesDataModule) -> Figure:
+    pages = [data.page("test", number) for number in range(NUM_SHOWN)]
+    eye = Eye(model.network)
+    seen = [eye.look((255 * page.ink).astype(np.uint8), [USUAL]) for page in pages]
+    return drawing(pages, seen)
+
+
+def drawing(pages: Sequence[Page], seen: Sequence[Seen | None]) -> Figure:
+    """Pages, and what is seen on them: green if it is there, red if not."""
+    figure = Drawing(figsize=(12, 2.2 * len(pages) / 3), layout="constrained")
+    figure.suptitle(f"Pages of test digits: what is seen with more than {SURE:.0%}")
+    axes = figure.subplots(len(pages) // 3, 3).flatten()
+    for axis, page, found in zip(axes, pages, seen, strict=True):
+        axis.axis("off")
+        axis.imshow(1 - page.ink, cmap="gray", vmin=0, vmax=1)
+        probs, digits = (found.probs if found else torch.zeros(0, 10)).max(dim=1)
+        for number in (probs > SURE).nonzero().flatten().tolist():
+            assert found
+            digit, (left, top, right, bottom) = int(digits[number]), found.boxes[number].tolist()
+            x, y = (left + right) / 2, (top + bottom) / 2
+            is_there = any(
+                label == digit and x0 <= x < x1 and y0 <= y < y1
+                for label, x0, y0, x1, y1 in page.digits
+            )
+            colour = RIGHT if is_there else WRONG
+            axis.add_patch(
+                Rectangle((left, top), right - left, bottom - top, fill=False, color=colour)
+            )
+            axis.text(left, top - 1, str(digit), color=colour)
+    return figure

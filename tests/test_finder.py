@@ -1,0 +1,258 @@
+"""The finder: what is drawn for it, what it is asked, and what it sees."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mnist_lit.__main__ import main
+from mnist_lit.classifier import PACKAGED
+from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.errors import UserError
+from mnist_lit.finder.data import NewPages, PagesDataModule
+from mnist_lit.finder.looking import Eye
+from mnist_lit.finder.module import counts
+from mnist_lit.finder.network import NUM_DIGITS, USUAL, Finder
+from mnist_lit.finder.pages import HEIGHT, WIDTH, Drawer, Page
+from mnist_lit.finder.shapes import FRAME, STEPS, ZERO, handwritten, thinned
+from mnist_lit.finder.targets import batch_of, loss, target
+
+SMALL = ("--config=finder", "--model.width=16", "--data.num_pages=36", "--data.batch_size=12")
+FEW = ("--trainer.limit_val_batches=2", "--trainer.limit_test_batches=2")
+CPU = ("--trainer.precision=32-true", "--trainer.log_every_n_steps=1", *FEW)
+
+
+@pytest.fixture(scope="module")
+def drawer(data_dir: Path) -> Drawer:
+    data = MNISTDataModule(data_dir=str(data_dir))
+    data.setup()
+    train = data.images("train")
+    return Drawer(train.pixels[:2000], train.labels[:2000])
+
+
+@pytest.fixture(scope="module")
+def pages(drawer: Drawer) -> list[Page]:
+    return [drawer.draw(np.random.default_rng(number)) for number in range(100)]
+
+
+def answering(target: Tensor) -> Tensor:
+    """What a finder would have to say for a target, without any doubt."""
+    logits = (target[:, :NUM_DIGITS].clamp(1e-4, 1 - 1e-4)).logit()
+    return torch.cat([logits, target[:, NUM_DIGITS:-1]], dim=1)
+
+
+class Told(nn.Module):
+    """A network that says what it was told of a page, and nothing of the page in other sizes."""
+
+    def __init__(self, answer: Tensor) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, ink: Tensor) -> Tensor:
+        margin = 6  # cells, of the paper that is put around what is looked at
+        framed = torch.full((1, 12, ink.shape[2] // 2, ink.shape[3] // 2), -20.0)
+        if ink.shape[2:] == (HEIGHT + 24, WIDTH + 24):
+            framed[:, :, margin:-margin, margin:-margin] = self.answer
+        return framed
+
+
+def test_a_page_is_the_same_whenever_it_is_drawn_and_no_two_are_alike(drawer: Drawer) -> None:
+    first, again, other = (drawer.draw(np.random.default_rng(seed)) for seed in (7, 7, 8))
+
+    assert np.array_equal(first.ink, again.ink)
+    assert first.digits == again.digits
+    assert not np.array_equal(first.ink, other.ink)
+
+
+def test_pages_have_all_digits_and_their_boxes_hold_ink(pages: list[Page]) -> None:
+    labels = [label for page in pages for label, *_ in page.digits]
+
+    assert set(labels) == set(range(10))
+    assert any(not page.digits for page in pages), "a page may have none"
+    for page in pages:
+        assert page.ink.shape == (HEIGHT, WIDTH)
+        assert 0 <= page.ink.min() <= page.ink.max() <= 1
+        for _, left, top, right, bottom in page.digits:
+            assert 0 <= left < right <= WIDTH
+            assert 0 <= top < bottom <= HEIGHT
+    inside = [
+        page.ink[int(top) : int(bottom), int(left) : int(right)].max()
+        for page in pages
+        for _, left, top, right, bottom in page.digits
+    ]
+    assert np.mean(np.array(inside) > 0.4) > 0.97
+
+
+@pytest.mark.parametrize(
+    ("right", "is_digit", "is_unclear"), [(90, True, False), (80, False, True), (72, False, False)]
+)
+def test_what_the_edge_cuts_off_is_a_digit_or_unclear_or_none(
+    right: int, is_digit: bool, is_unclear: bool
+) -> None:
+    page = Page()
+    page.put(np.ones((30, 20), np.float32), 70, 20, label=3)
+    page.cut(0, 0, right, HEIGHT)
+
+    assert bool(page.digits) == is_digit
+    assert bool(page.unclear) == is_unclear
+    assert page.ink[:, right:].max() == 0
+
+
+def test_thinned_strokes_are_one_pixel_wide_and_in_the_middle() -> None:
+    ink = np.zeros((40, 40), bool)
+    ink[5:35, 10:15] = True
+    ink[30:35, 10:32] = True
+    thin = thinned(ink)
+
+    assert not (thin & ~ink).any()
+    assert (thin[10:25].sum(axis=1) == 1).all()
+    assert thin[10:25, 12].all()
+    count, _ = cv2.connectedComponents(thin.view(np.uint8))
+    assert count == 2, "paper, and one stroke"
+
+
+def test_a_pen_draws_a_digit_as_wide_as_it_is(drawer: Drawer) -> None:
+    images, labels = torch.zeros(1, 1, 28, 28, dtype=torch.uint8), torch.tensor([1])
+    images[0, 0, 4:24, 12:16] = 255
+    as_it_is, strokes = handwritten(images, labels)
+    for pen in (1.0, 3.0):
+        middle = (strokes.field(0)[FRAME // 2].astype(float) - ZERO) / STEPS
+        assert (middle < pen).sum() == pytest.approx(2 * pen, abs=1.1)
+    assert ((as_it_is.field(0)[FRAME // 2].astype(float) - ZERO) < 0).sum() == 8
+
+
+def test_the_right_answer_is_better_than_nothing_and_that_than_a_wrong_one(
+    pages: list[Page],
+) -> None:
+    _, targets = batch_of(pages[:20])
+    right = answering(targets)
+    nothing = torch.full_like(right, -6.0)
+    wrong = torch.cat([right[:, [*range(1, NUM_DIGITS), 0]], right[:, NUM_DIGITS:]], dim=1)
+    losses = [float(loss(answer, targets)) for answer in (right, nothing, wrong)]
+
+    assert losses[0] < 0.2
+    assert losses == sorted(losses)
+    num_there = sum(len(page.digits) for page in pages[:20])
+    assert counts(right, targets).tolist() == pytest.approx([num_there, num_there], abs=3)
+    assert counts(nothing, targets).tolist() == [0, num_there]
+    assert counts(wrong, targets)[0] == 0
+
+
+def test_what_is_unclear_is_not_asked() -> None:
+    page = Page(unclear=[(40, 20, 70, 60)])
+    answer = torch.full((1, 12, HEIGHT // 2, WIDTH // 2), -9.0)
+    _, targets = batch_of([page])
+    before = float(loss(answer, targets))
+    answer[0, 4, 20, 27] = 9.0
+
+    assert float(loss(answer, targets)) == before
+    answer[0, 4, 20, 60] = 9.0
+    assert float(loss(answer, targets)) > before + 1
+
+
+def test_eye_finds_the_boxes_that_were_asked_for(pages: list[Page]) -> None:
+    num_found = num_there = 0
+    for page in pages[:20]:
+        answer = answering(torch.from_numpy(target(page))[None])
+        seen = Eye(Told(answer)).look((255 * page.ink).astype(np.uint8), [USUAL])
+        assert seen is not None
+        num_there += len(page.digits)
+        for label, *box in page.digits:
+            is_near = (seen.boxes - torch.tensor(box)).abs().amax(dim=1) <= 1.5
+            num_found += bool((is_near & (seen.probs.argmax(dim=1) == label)).any())
+
+    assert num_there > 50
+    assert num_found >= 0.95 * num_there, "some that overlap are taken for one"
+
+
+def test_finder_learns_and_goes_on_to_the_very_same_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = [f"--trainer.default_root_dir={tmp_path / name}" for name in ("whole", "parts")]
+    three = ["finder", *SMALL, *CPU, "--trainer.max_epochs=3", "--model.schedule=constant"]
+    assert main([*three, places[0]]) == 0
+    printed = capsys.readouterr().out
+    assert main([*three, places[1], "--trainer.max_epochs=1"]) == 0
+    last = tmp_path / "parts" / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
+    assert main([*three, places[1], f"--ckpt_path={last}"]) == 0
+
+    whole, parts = (tmp_path / name / "lightning_logs/version_0" for name in ("whole", "parts"))
+    results = json.loads((whole / "results.json").read_text())
+    assert results["epochs"] == 3
+    assert 0 < results["test/loss"] < 5, "4.8 before any training"
+    assert (whole / "figures" / "pages.png").stat().st_size > 10_000
+    assert "of the digits of test pages found right" in printed
+    states = [
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for run in (whole, parts)
+    ]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    seen = Eye.load(whole / "checkpoints" / "best.ckpt").look(np.zeros((50, 70), np.uint8), [28])
+    assert seen is not None
+    assert seen.boxes.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.lr=-1"], "model.lr"),
+        (["--data.augment.shift_px=1"], "data.augment"),
+        (["--trainer.devices=2", "--trainer.strategy=ddp"], "one process"),
+    ],
+)
+def test_finder_says_what_is_wrong_with_its_options(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = f"--trainer.default_root_dir={tmp_path}"
+    assert main(["finder", *SMALL, place, *options]) == 2
+    error = capsys.readouterr().err
+
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_finder_help_is_its_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["finder", "--help"]) == 0
+    assert "num_pages: 6000" in capsys.readouterr().out
+
+
+def test_a_classifier_is_no_finder() -> None:
+    with pytest.raises(UserError, match="holds no finder"):
+        Eye.load(PACKAGED)
+
+
+def test_validation_pages_have_digits_that_no_training_page_has(data_dir: Path) -> None:
+    data = PagesDataModule(data_dir=str(data_dir), num_pages=10)
+    data.setup()
+    train, val = (set(data.images(name).indices.tolist()) for name in ("train", "val"))
+
+    assert not train & val
+    assert len(train) + len(val) == 60_000
+
+
+def test_no_training_page_comes_twice(data_dir: Path) -> None:
+    data = PagesDataModule(data_dir=str(data_dir), num_pages=6, batch_size=4)
+    data.setup()
+    loader = data.train_dataloader()
+    sampler = loader.sampler
+    assert isinstance(sampler, NewPages)
+    numbers: list[int] = []
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        numbers += [position for batch in sampler for position in batch.tolist()]
+
+    assert numbers == list(range(12))
+
+
+def test_finder_takes_pictures_of_any_size() -> None:
+    network = Finder(16).eval()
+    with torch.no_grad():
+        answer = network(torch.zeros(2, 1, 36, 52))
+
+    assert answer.shape == (2, 12, 18, 26)
+    assert (answer[:, :NUM_DIGITS].sigmoid() < 0.02).all(), "before it has learned anything"
