@@ -1,42 +1,42 @@
 """`Classifier`: from a checkpoint to probabilities, and to what a picture says."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnist_lit.checkpoints import load_checkpoint
+from mnist_lit.checkpoints import load_checkpoint, network_state
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.files import user_path
+from mnist_lit.finder.looking import Eye
+from mnist_lit.finder.merging import merged
 from mnist_lit.models import ModuleSpec, Network, Shape, paper_and_ink
 from mnist_lit.pictures import (
     FRAME,
     Found,
     FoundDigit,
     Picture,
-    Place,
     find_digits,
     halves,
     lines,
 )
+from mnist_lit.pictures.sheet import Sheet
 from mnist_lit.reading import Digit, Reading
+from mnist_lit.segmentation import SURE, cost_of_cut, doubtful, likeliest
 
 DIGITS = tuple("0123456789")
 PACKAGED = Path(__file__).parent / "weights" / "mnist.pt"
 BATCH_SIZE = 500  # images at a time; more are no faster
 LOOK_DEG = 8.0  # how far a digit is turned or slanted when it is looked at again
-SURE = 0.95  # how probable a digit is that needs no second look, and no cut
-# Between digits there is paper, within them there is none, and all ink is some digit's. For each
-# exception, what is read must be so much more probable, as a logarithm.
-EXCEPTION = 0.8
+CLEAR = 0.99  # how probable all digits of a canvas are that no finder needs to look at
 MAX_CUT = 64  # digits of a picture, the least sure ones; one with more of them is no writing
 CUT_AT_ONCE = 32  # digits, each of which is cut in some ten ways: their images take memory
 
@@ -51,6 +51,7 @@ class Classifier:
         temperature: what the logits are divided by: above 1, less sure.
         classes: what they mean, K names.
         shape: what the network was made to fit.
+        finder: whether the packaged finder helps to read pictures.
     """
 
     def __init__(
@@ -59,15 +60,20 @@ class Classifier:
         temperature: float = 1.0,
         classes: Sequence[str] = DIGITS,
         shape: Shape = Shape(),  # noqa: B008, it cannot be changed
+        finder: bool = True,
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.temperature = temperature
         self.classes = tuple(classes)
         self.shape = shape
+        self.finder = finder
 
     @classmethod
     def load(
-        cls, path: str | PathLike[str] | None = None, network: type[nn.Module] | None = None
+        cls,
+        path: str | PathLike[str] | None = None,
+        network: type[nn.Module] | None = None,
+        finder: bool = True,
     ) -> Self:
         """Load the packaged network, or the one of a checkpoint.
 
@@ -75,6 +81,7 @@ class Classifier:
             path: a checkpoint that `fit` wrote; None: the packaged network.
             network: the class of the checkpoint's network, if it is none of this package: what a
                 checkpoint names itself is never looked for.
+            finder: whether the packaged finder helps it to read pictures.
 
         Raises:
             UserError: it cannot be read, is of another version, or of a class that was not given.
@@ -87,7 +94,7 @@ class Classifier:
             sizes = {
                 name: hyper_parameters[name] for name in Shape._fields & hyper_parameters.keys()
             }
-            shape, state = Shape(**sizes), _network_state(checkpoint)
+            shape, state = Shape(**sizes), network_state(checkpoint)
             dataset = checkpoint["mnist_lit"]["recipe"]["data"]["dataset"]
             others = [f"{dataset} {label}" for label in range(shape.num_classes)]
             classes = checkpoint.get("classes", DIGITS if dataset == "mnist" else others)
@@ -97,7 +104,7 @@ class Classifier:
             raise UserError(f"{path}: {error}") from error
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path} holds a network that this version does not know") from error
-        classifier = cls(loaded, checkpoint.get("temperature", 1.0), classes, shape)
+        classifier = cls(loaded, checkpoint.get("temperature", 1.0), classes, shape, finder)
         classifier._check(path)
         return classifier
 
@@ -183,31 +190,33 @@ class Classifier:
             )
         whole = iter(self._classify([digit for found in pictures for digit in found.digits]))
         read = [list(islice(whole, len(found.digits))) for found in pictures]
-        doubtful = [_doubtful(*both) for both in zip(pictures, read, strict=True)]
-        as_one_or_two = iter(self._as_one_or_two(pictures, read, doubtful))
-        return [
-            _reading(
-                [digit for place in found.places for digit in _likeliest(place, as_one_or_two)],
-                "" if found.complete and len(numbers) <= MAX_CUT else TOO_MUCH_INK,
-            )
-            for found, numbers in zip(pictures, doubtful, strict=True)
-        ]
+        unsure = [doubtful(*both) for both in zip(pictures, read, strict=True)]
+        as_one_or_two = iter(self._as_one_or_two(pictures, read, unsure))
+        readings = []
+        for found, each, numbers in zip(pictures, read, unsure, strict=True):
+            digits = [digit for place in found.places for digit in likeliest(place, as_one_or_two)]
+            if self.finder and found.sheet and not _is_clear(found.sheet, digits):
+                seen = Eye.packaged().look(found.sheet.ink, found.sheet.sizes)
+                digits = digits if seen is None else merged(found.sheet, each, seen)
+            note = "" if found.complete and len(numbers) <= MAX_CUT else TOO_MUCH_INK
+            readings.append(_reading(digits, note))
+        return readings
 
     def _as_one_or_two(
         self,
         pictures: Sequence[Found],
         read: Sequence[Sequence[Digit]],
-        doubtful: Sequence[Sequence[int]],
+        unsure: Sequence[Sequence[int]],
     ) -> list[list[Digit]]:
         """All digits of all pictures, each as one, or as two that touch where that is likelier."""
         best = [[[digit] for digit in digits] for digits in read]
-        places = [(p, n) for p, numbers in enumerate(doubtful) for n in numbers[:MAX_CUT]]
+        places = [(p, n) for p, numbers in enumerate(unsure) for n in numbers[:MAX_CUT]]
         for start in range(0, len(places), CUT_AT_ONCE):
             some = places[start : start + CUT_AT_ONCE]
             cuts = [(p, n, cut) for p, n in some for cut in halves(pictures[p].digits[n])]
             parts = iter(self._classify([half for *_, cut in cuts for half in cut]))
             for p, n, _ in cuts:
-                best[p][n] = min(best[p][n], [next(parts), next(parts)], key=_cost_of_cut)
+                best[p][n] = min(best[p][n], [next(parts), next(parts)], key=cost_of_cut)
         return [digits for picture in best for digits in picture]
 
     def _classify(self, found: Sequence[FoundDigit]) -> list[Digit]:
@@ -268,48 +277,9 @@ def _output_of(layer: nn.Module, network: nn.Module, images: Tensor) -> Tensor:
     return outputs[-1]
 
 
-def _doubtful(found: Found, read: Sequence[Digit]) -> list[int]:
-    """The places among a picture's digits of those that may be two, the least sure first."""
-    numbers = [
-        n for n, digit in enumerate(found.digits) if digit.may_be_two and read[n].confidence < SURE
-    ]
-    return sorted(numbers, key=lambda n: read[n].confidence)
-
-
-def _cost(digits: Sequence[Digit]) -> float:
-    """How improbable digits are together."""
-    return -sum(math.log(digit.confidence) for digit in digits)
-
-
-def _cost_of_cut(digits: Sequence[Digit]) -> float:
-    """The same of digits that touch, or of a single one."""
-    return _cost(digits) + EXCEPTION * (len(digits) - 1)
-
-
-def _likeliest(place: Place, read: Iterator[list[Digit]]) -> list[Digit]:
-    """The way to take a place's ink that costs least.
-
-    Args:
-        place: its segmentation graph.
-        read: what its arcs are, in their order; as many are taken.
-    """
-    paths: dict[int, tuple[float, list[Digit]]] = {0: (0.0, [])}
-    for arc in place:  # in the order of their starts, so a path is complete before it goes on
-        digits = next(read) if arc.digit else []
-        cost, before = paths[arc.start]
-        cost += _cost(digits) + EXCEPTION * (arc.end - arc.start - 1 + (not digits))
-        if arc.end not in paths or cost < paths[arc.end][0]:
-            paths[arc.end] = cost, [*before, *digits]
-    return paths[place[-1].end][1]
-
-
-def _network_state(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The weights of the network alone, by their names in it."""
-    prefix = "network."
-    weights = checkpoint["state_dict"].items()
-    return {
-        name.removeprefix(prefix): weight for name, weight in weights if name.startswith(prefix)
-    }
+def _is_clear(sheet: Sheet, digits: Sequence[Digit]) -> bool:
+    """Whether there is nothing that a finder would see better."""
+    return sheet.is_canvas and all(digit.confidence >= CLEAR for digit in digits)
 
 
 def _reading(digits: Sequence[Digit], note: str) -> Reading:

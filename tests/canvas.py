@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--ckpt_path", help="default: the packaged network")
     given = parser.parse_args()
-    classifier = Classifier.load(given.ckpt_path)
+    classifier = Classifier.load(given.ckpt_path, finder=False)
     canvases = list(numbers(given.num, given.seed))
     expected = [classifier.read(Image.fromarray(canvas)).number for canvas in canvases]
     graph = reader.as_json(as_onnx(classifier, with_maps=True))

@@ -1,9 +1,9 @@
-"""Make a run's best network the packaged one, and write down how good it is.
+"""Make a run's best network the packaged one, and write down how well the packaged ones read.
 
     python tests/package.py lightning_logs/version_N
 
-writes ``mnist_lit/weights/mnist.pt`` and the table in the model card beside it: test images,
-nothing chosen by them.
+writes ``mnist_lit/weights/mnist.pt``, or of a finder's run ``finder.pt``, and the table in the
+model card beside it: test images, nothing chosen by them.
 """
 
 import argparse
@@ -13,11 +13,13 @@ from pathlib import Path
 import stress
 import torch
 from rich.progress import track
+from torch import Tensor
 
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.classifier import PACKAGED, Classifier
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.files import whole_file
+from mnist_lit.finder.looking import PACKAGED as FINDER
 from mnist_lit.training.calibration import calibration_error
 from mnist_lit.training.runs import Run
 
@@ -51,12 +53,21 @@ def _write_card(figures: dict[str, float]) -> None:
         path.write_text(re.sub(r"(\|---\|---\|\n)(\|.*\n)*", rf"\g<1>{rows}", CARD.read_text()))
 
 
+def half(weights: Tensor) -> Tensor:
+    """Weights of 16 bits; counts stay what they are."""
+    return weights.half() if weights.is_floating_point() else weights
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Package the best network of a run.")
     parser.add_argument("run", type=Path)
     checkpoint = load_checkpoint(Run(parser.parse_args().run).best)
-    with whole_file(PACKAGED) as path:
-        torch.save({name: checkpoint[name] for name in KEPT}, path)
+    kept = {name: checkpoint[name] for name in KEPT if name in checkpoint}
+    is_finder = "temperature" not in kept
+    if is_finder:  # half of the bits say as much, as training with bfloat16 shows
+        kept["state_dict"] = {name: half(part) for name, part in kept["state_dict"].items()}
+    with whole_file(FINDER if is_finder else PACKAGED) as path:
+        torch.save(kept, path)
     classifier = Classifier.load()
     figures = measure(classifier)
     for kind in track(stress.KINDS, "reading"):

@@ -82,7 +82,7 @@ def paint(page: Page, canvas: NDArray[np.uint8]) -> str:
 
 
 def test_numbers_are_read_as_python_reads_them(page: Page) -> None:
-    classifier = Classifier.load()
+    classifier = Classifier.load(finder=False)
     pictures = list(numbers(NUM_NUMBERS))
     expected = [classifier.read(Image.fromarray(picture)).number for picture in pictures]
     read = [paint(page, picture) for picture in pictures]
@@ -95,7 +95,7 @@ def test_numbers_are_read_as_python_reads_them(page: Page) -> None:
 def test_touching_digits_and_two_lines_are_read_as_python_reads_them(page: Page) -> None:
     images = held_out_digits()
     random = np.random.default_rng(0)
-    classifier = Classifier.load()
+    classifier = Classifier.load(finder=False)
     num_same = num_lines = num_cut = 0
     for chosen in random.integers(len(images), size=(20, 4)):
         pairs = [
@@ -116,7 +116,7 @@ def test_touching_digits_and_two_lines_are_read_as_python_reads_them(page: Page)
 def test_all_that_is_shown_of_a_digit_is_what_python_says(page: Page) -> None:
     picture = next(numbers(1))
     paint(page, picture)
-    reading = Classifier.load().read(Image.fromarray(picture))
+    reading = Classifier.load(finder=False).read(Image.fromarray(picture))
     last = reading.digits[-1]
     maps = Classifier.load().feature_maps(last.image[None])[0]
     seen, *shown = page.evaluate(

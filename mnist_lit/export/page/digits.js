@@ -123,7 +123,7 @@ function half(digit, given) {
   return { ...digit, image, ink, box: box.map((edge, i) => round((i % 2 ? top : left) + edge * scale)) };
 }
 
-/** Which boxes stand in a line, lines from top to bottom, each from left to right. */
+/** Which boxes stand in a line, lines from top to bottom, each from left to right by its middle. */
 export function linesOf(boxes) {
   const found = [];
   const shared = (line, [, top, , bottom]) => {
@@ -131,7 +131,8 @@ export function linesOf(boxes) {
     const overlap = Math.min(bottom, below) - Math.max(top, above);
     return overlap / Math.min(bottom - top, below - above);
   };
-  for (const index of [...boxes.keys()].sort((a, b) => boxes[a][0] - boxes[b][0])) {
+  const across = (index) => boxes[index][0] + boxes[index][2];
+  for (const index of [...boxes.keys()].sort((a, b) => across(a) - across(b))) {
     const shares = found.map((line) => shared(line, boxes[index]));
     const most = Math.max(...shares);
     if (most >= 0.2) found[shares.indexOf(most)].push(index);
