@@ -195,10 +195,10 @@ class Classifier:
         readings = []
         for found, each, numbers in zip(pictures, read, unsure, strict=True):
             digits = [digit for place in found.places for digit in likeliest(place, as_one_or_two)]
-            if self.finder and found.sheet and not _is_clear(found.sheet, digits):
+            note = "" if found.complete and len(numbers) <= MAX_CUT else TOO_MUCH_INK
+            if self.finder and found.sheet and not (note or _is_clear(found.sheet, digits)):
                 seen = Eye.packaged().look(found.sheet.ink, found.sheet.sizes)
                 digits = digits if seen is None else merged(found.sheet, each, seen)
-            note = "" if found.complete and len(numbers) <= MAX_CUT else TOO_MUCH_INK
             readings.append(_reading(digits, note))
         return readings
 
