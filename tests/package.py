@@ -25,6 +25,7 @@ from mnist_lit.training.runs import Run
 
 CARD = PACKAGED.with_name("README.md")
 KEPT = ("mnist_lit", "hyper_parameters", "state_dict", "temperature")
+TABLE = r"^(\|---\|---\|\n)(\|.*\n)*"  # of two columns
 NUM_PICTURES = 500  # of each kind
 
 
@@ -50,7 +51,7 @@ def _write_card(figures: dict[str, float]) -> None:
         f"| {name} | {share:.2%} |\n".replace("%", " %") for name, share in figures.items()
     )
     with whole_file(CARD) as path:
-        path.write_text(re.sub(r"(\|---\|---\|\n)(\|.*\n)*", rf"\g<1>{rows}", CARD.read_text()))
+        path.write_text(re.sub(TABLE, rf"\g<1>{rows}", CARD.read_text(), flags=re.MULTILINE))
 
 
 def half(weights: Tensor) -> Tensor:
