@@ -76,12 +76,6 @@ class LitFinder(Learner):
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         return {"train/loss": error, "train/acc": right / max(num, 1e-6), "lr": lr}
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, "val")
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, "test")
-
     def _evaluate(self, batch: Batch, name: str) -> None:
         ink, target = batch
         answer = self(ink)

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from mnist_lit.finder.network import USUAL
 from mnist_lit.finder.pen import Hand
 from mnist_lit.finder.shapes import MARKS, UNLIKE_DIGITS, Shapes, handwritten, printed
 from mnist_lit.pictures.arrays import Array
 
 HEIGHT, WIDTH = 96, 192  # of a page, in pixels
-USUAL = 28.0  # pixels, the longest side of a digit as the network is to see it
 SEEN, UNSEEN = 0.75, 0.3  # of a digit's box: from so much on it is one, up to so much it is none
 BETWEEN = "-,./:+="  # marks that stand within numbers
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from mnist_lit.data.loaders import EpochShuffle
+from mnist_lit.data.images import Batch
 from mnist_lit.training import ranks
 
 if TYPE_CHECKING:
@@ -53,6 +53,16 @@ class Learner(LightningModule):
         Over those of all ranks, each of which has to ask.
         """
 
+    @abstractmethod
+    def _evaluate(self, batch: Batch, name: str) -> None:
+        """Log loss and accuracy of a batch, under a set's name."""
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, "test")
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return self.with_schedule(torch.optim.Adam(self.parameters(), lr=self.lr, fused=True))
 
@@ -80,11 +90,6 @@ class Learner(LightningModule):
             scheduler.base_lrs = [lr for _ in scheduler.optimizer.param_groups]
             for group in scheduler.optimizer.param_groups:
                 group["lr"] = lr * self._lr_factor(scheduler.last_epoch)
-
-    def _weight(self, batch_idx: int) -> float:
-        """What the mean loss over this rank's share of a batch counts for."""
-        sampler = getattr(self.trainer.train_dataloader, "sampler", None)
-        return sampler.weight(batch_idx) if isinstance(sampler, EpochShuffle) else 1
 
     def on_validation_epoch_start(self) -> None:
         """Have all ranks validate what the first one saves, batch normalisation included."""

@@ -13,6 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.functional.classification import multiclass_accuracy
 
 from mnist_lit.data.images import Batch
+from mnist_lit.data.loaders import EpochShuffle
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.models import ModuleSpec, Network, Shape, ask, class_path_of, paper_and_ink
@@ -118,6 +119,11 @@ class LitClassifier(Learner):
             loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         return loss if weight == 1 else weight * loss
 
+    def _weight(self, batch_idx: int) -> float:
+        """What the mean loss over this rank's share of a batch counts for."""
+        sampler = getattr(self.trainer.train_dataloader, "sampler", None)
+        return sampler.weight(batch_idx) if isinstance(sampler, EpochShuffle) else 1
+
     def training_metrics(self) -> dict[str, float]:
         logits, labels = (torch.cat(parts) for parts in zip(*self._unlogged, strict=True))
         self._unlogged.clear()
@@ -136,12 +142,6 @@ class LitClassifier(Learner):
             "train/acc": acc.item(),
             "lr": self.trainer.optimizers[0].param_groups[0]["lr"],
         }
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, "val")
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, "test")
 
     def _evaluate(self, batch: Batch, name: str) -> None:
         images, labels = batch
