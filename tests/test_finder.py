@@ -221,6 +221,15 @@ def test_finder_help_is_its_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert "num_pages: 6000" in capsys.readouterr().out
 
 
+def test_fit_says_that_the_recipe_is_not_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config=finder"]) == 2
+    error = capsys.readouterr().err
+    assert "data.num_pages" in error or "model.width" in error
+    assert error.count("\n") == 1
+    assert main(["fit", "--help"]) == 0
+    assert "finder" not in capsys.readouterr().out
+
+
 def test_a_classifier_is_no_finder() -> None:
     with pytest.raises(UserError, match="holds no finder"):
         Eye.load(PACKAGED)

@@ -59,7 +59,7 @@ class FinderCLI(CLI):
 def main(args: Sequence[str]) -> int:
     """Train a finder; `args` begins with the command's name."""
     if {"-h", "--help"} & set(args):
-        recipe = Path(recipes.packaged("finder")).read_text()
+        recipe = Path(recipes.packaged(recipes.FINDER)).read_text()
         print(HELP.format(recipe=textwrap.indent(recipe, "    ")))
         return 0
     cli = FinderCLI(with_recipe(["fit", *args[1:]]))
