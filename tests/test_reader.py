@@ -1,6 +1,7 @@
 """The page with the network inside, in a real browser: it reads as Python does."""
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,12 +69,13 @@ def paint(page: Page, canvas: NDArray[np.uint8]) -> str:
     """Draw on the page, where nothing is, ``(280, 280)``, ink 0; the number that it reads."""
     page.keyboard.press("Delete")
     page.evaluate(
-        """(grey) => {
+        """(bytes) => {
+            const grey = Uint8Array.from(atob(bytes), (character) => character.charCodeAt(0));
             const pixels = new Uint8ClampedArray(4 * grey.length).fill(255);
             grey.forEach((value, i) => pixels.fill(value, 4 * i, 4 * i + 3));
             window.painted = new ImageData(pixels, 280);
         }""",
-        canvas.ravel().tolist(),
+        b64encode(canvas.tobytes()).decode(),
     )
     press_along(page, [(0, 0)])
     page.mouse.up()
