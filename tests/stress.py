@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from sklearn.datasets import load_digits
 from torch import Tensor
 
@@ -183,6 +183,30 @@ def cells(digits: Sequence[Array], number: str, random: Generator) -> Stress:
     return Stress(encode(paper * (1 - sheet), random.choice(["PNG", "JPEG"]), 85), number)
 
 
+WORDS = ("Total", "Name", "Age", "Date", "Euro", "Page", "Weight", "km", "cm", "kg", "min", "No.")
+MARKS = "-,./:=()+#%?"
+
+
+def beside_words(digits: Sequence[Array], number: str, random: Generator) -> Stress:
+    """On a canvas, before a printed word or mark, or after it."""
+    ink = write(digits, 100, random.uniform(-0.05, 0.05), random)
+    text = _print(random.choice([*WORDS, *MARKS]), random.uniform(60, 130))
+    parts = [ink, text] if random.random() < 0.5 else [text, ink]
+    height = max(part.shape[0] for part in parts)
+    between = round(random.uniform(25, 70))
+    rows = [place(part, height, part.shape[1] + between, random) for part in parts]
+    return Stress(encode(mix(np.pad(np.hstack(rows), 30), BLACK, WHITE)), number)
+
+
+def _print(text: str, size: float) -> Array:
+    """A text in Pillow's own font, ink in [0, 1]."""
+    font = ImageFont.load_default(size)
+    width, height = (round(edge) for edge in font.getbbox(text + "p")[2:])
+    sheet = Image.new("L", (width, height))
+    ImageDraw.Draw(sheet).text((0, 0), text, 255, font)
+    return np.asarray(sheet, np.float32) / 255
+
+
 def photographed(digits: Sequence[Array], number: str, random: Generator) -> Stress:
     """With a telephone: uneven light, a shadow, a turn, paper and lens and grain; a JPEG."""
     long = int(random.integers(500, 1800))
@@ -264,6 +288,7 @@ KINDS: dict[str, tuple[Maker, bool]] = {
     "two lines": (two_lines, True),
     "coarse": (coarse, True),
     "cells": (cells, True),
+    "beside words": (beside_words, True),
 }
 
 

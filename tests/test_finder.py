@@ -17,7 +17,9 @@ from mnist_lit.finder.data import NewPages, PagesDataModule
 from mnist_lit.finder.looking import Eye
 from mnist_lit.finder.module import counts
 from mnist_lit.finder.network import NUM_DIGITS, USUAL, Finder
-from mnist_lit.finder.pages import HEIGHT, WIDTH, Drawer, Page
+from mnist_lit.finder.page import HEIGHT, WIDTH, Page
+from mnist_lit.finder.pages import FAINT, Drawer, where_they_touch
+from mnist_lit.finder.pen import Hand
 from mnist_lit.finder.shapes import FRAME, STEPS, ZERO, handwritten, thinned
 from mnist_lit.finder.targets import batch_of, loss, target
 
@@ -85,6 +87,24 @@ def test_pages_have_all_digits_and_their_boxes_hold_ink(pages: list[Page]) -> No
         for _, left, top, right, bottom in page.digits
     ]
     assert np.mean(np.array(inside) > 0.4) > 0.97
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_digits_that_touch_are_as_near_as_their_ink_lets_them(drawer: Drawer, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    hand = Hand.any(random)
+    left, right = (hand.draw(drawer.written[0], 2 * seed + n, 28, random) > FAINT for n in (0, 1))
+    x = round(where_they_touch(left, 0, 0, right, seed - 10))
+
+    def ink_of_both(at: int) -> int:
+        sheet = np.zeros((2, 99, 99), int)
+        sheet[0, 30 : 30 + left.shape[0], 30 : 30 + left.shape[1]] = left
+        top = 20 + seed
+        sheet[1, top : top + right.shape[0], 30 + at : 30 + at + right.shape[1]] = right
+        return int(sheet.prod(axis=0).sum())
+
+    assert ink_of_both(x) == 0
+    assert ink_of_both(x - 1) > 0
 
 
 @pytest.mark.parametrize(

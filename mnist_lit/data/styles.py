@@ -3,6 +3,7 @@
 Without these a network takes a 1 with a long upstroke for a 7, or a 4.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -43,22 +44,33 @@ STROKES = {
     7: (Stroke((0.4, 0.65), (-25, 10), ahead=(0.12, 0.35), back=(0.12, 0.35)),),  # a bar
     9: (Stroke((1.0, 1.0), (165, 215), ahead=(0.15, 0.5)),),  # a hook
 }
-LENGTHS = {1: 1.0, 7: 1.7, 9: 2.5}  # of all strokes that MNIST has, in heights: tells the pen
+LENGTHS = {
+    1: 1.0,
+    3: 2.4,
+    7: 1.7,
+    9: 2.5,
+}  # of all strokes that MNIST has, in heights: tells the pen
 
 
-def with_styles(images: Tensor, labels: Tensor, share: float) -> Tensor:
-    """Add these strokes to a share of the 1s, 7s and 9s.
+def with_styles(
+    images: Tensor,
+    labels: Tensor,
+    share: float,
+    styles: Mapping[int, tuple[Stroke, ...]] = STROKES,
+) -> Tensor:
+    """Add strokes to a share of the digits that others write with them.
 
     Args:
         images: ``(B, 1, H, W)`` float in [0, 1], ink 1; each a digit.
         labels: which, ``(B,)``.
         share: how many of them are changed, on average.
+        styles: which digits get which strokes.
 
     Returns:
         The same shape, centred as digits are, on the same device.
     """
     changed = images.clone()
-    for digit, strokes in STROKES.items():
+    for digit, strokes in styles.items():
         chosen = (labels == digit) & (torch.rand(len(labels), device=images.device) < share)
         if chosen.any():
             changed[chosen] = centred(_with_strokes(images[chosen], strokes, LENGTHS[digit]))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -11,10 +12,17 @@ from torch.utils.data import DataLoader
 from mnist_lit.data.images import Batch, ImageSet
 from mnist_lit.data.loaders import EpochShuffle, ResumableLoader
 from mnist_lit.data.module import SETS, Count, MNISTDataModule, Seed
-from mnist_lit.data.styles import with_styles
-from mnist_lit.finder.pages import Drawer, Page
+from mnist_lit.data.styles import STROKES, Stroke, with_styles
+from mnist_lit.finder.page import Page
+from mnist_lit.finder.pages import Drawer
 from mnist_lit.finder.targets import batch_of
 
+STYLES = {
+    **STROKES,
+    1: (Stroke(at=(0.0, 0.0), angle_deg=(115, 160), ahead=(0.2, 1.0)), *STROKES[1][1:]),
+    3: (Stroke(at=(1.0, 1.0), angle_deg=(135, 200), ahead=(0.15, 0.6)),),  # a tail
+}
+ROOM = 6  # pixels around MNIST's images, for strokes that go beyond them
 AT_ONCE = 5000  # digits that get other strokes; of more, the tensors take memory
 EVAL_PAGES = 480
 
@@ -26,7 +34,7 @@ class PageSet(ImageSet):
         digits: what is drawn on them.
         num_pages: how many there are; numbers may go beyond.
         seed: of all of them; two numbers.
-        styles: share of the 1s, 7s and 9s that get strokes which are rare in MNIST.
+        styles: share of the 1s, 3s, 7s and 9s that get strokes which are rare in MNIST.
     """
 
     def __init__(
@@ -49,11 +57,11 @@ class PageSet(ImageSet):
 
     def _made_drawer(self) -> Drawer:
         if self._drawer is None:
-            images, labels = self.pixels[self.indices], self.chosen_labels
+            images, labels = F.pad(self.pixels[self.indices], [ROOM] * 4), self.chosen_labels
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 for some in torch.split(torch.arange(len(images)), AT_ONCE):
-                    styled = with_styles(images[some] / 255, labels[some], self.styles)
+                    styled = with_styles(images[some] / 255, labels[some], self.styles, STYLES)
                     images[some] = (styled * 255).round().byte()
             self._drawer = Drawer(images, labels)
         return self._drawer
@@ -78,8 +86,8 @@ class PagesDataModule(MNISTDataModule):
         val_size: how many of the training digits are held out for the pages of the validation.
         split_seed: which ones; the same on every machine, whatever else is seeded.
         num_workers: processes that draw.
-        styles: share of the 1s, 7s and 9s that get strokes which much of the world gives them, and
-            which are rare in MNIST.
+        styles: share of the 1s, 3s, 7s and 9s that get strokes which much of the world gives them,
+            and which are rare in MNIST.
     """
 
     def __init__(

@@ -28,6 +28,7 @@ BEYOND = 64  # pixels beyond a band that are looked at with it; what is further 
 OTHERS = (1.8, 1 / 1.8)  # what digits may be as large as, compared with the likeliest size
 ABOUT = 0.16  # logarithm of the ratio of two sizes that make no difference
 SURE = 0.5  # how probable a digit is that is no doubt there
+LEAST_INK = 16  # of 255; what is fainter, all around, is not looked at
 FAINTEST = 0.1  # how probable a digit is that is seen at all
 MARGIN = 12  # pixels of paper around what is looked at
 TWICE = 0.5  # of two boxes' union, what they share at most
@@ -101,18 +102,19 @@ class Eye:
             What is seen with the size at which it is seen best, wherever that leads from the ones
             that were given; None if that would take too long.
         """
+        part, (x, y) = _inked(ink)
         best: Seen | None = None
         most, left = -1.0, MOST_PIXELS
         tried: list[float] = []
         waiting = [*sizes, *(sizes[0] * factor for factor in OTHERS)]
         while waiting:
             size = waiting.pop(0)
-            pixels = ink.size * (USUAL / size) ** 2
+            pixels = part.size * (USUAL / size) ** 2
             if pixels > left or any(_is_about(size, other) for other in tried):
                 continue
             tried.append(size)
             left -= pixels
-            seen = self._at(ink, size)
+            seen = self._at(part, size)
             clear = seen[seen.probs.amax(dim=1) > CLEAR]
             probs, ratios = clear.probs.amax(dim=1), clear.sizes / size
             # What is seen in another size than is best for it, is seen better by that.
@@ -124,7 +126,7 @@ class Eye:
                 if _is_about(usual, size) and float(probs.min()) > SURE:
                     break
                 waiting.insert(0, usual)
-        return best
+        return None if best is None else Seen(best.boxes + torch.tensor([x, y, x, y]), best.probs)
 
     def _at(self, ink: NDArray[np.uint8], size: float) -> Seen:
         """What is seen if digits are so large."""
@@ -149,6 +151,16 @@ class Eye:
             first, last = (top - start) // STRIDE, (min(height, top + band) - start) // STRIDE
             answers.append(answer[:, first:last])
         return torch.cat(answers, dim=1)
+
+
+def _inked(ink: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """The part of a sheet that has ink, and where it begins: column and row."""
+    is_ink = ink > LEAST_INK
+    rows, columns = (np.flatnonzero(is_ink.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return ink, (0, 0)
+    left, top, right, bottom = map(int, (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
+    return ink[top:bottom, left:right], (left, top)
 
 
 def _is_about(size: float, other: float) -> bool:

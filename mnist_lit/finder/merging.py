@@ -13,7 +13,7 @@ from mnist_lit.reading import Digit
 THERE = 0.35  # how probable a digit is that is there, ...
 THERE_FOR_BOTH = 0.15  # ... and if the classifier says that it is the same digit
 SAME = 0.5  # what two boxes of the same digit share at least, as a part of their union
-WEIGHT = 0.5  # of what the finder says, beside the classifier
+WEIGHT = 0.65  # of what the finder says, beside the classifier
 LEAST = 1e-4  # no digit is less probable, whoever says so
 
 

@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 
 from mnist_lit.data.images import Batch
 from mnist_lit.finder.network import NUM_DIGITS, Finder
-from mnist_lit.finder.pages import HEIGHT, WIDTH
+from mnist_lit.finder.page import HEIGHT, WIDTH
 from mnist_lit.finder.targets import loss
 from mnist_lit.training.learner import Learner, Schedule, Share
 

@@ -16,7 +16,7 @@ from mnist_lit.finder.data import PagesDataModule
 from mnist_lit.finder.looking import Eye, Seen
 from mnist_lit.finder.module import SURE, LitFinder
 from mnist_lit.finder.network import USUAL
-from mnist_lit.finder.pages import Page
+from mnist_lit.finder.page import Page
 from mnist_lit.training.runs import Run
 
 NUM_SHOWN = 18

@@ -33,6 +33,8 @@ FONTS = (
     "STIXGeneralItalic",
     "cmr10",
     "cmss10",
+    "cmti10",
+    "cmtt10",
 )  # matplotlib's own
 PEN_FONTS = (
     cv2.FONT_HERSHEY_SIMPLEX,
@@ -71,7 +73,9 @@ class Shapes:
         """
         if index not in self._fields:
             ink = self._inked(index)
-            self._fields[index] = _from_middles(thinned(ink)) if self.by_pen else _from_edges(ink)
+            middles = thinned(ink) if self.by_pen else ink
+            has_middles = self.by_pen and middles.any()  # of a dot, nothing is left
+            self._fields[index] = _from_middles(middles) if has_middles else _from_edges(ink)
         return self._fields[index]
 
 
@@ -92,13 +96,13 @@ def handwritten(images: Tensor, labels: Tensor) -> tuple[Shapes, Shapes]:
 
 @cache
 def printed(characters: str) -> tuple[Shapes, Shapes]:
-    """What printers make of characters, and pens in a printer's hand."""
+    """What printers make of characters, and pens that follow the middle of such strokes."""
     labels = np.array([int(c) if c.isdigit() else -1 for c in characters])
     by_font = [mask for name in FONTS for mask in _printed_by(name, characters)]
-    by_pen = [mask for font in PEN_FONTS for mask in _written(font, characters)]
+    by_pen = by_font + [mask for font in PEN_FONTS for mask in _written(font, characters)]
     return (
         Shapes(by_font.__getitem__, np.tile(labels, len(FONTS)), by_pen=False),
-        Shapes(by_pen.__getitem__, np.tile(labels, len(PEN_FONTS)), by_pen=True),
+        Shapes(by_pen.__getitem__, np.tile(labels, len(FONTS + PEN_FONTS)), by_pen=True),
     )
 
 

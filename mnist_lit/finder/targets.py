@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mnist_lit.finder.network import NUM_DIGITS, STRIDE, USUAL
-from mnist_lit.finder.pages import HEIGHT, WIDTH, Page
+from mnist_lit.finder.page import HEIGHT, WIDTH, Page
 from mnist_lit.pictures.arrays import Array
 
 NUM_MAPS = NUM_DIGITS + 3
