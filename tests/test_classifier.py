@@ -226,7 +226,7 @@ def test_line_drawn_under_a_number_is_no_part_of_it(classifier: Classifier) -> N
     assert num_right >= 36
 
 
-NUM_PICTURES = 120
+NUM_PICTURES = 80
 
 
 @pytest.mark.slow

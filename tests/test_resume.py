@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -356,11 +357,11 @@ def test_training_that_cannot_begin_leaves_everything_as_it_was(
 ) -> None:
     before = {path: path.read_bytes() for path in uninterrupted.folder.rglob("*.*")}
     options = [*STRONG[:-3], "--trainer.max_epochs=9", option]
-    resumed = _killed_fit(tmp_path, *options, f"--ckpt_path={uninterrupted.last}")
-    begun = _killed_fit(tmp_path, *options)
+    ways = [f"--ckpt_path={uninterrupted.last}"], []
+    with ThreadPoolExecutor() as threads:
+        ended = list(threads.map(lambda way: _killed_fit(tmp_path, *options, *way), ways))
 
-    assert resumed.returncode
-    assert begun.returncode
+    assert all(process.returncode for process in ended)
     assert {path: path.read_bytes() for path in before} == before
     assert not list(tmp_path.rglob("version_*")), "a run that never began"
 
