@@ -357,7 +357,7 @@ def test_training_that_cannot_begin_leaves_everything_as_it_was(
 ) -> None:
     before = {path: path.read_bytes() for path in uninterrupted.folder.rglob("*.*")}
     options = [*STRONG[:-3], "--trainer.max_epochs=9", option]
-    ways = [f"--ckpt_path={uninterrupted.last}"], []
+    ways: list[list[str]] = [[f"--ckpt_path={uninterrupted.last}"], []]
     with ThreadPoolExecutor() as threads:
         ended = list(threads.map(lambda way: _killed_fit(tmp_path, *options, *way), ways))
 
