@@ -46,6 +46,13 @@ def fit(tmp_path: Path) -> Fit:
     return lambda *options: fit_in(tmp_path, *options)
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs end without figures and page, which take longer than brief trainings do."""
+    monkeypatch.setattr("mnist_lit.training.results._draw", lambda *args: [])
+    monkeypatch.setattr("mnist_lit.training.results.run_page", lambda *args: "")
+
+
 # Steps of 1,000 images: an epoch takes seconds.
 BRIEFLY = (
     "--data.batch_size=1000",

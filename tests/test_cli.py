@@ -127,6 +127,7 @@ def test_reloaded_checkpoint_scores_as_after_fit(
     assert str(brief_run.best) in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_test_takes_the_newest_best_and_its_recipe(
     fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -170,6 +171,7 @@ def test_default_config_states_the_defaults(monkeypatch: pytest.MonkeyPatch) -> 
     assert stated == default
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_config_of_a_run_repeats_it(brief_run: Run, tmp_path: Path) -> None:
     text = brief_run.config.read_text()
     assert main(["fit", "-c", str(brief_run.config), f"--trainer.default_root_dir={tmp_path}"]) == 0
@@ -183,6 +185,7 @@ def test_config_of_a_run_repeats_it(brief_run: Run, tmp_path: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_seed_changes_the_weights(fit: Fit) -> None:
     options = (*BRIEFLY, "--trainer.limit_train_batches=10")
     first, second = fit(*options), fit(*options, "--seed_everything=2")
@@ -397,6 +400,7 @@ def test_bad_checkpoint_is_one_line(
     assert "some.ckpt" in line
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_resume_goes_on_in_the_same_folder(fit: Fit, tmp_path: Path) -> None:
     first = fit(*BRIEFLY, "--trainer.limit_train_batches=20", "--trainer.max_epochs=1")
     best = torch.load(first.best, weights_only=True)
@@ -427,6 +431,7 @@ def test_finished_run_says_which_option_to_raise(
     assert brief_run.results.read_bytes() == before
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_finished_run_without_its_checkpoints_is_not_begun_again(
     fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -451,6 +456,7 @@ def test_home_is_where_runs_are_looked_for_too(
     assert (tmp_path / "experiments" / "lightning_logs" / "version_0").is_dir()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_empty_config_of_a_run_is_as_good_as_none(fit: Fit) -> None:
     run = fit(*BRIEFLY, "--trainer.limit_train_batches=10", "--trainer.max_epochs=1")
     run.config.write_text("")
@@ -459,6 +465,7 @@ def test_empty_config_of_a_run_is_as_good_as_none(fit: Fit) -> None:
     assert results_of(run)["epochs"] == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_run_goes_on_with_its_own_recipe(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     fit(*BRIEFLY, "--trainer.limit_train_batches=10", "--model.schedule=one_cycle")
     fit("--ckpt_path=last", "--trainer.max_epochs=3")
@@ -468,6 +475,7 @@ def test_run_goes_on_with_its_own_recipe(fit: Fit, capsys: pytest.CaptureFixture
     assert printed.count("instead of") == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_learning_rate_ends_where_the_training_does(fit: Fit) -> None:
     options = ("--model.schedule=one_cycle", "--trainer.max_steps=15")
     run = fit(*BRIEFLY, "--trainer.limit_train_batches=10", *options)
@@ -494,6 +502,7 @@ def test_training_without_validation_is_said(
     assert "no epoch was validated" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_run_goes_on_under_another_name(fit: Fit) -> None:
     run = fit(*BRIEFLY, "--trainer.limit_train_batches=10", "--trainer.max_epochs=1")
     renamed = Run(run.folder.rename(run.folder.with_name("baseline")))
@@ -503,6 +512,7 @@ def test_run_goes_on_under_another_name(fit: Fit) -> None:
     assert _steps(renamed, "val/acc") == [9, 19]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_worse_epochs_after_resuming_are_not_the_best(fit: Fit) -> None:
     options = (*BRIEFLY, "--trainer.limit_train_batches=20")
     first = fit(*options, "--trainer.max_epochs=1")
@@ -514,6 +524,7 @@ def test_worse_epochs_after_resuming_are_not_the_best(fit: Fit) -> None:
     assert all(torch.equal(best[name], kept[name]) for name in best)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_early_stopping_ends_the_training(fit: Fit) -> None:
     run = fit(
         "--model.lr=1.0",

@@ -14,6 +14,7 @@ from mnist_lit.training.resuming import Interrupted
 from mnist_lit.training.runs import Run
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_repeat_prints_what_the_runs_say(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -30,6 +31,7 @@ def test_repeat_prints_what_the_runs_say(
     assert f"{stdev(accuracies):.3%}" in printed
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_interrupted_one_shows_what_it_has_and_what_is_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
