@@ -1,11 +1,12 @@
-"""1, 7 and 9 as much of the world writes them."""
+"""1, 3, 7 and 9 as much of the world writes them."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.data.styles import with_styles
+from mnist_lit.data.styles import STROKES, with_styles
+from mnist_lit.finder import data as finder
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,19 @@ def test_1s_get_an_upstroke_and_7s_a_bar(digits: tuple[Tensor, Tensor]) -> None:
     assert _width_near_top(made[ones]).mean() > _width_near_top(images[ones]).mean() + 2
     widths = [(of[sevens][:, 0, 13:17] > 0.5).any(dim=1).sum(dim=1) for of in (images, made)]
     assert (widths[1] > widths[0]).float().mean() > 0.8
+
+
+def test_finders_1s_have_longer_upstrokes_and_its_3s_tails(digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = digits
+    room = torch.nn.functional.pad(images, [finder.ROOM] * 4)
+    torch.manual_seed(0)
+    usual, made = (with_styles(room, labels, 1.0, styles) for styles in (STROKES, finder.STYLES))
+    ink = [of[labels == 1].sum((1, 2, 3)) for of in (usual, made)]
+    widths = [(of[labels == 3] > 0.5).any(dim=2).sum((1, 2)).float() for of in (room, made)]
+
+    assert ink[1].mean() > ink[0].mean()
+    assert torch.equal(usual[labels == 3], room[labels == 3])
+    assert (widths[1] - widths[0]).mean() > 2
 
 
 def test_they_are_centred_as_digits_are(digits: tuple[Tensor, Tensor]) -> None:
