@@ -44,12 +44,8 @@ STROKES = {
     7: (Stroke((0.4, 0.65), (-25, 10), ahead=(0.12, 0.35), back=(0.12, 0.35)),),  # a bar
     9: (Stroke((1.0, 1.0), (165, 215), ahead=(0.15, 0.5)),),  # a hook
 }
-LENGTHS = {
-    1: 1.0,
-    3: 2.4,
-    7: 1.7,
-    9: 2.5,
-}  # of all strokes that MNIST has, in heights: tells the pen
+# Of all strokes that MNIST has, in heights: tells the pen.
+LENGTHS = {1: 1.0, 3: 2.4, 7: 1.7, 9: 2.5}
 
 
 def with_styles(

@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from mnist_lit.checkpoints import load_checkpoint, network_state
 from mnist_lit.errors import UserError
 from mnist_lit.finder.network import NUM_DIGITS, STRIDE, USUAL, Finder
-from mnist_lit.pictures.arrays import scaled
+from mnist_lit.pictures.arrays import extent, scaled
 
 PACKAGED = Path(__file__).parents[1] / "weights" / "finder.pt"
 MOST_PIXELS = 1_000_000.0  # that are looked at in all, as the network sees them: 1.4 s of a core
@@ -102,7 +102,8 @@ class Eye:
             What is seen with the size at which it is seen best, wherever that leads from the ones
             that were given; None if that would take too long.
         """
-        part, (x, y) = _inked(ink)
+        x, y, right, bottom = extent(ink > LEAST_INK)
+        part = ink[y:bottom, x:right] if x < right else ink
         best: Seen | None = None
         most, left = -1.0, MOST_PIXELS
         tried: list[float] = []
@@ -151,16 +152,6 @@ class Eye:
             first, last = (top - start) // STRIDE, (min(height, top + band) - start) // STRIDE
             answers.append(answer[:, first:last])
         return torch.cat(answers, dim=1)
-
-
-def _inked(ink: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """The part of a sheet that has ink, and where it begins: column and row."""
-    is_ink = ink > LEAST_INK
-    rows, columns = (np.flatnonzero(is_ink.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
-        return ink, (0, 0)
-    left, top, right, bottom = map(int, (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
-    return ink[top:bottom, left:right], (left, top)
 
 
 def _is_about(size: float, other: float) -> bool:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from mnist_lit.finder.shapes import FRAME, MARGIN, SIZE, STEPS, ZERO, Shapes
-from mnist_lit.pictures.arrays import Array
+from mnist_lit.pictures.arrays import Array, extent
 
 EDGE = 0.3  # ink, as a share of the pen's, that belongs to a digit's box
 CELLS = 3  # of noise, across a shape, that bends it
@@ -83,8 +83,5 @@ class Hand:
 
 
 def _cropped(ink: Array) -> Array:
-    inked = ink > EDGE
-    rows, columns = (np.flatnonzero(inked.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
-        return ink[:1, :1]
-    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    left, top, right, bottom = extent(ink > EDGE)
+    return ink[top:bottom, left:right] if left < right else ink[:1, :1]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mnist_lit.pictures.arrays import Array, Mask, scaled
+from mnist_lit.pictures.arrays import Array, Mask, extent, scaled
 
 SIZE = 40  # pixels of a shape's longest side ...
 MARGIN = 6  # ... and of paper around it
@@ -142,8 +142,8 @@ def thinned(mask: Mask) -> Mask:
 
 def _fitted(image: NDArray[np.uint8]) -> Mask:
     """A digit's ink, as large as shapes are."""
-    rows, columns = (np.flatnonzero((image > 0).any(axis=axis)) for axis in (1, 0))
-    digit = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    left, top, right, bottom = extent(image > 0)
+    digit = image[top:bottom, left:right]
     return _framed(scaled(digit, SIZE / max(digit.shape), cv2.INTER_CUBIC) > 110)
 
 
@@ -189,7 +189,7 @@ def _written(font: int, characters: str) -> Iterator[Mask]:
 
 
 def _cropped(canvas: NDArray[np.uint8], scale: float) -> Mask:
-    rows, columns = (np.flatnonzero((canvas > 100).any(axis=axis)) for axis in (1, 0))
-    ink = canvas[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    left, top, right, bottom = extent(canvas > 100)
+    ink = canvas[top:bottom, left:right]
     scale = min(scale, (FRAME - 4) / max(ink.shape))
     return _framed(scaled(ink, scale, cv2.INTER_AREA) > 100)

@@ -30,6 +30,14 @@ def quantile(values: Array, share: float) -> float:
     return float(np.partition(values, place, axis=None)[place])
 
 
+def extent(mask: Mask) -> Box:
+    """The smallest box around what is true in a mask; one of no size where nothing is."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return 0, 0, 0, 0
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
 def with_margin(ink: Array, margin: int) -> Array:
     """Paper around ink, several times as fast as NumPy's pad."""
     return np.asarray(

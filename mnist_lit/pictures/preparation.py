@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from mnist_lit.pictures.arrays import Array, Box, scaled, with_margin
+from mnist_lit.pictures.arrays import Array, Box, extent, scaled, with_margin
 
 FRAME = 28  # an MNIST image, of which ...
 FIT = 20  # ... a digit's longest side takes this much
@@ -36,10 +36,10 @@ def prepare(ink: Array, box: Box) -> Array | None:
     if 2 * depth.max() > 0.7 * longest:
         return None
     ink = _with_usual_strokes(ink, depth[1:-1, 1:-1], float(longest))
-    rows, columns = (np.flatnonzero((ink > EDGE).any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
+    left, top, right, bottom = extent(ink > EDGE)
+    if left == right:
         return None
-    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    ink = ink[top:bottom, left:right]
     return _centre(_sized(ink, FIT, FIT))
 
 
