@@ -11,9 +11,12 @@ from mnist_lit.pictures.sheet import Sheet
 from mnist_lit.reading import Digit
 
 THERE = 0.35  # how probable a digit is that is there, ...
-THERE_FOR_BOTH = 0.15  # ... and if the classifier says that it is the same digit
-SAME = 0.5  # what two boxes of the same digit share at least, as a part of their union
-WEIGHT = 0.65  # of what the finder says, beside the classifier
+THERE_FOR_BOTH = 0.2  # ... and if the classifier says that it is the same digit
+SAME = 0.55  # what two boxes of the same digit share at least, as a part of their union
+WITHIN = 0.8  # of a box that lies in another one: the less clear of both is a part, or a mistake
+# What each of them says counts to that power: what the digits of drawn validation pictures are
+# likeliest with. Together more than 1: where both say the same, it is surer than either.
+FINDER, CLASSIFIER = 1.2, 0.5
 LEAST = 1e-4  # no digit is less probable, whoever says so
 
 
@@ -26,26 +29,40 @@ def merged(sheet: Sheet, read: Sequence[Digit], seen: Seen) -> list[Digit]:
         seen: what the finder sees.
     """
     boxes = torch.tensor([digit.box for digit in read]).reshape(-1, 4) / sheet.shrunk
-    digits = []
-    for edges, probs, alike in zip(seen.boxes, seen.probs, shared(seen.boxes, boxes), strict=True):
+    there = []
+    for number, alike in enumerate(shared(seen.boxes, boxes)):
         nearest = int(alike.argmax()) if len(alike) else None
         same = read[nearest] if nearest is not None and alike[nearest] >= SAME else None
+        probs = seen.probs[number]
         agree = same is not None and same.digit == int(probs.argmax())
-        if float(probs.max()) > (THERE_FOR_BOTH if agree else THERE):
-            digits.append(_digit(sheet, same, edges, probs))
-    return digits
+        clearness = float(probs.max()) / (THERE_FOR_BOTH if agree else THERE)
+        if clearness > 1:
+            there.append((clearness, number, same))
+    digits: dict[int, Digit] = {}
+    for _, number, same in sorted(there, key=lambda one: -one[0]):
+        edges = seen.boxes[number]
+        if not any(_is_within(edges, seen.boxes[other]) for other in digits):
+            digits[number] = _digit(sheet, same, edges, seen.probs[number])
+    return list(digits.values())
+
+
+def _is_within(edges: Tensor, others: Tensor) -> bool:
+    """Whether one of two boxes, of four edges each, lies in the other."""
+    sides = torch.minimum(edges[2:], others[2:]) - torch.maximum(edges[:2], others[:2])
+    smaller = min(float((box[2:] - box[:2]).prod()) for box in (edges, others))
+    return float(sides.clamp(min=0).prod()) > WITHIN * smaller
 
 
 def _digit(sheet: Sheet, same: Digit | None, edges: Tensor, probs: Tensor) -> Digit:
     """A digit that the finder sees, and maybe the rules have found."""
-    shares = probs.clamp(LEAST, 1 - LEAST).logit().softmax(dim=0)
+    logs = FINDER * probs.clamp(LEAST, 1 - LEAST).logit().log_softmax(dim=0)
     if same is None:
         box = _in_picture(edges, sheet)
         image = torch.from_numpy(sheet.cut_out(box))
     else:
-        logs = shares.clamp(min=LEAST).log(), same.probabilities.clamp(min=LEAST).log()
-        shares = (WEIGHT * logs[0] + (1 - WEIGHT) * logs[1]).softmax(dim=0)
+        logs = logs + CLASSIFIER * same.probabilities.clamp(min=LEAST).log()
         box, image = same.box, same.image
+    shares = logs.softmax(dim=0)
     return Digit(int(shares.argmax()), float(shares.max()), box, shares, image)
 
 
