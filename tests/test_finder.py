@@ -17,10 +17,10 @@ from mnist_lit.finder.data import NewPages, PagesDataModule
 from mnist_lit.finder.looking import Eye
 from mnist_lit.finder.module import counts
 from mnist_lit.finder.network import NUM_DIGITS, USUAL, Finder
-from mnist_lit.finder.page import HEIGHT, WIDTH, Page
-from mnist_lit.finder.pages import FAINT, Drawer, where_they_touch
+from mnist_lit.finder.page import FAINT, HEIGHT, WIDTH, Page, where_they_touch
+from mnist_lit.finder.pages import Drawer
 from mnist_lit.finder.pen import Hand
-from mnist_lit.finder.shapes import FRAME, STEPS, ZERO, handwritten, thinned
+from mnist_lit.finder.shapes import FRAME, STEPS, ZERO, cursive, handwritten, thinned
 from mnist_lit.finder.targets import batch_of, loss, target
 
 SMALL = ("--config=finder", "--model.width=16", "--data.num_pages=36", "--data.batch_size=12")
@@ -143,6 +143,25 @@ def test_a_pen_draws_a_digit_as_wide_as_it_is(drawer: Drawer) -> None:
         middle = (strokes.field(0)[FRAME // 2].astype(float) - ZERO) / STEPS
         assert (middle < pen).sum() == pytest.approx(2 * pen, abs=1.1)
     assert ((as_it_is.field(0)[FRAME // 2].astype(float) - ZERO) < 0).sum() == 8
+
+
+def test_some_loops_are_open(drawer: Drawer) -> None:
+    zero = int((drawer.written[1].labels == 0).argmax())
+    hand = Hand(by_pen=True, pen=0.5, soft=0.8, strength=1.0, slant=0.0, bend=0.0)
+    draws = [hand.draw(drawer.written[1], zero, 28, np.random.default_rng(n)) for n in range(200)]
+    sheets = [np.pad(ink <= FAINT, 1, constant_values=True).view(np.uint8) for ink in draws]
+    num_open = sum(cv2.connectedComponents(sheet, connectivity=4)[0] == 2 for sheet in sheets)
+
+    assert 10 < num_open < 60, "of paper there is one piece, not one around and one within"
+
+
+def test_letters_in_loops_are_letters() -> None:
+    shapes, strokes = cursive("Ab")
+    fields = [shapes.field(0), shapes.field(1), strokes.field(0)]
+
+    assert (shapes.labels == -1).all()
+    assert all(20 < (field <= ZERO).sum() < 800 for field in fields)
+    assert len({field.tobytes() for field in fields}) == 3
 
 
 def test_the_right_answer_is_better_than_nothing_and_that_than_a_wrong_one(

@@ -20,9 +20,9 @@ from mnist_lit.finder.targets import batch_of
 STYLES = {
     **STROKES,
     1: (Stroke(at=(0.0, 0.0), angle_deg=(115, 160), ahead=(0.2, 1.0)), *STROKES[1][1:]),
-    3: (Stroke(at=(1.0, 1.0), angle_deg=(135, 200), ahead=(0.15, 0.6)),),  # a tail
+    3: (Stroke(at=(1.0, 1.0), angle_deg=(135, 200), ahead=(0.15, 1.0)),),  # a tail
 }
-ROOM = 6  # pixels around MNIST's images, for strokes that go beyond them
+ROOM = 10  # pixels around MNIST's images, for strokes that go beyond them
 AT_ONCE = 5000  # digits that get other strokes; of more, the tensors take memory
 EVAL_PAGES = 480
 

@@ -1,4 +1,4 @@
-"""`Page`: ink, and which digits are where in it."""
+"""`Page`: ink, and which digits are where in it; and what touches what."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,8 @@ import numpy as np
 from mnist_lit.pictures.arrays import Array
 
 HEIGHT, WIDTH = 96, 192  # of a page, in pixels
-SEEN, UNSEEN = 0.75, 0.3  # of a digit's box: from so much on it is one, up to so much it is none
+FAINT = 0.2  # ink that is hardly seen
+SEEN, UNSEEN = 0.7, 0.3  # of a digit's box: from so much on it is one, up to so much it is none
 
 
 @dataclass
@@ -54,3 +55,28 @@ class Page:
             elif seen > UNSEEN:
                 self.unclear.append(box)
         self.digits = digits
+
+
+def where_they_touch(left: Array, x: float, top: float, right: Array, right_top: float) -> float:
+    """Where a shape has to begin that is to touch another one, on its right.
+
+    Args:
+        left: the other one's ink, ``(H, W)``.
+        x: where that begins, ...
+        top: ... and its upper edge; both in pixels of the page.
+        right: the shape's ink.
+        right_top: its upper edge.
+
+    Returns:
+        The column from which on no ink of both is in one place, but would be if it began sooner;
+        where no row has ink of both, the other one's end.
+    """
+    down = round(right_top) - round(top)
+    start = max(0, down)
+    end = max(start, min(len(left), down + len(right)))
+    ink, other = left[start:end] > FAINT, right[start - down : end - down] > FAINT
+    both = ink.any(axis=1) & other.any(axis=1)
+    if not both.any():
+        return float(x + left.shape[1])
+    free = np.argmax(ink[:, ::-1], axis=1) + np.argmax(other, axis=1)
+    return float(x + left.shape[1] - free[both].min())

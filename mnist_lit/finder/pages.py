@@ -7,14 +7,13 @@ import numpy as np
 from torch import Tensor
 
 from mnist_lit.finder.network import USUAL
-from mnist_lit.finder.page import HEIGHT, WIDTH, Page
+from mnist_lit.finder.page import HEIGHT, WIDTH, Page, where_they_touch
 from mnist_lit.finder.pen import Hand
-from mnist_lit.finder.shapes import MARKS, UNLIKE_DIGITS, Shapes, handwritten, printed
+from mnist_lit.finder.shapes import MARKS, UNLIKE_DIGITS, Shapes, cursive, handwritten, printed
 from mnist_lit.finder.surroundings import age, any_rule, cut_out, draw_line, rule_sheet, scribble
 from mnist_lit.pictures.arrays import Array
 
-FAINT = 0.2  # ink that is hardly seen
-BETWEEN = "-,./:+="  # marks that stand within numbers
+BETWEEN = "-,./:+=()*"  # marks that stand within numbers
 
 
 class Drawer:
@@ -28,8 +27,8 @@ class Drawer:
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.written = handwritten(images, labels)
         self.printed = printed("0123456789")
-        self.letters = printed(string.ascii_letters)
-        self.unlike_digits = printed(UNLIKE_DIGITS)
+        self.letters = printed(string.ascii_letters), cursive(string.ascii_letters)
+        self.unlike_digits = printed(UNLIKE_DIGITS), cursive(UNLIKE_DIGITS)
         self.marks = printed(MARKS)
         self.between = printed(BETWEEN)
 
@@ -69,7 +68,7 @@ class Drawer:
         gap = size * random.uniform(0.04, 0.25 if touching else 1.1)
         slope = random.normal(0, 0.05)
         ruled, rule = random.random() < 0.4, any_rule(random)
-        words, marks = random.choice([0.0, 0.5], p=[0.6, 0.4]), random.choice([0.02, 0.2])
+        words, marks = random.choice([0.0, 0.5]), random.choice([0.02, 0.2])
         worded = hand if random.random() < 0.5 else Hand.any(random)
         middle = random.uniform(0, pitch)
         while middle < HEIGHT + 0.3 * size:
@@ -86,7 +85,8 @@ class Drawer:
                 draw_line(page, (start, tops[0]), (end, tops[1]), rule)
             while num_left and x < WIDTH:
                 if random.random() < marks:
-                    ink, label = self._shape(self.between, hand, size, random)
+                    among = self.between if random.random() < 0.7 else self.unlike_digits[0]
+                    ink, label = self._shape(among, hand, size, random)
                 else:
                     ink, label = self._shape(kinds, hand, size, random)
                     num_left -= 1
@@ -131,7 +131,7 @@ class Drawer:
                 is_printed = random.random() < share_printed
                 kinds = self.printed if is_printed else self.written
                 if random.random() < share_letters:
-                    kinds = self.unlike_digits
+                    kinds = self.unlike_digits[int(random.random() < 0.3)]
                 ink, label = self._shape(kinds, other if is_printed else hand, size, random)
                 x, y = at(column + 0.5, row + 0.5)
                 x, y = random.normal((x, y), loose * size)
@@ -227,7 +227,8 @@ class Drawer:
         gap = size * random.uniform(-0.1, 0.3)
         num_letters = int(random.integers(1, 9))
         # In a word, an o is no 0.
-        kinds = self.unlike_digits if num_letters < 4 else self.letters
+        letters = self.unlike_digits if num_letters < 4 else self.letters
+        kinds = letters[int(random.random() < 0.3)]
         if num_letters < 3 and random.random() < 0.5:
             kinds = self.marks
         for _ in range(num_letters):
@@ -239,28 +240,3 @@ class Drawer:
             page.put(ink, x, top)
             x += width + gap
         return x + size * random.uniform(0.1, 0.8)
-
-
-def where_they_touch(left: Array, x: float, top: float, right: Array, right_top: float) -> float:
-    """Where a shape has to begin that is to touch another one, on its right.
-
-    Args:
-        left: the other one's ink, ``(H, W)``.
-        x: where that begins, ...
-        top: ... and its upper edge; both in pixels of the page.
-        right: the shape's ink.
-        right_top: its upper edge.
-
-    Returns:
-        The column from which on no ink of both is in one place, but would be if it began sooner;
-        where no row has ink of both, the other one's end.
-    """
-    down = round(right_top) - round(top)
-    start = max(0, down)
-    end = max(start, min(len(left), down + len(right)))
-    ink, other = left[start:end] > FAINT, right[start - down : end - down] > FAINT
-    both = ink.any(axis=1) & other.any(axis=1)
-    if not both.any():
-        return float(x + left.shape[1])
-    free = np.argmax(ink[:, ::-1], axis=1) + np.argmax(other, axis=1)
-    return float(x + left.shape[1] - free[both].min())

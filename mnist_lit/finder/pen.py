@@ -4,12 +4,16 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mnist_lit.finder.shapes import FRAME, MARGIN, SIZE, STEPS, ZERO, Shapes
 from mnist_lit.pictures.arrays import Array, extent
 
 EDGE = 0.3  # ink, as a share of the pen's, that belongs to a digit's box
 CELLS = 3  # of noise, across a shape, that bends it
+OPEN = 0.15  # share of the digits with a loop whose stroke has a gap, ...
+GAP = 0.04, 0.14  # ... and how wide to either side, as a share of the digit
+LOOPED = (0, 6, 8, 9)
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,11 @@ class Hand:
         rows = back[1, 0] * across[None] + back[1, 1] * across[:, None] + FRAME / 2
         coarse = random.normal(0, self.bend * SIZE, (CELLS, CELLS, 2)).astype(np.float32)
         bends = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
+        shape = shapes.field(index)
+        if shapes.labels[index] in LOOPED and random.random() < OPEN:
+            shape = _opened(shape, random)
         field = cv2.remap(
-            shapes.field(index),
+            shape,
             columns.astype(np.float32) + bends[..., 0],
             rows.astype(np.float32) + bends[..., 1],
             cv2.INTER_LINEAR,
@@ -80,6 +87,15 @@ class Hand:
         most = (MARGIN - 1) * scale  # beyond that, no distance is known
         ink = np.clip((min(reach, most) - distance) / self.soft + 0.5, 0, 1)
         return self.strength * _cropped(ink)
+
+
+def _opened(field: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """A shape's distances with a gap somewhere in its stroke, as of a loop that was not closed."""
+    row, column = random.choice(np.argwhere(field <= ZERO))
+    across = np.arange(FRAME)
+    away = np.hypot(across - column, (across - row)[:, None])
+    within = SIZE * random.uniform(*GAP) - away
+    return np.maximum(field, np.clip(ZERO + STEPS * within, 0, 255)).astype(np.uint8)
 
 
 def _cropped(ink: Array) -> Array:

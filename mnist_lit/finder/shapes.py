@@ -28,6 +28,7 @@ FONTS = (
     "DejaVuSansMono-Oblique",
     "DejaVuSerif",
     "DejaVuSerif-Bold",
+    "DejaVuSerif-Italic",
     "STIXGeneral",
     "STIXGeneralBol",
     "STIXGeneralItalic",
@@ -45,7 +46,9 @@ PEN_FONTS = (
 )  # drawn by a pen, the last two as if by hand
 # Letters that nobody takes for a digit, even alone.
 UNLIKE_DIGITS = "".join(sorted(set(string.ascii_letters) - set("BbDgGIiJjlOoQqSsTtYyZz")))
-MARKS = "-+=/(),.:;*#%&?<>~'\"$@"
+MARKS = "-+=/\\()[]{},.:;*#%&!?<>~'\"$@"
+CURSIVE = {ord(c): 0x1D4D0 + at for at, c in enumerate(string.ascii_uppercase)}
+CURSIVE |= {ord(c): 0x1D4EA + at for at, c in enumerate(string.ascii_lowercase)}
 
 
 class Shapes:
@@ -103,6 +106,17 @@ def printed(characters: str) -> tuple[Shapes, Shapes]:
     return (
         Shapes(by_font.__getitem__, np.tile(labels, len(FONTS)), by_pen=False),
         Shapes(by_pen.__getitem__, np.tile(labels, len(FONTS + PEN_FONTS)), by_pen=True),
+    )
+
+
+@cache
+def cursive(letters: str) -> tuple[Shapes, Shapes]:
+    """Letters in loops, as mathematicians print what was once written by hand."""
+    masks = list(_printed_by("STIXGeneral", letters.translate(CURSIVE)))
+    labels = np.full(len(letters), -1)
+    return (
+        Shapes(masks.__getitem__, labels, by_pen=False),
+        Shapes(masks.__getitem__, labels, by_pen=True),
     )
 
 

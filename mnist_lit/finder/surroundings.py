@@ -87,7 +87,7 @@ def cut_out(page: Page, random: np.random.Generator) -> None:
     if page.digits and random.random() < 0.7:  # around some digits, close to them
         chosen = [page.digits[random.integers(len(page.digits))][1:] for _ in range(2)]
         boxes = np.array(chosen if random.random() < 0.6 else chosen[:1])
-        near = random.uniform(-2, 14, 4)
+        near = random.uniform(-4, 14, 4)
         left, top = boxes[:, :2].min(axis=0) - near[:2]
         right, bottom = boxes[:, 2:].max(axis=0) + near[2:]
     else:
