@@ -1,6 +1,7 @@
 """What several tests use: data extracted once, runs trained once, the commands as functions."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,13 @@ from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.training.runs import Run
 
 Fit = Callable[..., Run]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[object]) -> None:
+    """Processes that test side by side share the cores; with a thread too many, all wait."""
+    num_threads = max(1, (os.cpu_count() or 1) // len(specs))
+    os.environ.setdefault("OMP_NUM_THREADS", str(num_threads))
 
 
 @pytest.fixture(scope="session", autouse=True)
