@@ -95,7 +95,7 @@ def _opened(field: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np
     across = np.arange(FRAME)
     away = np.hypot(across - column, (across - row)[:, None])
     within = SIZE * random.uniform(*GAP) - away
-    return np.maximum(field, np.clip(ZERO + STEPS * within, 0, 255)).astype(np.uint8)
+    return np.asarray(np.maximum(field, np.clip(ZERO + STEPS * within, 0, 255)), np.uint8)
 
 
 def _cropped(ink: Array) -> Array:
