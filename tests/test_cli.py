@@ -49,6 +49,14 @@ def test_fit_learns_and_reports(brief_run: Run) -> None:
     assert results["images_per_s"] > 0
 
 
+def test_half_the_bits_learn_and_are_drawn_too(fit: Fit) -> None:
+    options = ("--trainer.max_epochs=1", "--trainer.precision=bf16-mixed")
+    run = fit(*BRIEFLY, "--data.val_size=40000", *options)
+
+    assert 0.8 < results_of(run)["test/acc"] < 1
+    assert (run.folder / "figures" / "predictions.png").exists()
+
+
 def test_fit_leaves_a_complete_run_folder(brief_run: Run) -> None:
     files = {
         path.relative_to(brief_run.folder).as_posix()
