@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from drawing import chromium
 from playwright.sync_api import Browser
 from server import Server, running
@@ -21,7 +22,7 @@ Fit = Callable[..., Run]
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(specs: list[object]) -> None:
     """Processes that test side by side share the cores; with a thread too many, all wait."""
-    num_threads = max(1, (os.cpu_count() or 1) // len(specs))
+    num_threads = max(1, torch.get_num_threads() // len(specs))
     os.environ.setdefault("OMP_NUM_THREADS", str(num_threads))
 
 

@@ -53,7 +53,7 @@ def test_half_the_bits_learn_and_are_drawn_too(fit: Fit) -> None:
     options = ("--trainer.max_epochs=1", "--trainer.precision=bf16-mixed")
     run = fit(*BRIEFLY, "--data.val_size=40000", *options)
 
-    assert 0.8 < results_of(run)["test/acc"] < 1
+    assert 0.8 < results_of(run)["test/acc"] < 1, "seed 1: 0.88, after 20 steps"
     assert (run.folder / "figures" / "predictions.png").exists()
 
 

@@ -20,7 +20,16 @@ from mnist_lit.finder.network import NUM_DIGITS, USUAL, Finder
 from mnist_lit.finder.page import FAINT, HEIGHT, WIDTH, Page, where_they_touch
 from mnist_lit.finder.pages import Drawer
 from mnist_lit.finder.pen import Hand
-from mnist_lit.finder.shapes import FRAME, STEPS, ZERO, cursive, handwritten, thinned
+from mnist_lit.finder.shapes import (
+    FONTS,
+    FRAME,
+    STEPS,
+    ZERO,
+    cursive,
+    handwritten,
+    printed,
+    thinned,
+)
 from mnist_lit.finder.targets import batch_of, loss, target
 
 SMALL = ("--config=finder", "--model.width=16", "--data.num_pages=36", "--data.batch_size=12")
@@ -108,7 +117,8 @@ def test_digits_that_touch_are_as_near_as_their_ink_lets_them(drawer: Drawer, se
 
 
 @pytest.mark.parametrize(
-    ("right", "is_digit", "is_unclear"), [(90, True, False), (80, False, True), (72, False, False)]
+    ("right", "is_digit", "is_unclear"),
+    [(90, True, False), (85, True, False), (83, False, True), (72, False, False)],
 )
 def test_what_the_edge_cuts_off_is_a_digit_or_unclear_or_none(
     right: int, is_digit: bool, is_unclear: bool
@@ -162,6 +172,8 @@ def test_letters_in_loops_are_letters() -> None:
     assert (shapes.labels == -1).all()
     assert all(20 < (field <= ZERO).sum() < 800 for field in fields)
     assert len({field.tobytes() for field in fields}) == 3
+    plain = printed("Ab")[0].field(2 * FONTS.index("STIXGeneral"))
+    assert not np.array_equal(fields[0], plain)
 
 
 def test_the_right_answer_is_better_than_nothing_and_that_than_a_wrong_one(

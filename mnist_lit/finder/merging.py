@@ -14,10 +14,10 @@ THERE = 0.35  # how probable a digit is that is there, ...
 THERE_FOR_BOTH = 0.2  # ... and if the classifier says that it is the same digit
 SAME = 0.55  # what two boxes of the same digit share at least, as a part of their union
 WITHIN = 0.8  # of a box that lies in another one: the less clear of both is a part, or a mistake
-# What each of them says counts to that power: what the digits of drawn validation pictures are
-# likeliest with. Together more than 1: where both say the same, it is surer than either.
+# Powers of what either holds probable. With these, or nearly, the true digits of drawn validation
+# pictures are most probable: the finder's loss makes it less sure than it may be.
 FINDER, CLASSIFIER = 1.2, 0.5
-LEAST = 1e-4  # no digit is less probable, whoever says so
+LEAST = 1e-4  # nearer to 0, or to 1, nothing is taken that either holds probable
 
 
 def merged(sheet: Sheet, read: Sequence[Digit], seen: Seen) -> list[Digit]:
@@ -27,6 +27,10 @@ def merged(sheet: Sheet, read: Sequence[Digit], seen: Seen) -> list[Digit]:
         sheet: what both have searched.
         read: what may be a digit by the rules, and which one the classifier says it is.
         seen: what the finder sees.
+
+    Returns:
+        What is clearly there, the clearest first; but of two of which one lies in the other, as a
+        stroke in its digit, only the clearer one.
     """
     boxes = torch.tensor([digit.box for digit in read]).reshape(-1, 4) / sheet.shrunk
     there = []
