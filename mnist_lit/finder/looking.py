@@ -193,11 +193,31 @@ def shared(some: Tensor, others: Tensor) -> Tensor:
     Returns:
         Of each with each, ``(N, M)``.
     """
+    both = _common(some, others)
+    return both / (_areas(some)[:, None] + _areas(others) - both).clamp(min=1e-6)
+
+
+def within(boxes: Tensor) -> Tensor:
+    """What of the smaller one of two boxes lies in the other.
+
+    Args:
+        boxes: ``(N, 4)``.
+
+    Returns:
+        Of each with each, ``(N, N)``.
+    """
+    areas = _areas(boxes)
+    return _common(boxes, boxes) / torch.minimum(areas[:, None], areas).clamp(min=1e-6)
+
+
+def _common(some: Tensor, others: Tensor) -> Tensor:
     first = torch.maximum(some[:, None, :2], others[:, :2])
     last = torch.minimum(some[:, None, 2:], others[:, 2:])
-    both = (last - first).clamp(min=0).prod(dim=2)
-    areas, other_areas = ((boxes[:, 2:] - boxes[:, :2]).prod(dim=1) for boxes in (some, others))
-    return both / (areas[:, None] + other_areas - both).clamp(min=1e-6)
+    return (last - first).clamp(min=0).prod(dim=2)
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
 
 
 def _fuse(module: nn.Module) -> None:

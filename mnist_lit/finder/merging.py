@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mnist_lit.finder.looking import Seen, shared
+from mnist_lit.finder.looking import Seen, shared, within
 from mnist_lit.pictures import Box
 from mnist_lit.pictures.sheet import Sheet
 from mnist_lit.reading import Digit
@@ -42,19 +42,14 @@ def merged(sheet: Sheet, read: Sequence[Digit], seen: Seen) -> list[Digit]:
         clearness = float(probs.max()) / (THERE_FOR_BOTH if agree else THERE)
         if clearness > 1:
             there.append((clearness, number, same))
-    digits: dict[int, Digit] = {}
+    lies_within = within(seen.boxes) > WITHIN
+    is_free = torch.ones(len(seen.boxes), dtype=torch.bool)
+    digits = []
     for _, number, same in sorted(there, key=lambda one: -one[0]):
-        edges = seen.boxes[number]
-        if not any(_is_within(edges, seen.boxes[other]) for other in digits):
-            digits[number] = _digit(sheet, same, edges, seen.probs[number])
-    return list(digits.values())
-
-
-def _is_within(edges: Tensor, others: Tensor) -> bool:
-    """Whether one of two boxes, of four edges each, lies in the other."""
-    sides = torch.minimum(edges[2:], others[2:]) - torch.maximum(edges[:2], others[:2])
-    smaller = min(float((box[2:] - box[:2]).prod()) for box in (edges, others))
-    return float(sides.clamp(min=0).prod()) > WITHIN * smaller
+        if is_free[number]:
+            is_free &= ~lies_within[number]
+            digits.append(_digit(sheet, same, seen.boxes[number], seen.probs[number]))
+    return digits
 
 
 def _digit(sheet: Sheet, same: Digit | None, edges: Tensor, probs: Tensor) -> Digit:
