@@ -175,12 +175,20 @@ def _peaks(answer: Tensor, across: float, down: float) -> Seen:
 
 def _without_twice(seen: Seen) -> Seen:
     """Leave out what a clearer one takes the place of."""
-    is_same = shared(seen.boxes, seen.boxes) >= TWICE
-    is_free = torch.ones(len(seen.boxes), dtype=torch.bool)
-    for number, same in enumerate(is_same):
+    return seen[firsts(shared(seen.boxes, seen.boxes) >= TWICE)]
+
+
+def firsts(alike: Tensor) -> Tensor:
+    """Which of some are like none before them, of those that are kept, ``(N,)``.
+
+    Args:
+        alike: whether they are, each with each, ``(N, N)``.
+    """
+    is_free = torch.ones(len(alike), dtype=torch.bool)
+    for number, same in enumerate(alike):
         if is_free[number]:
             is_free[number + 1 :] &= ~same[number + 1 :]
-    return seen[is_free]
+    return is_free
 
 
 def shared(some: Tensor, others: Tensor) -> Tensor:

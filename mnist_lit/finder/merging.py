@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mnist_lit.finder.looking import Seen, shared, within
+from mnist_lit.finder.looking import Seen, firsts, shared, within
 from mnist_lit.pictures import Box
 from mnist_lit.pictures.sheet import Sheet
 from mnist_lit.reading import Digit
@@ -42,14 +42,13 @@ def merged(sheet: Sheet, read: Sequence[Digit], seen: Seen) -> list[Digit]:
         clearness = float(probs.max()) / (THERE_FOR_BOTH if agree else THERE)
         if clearness > 1:
             there.append((clearness, number, same))
-    lies_within = within(seen.boxes) > WITHIN
-    is_free = torch.ones(len(seen.boxes), dtype=torch.bool)
-    digits = []
-    for _, number, same in sorted(there, key=lambda one: -one[0]):
-        if is_free[number]:
-            is_free &= ~lies_within[number]
-            digits.append(_digit(sheet, same, seen.boxes[number], seen.probs[number]))
-    return digits
+    there.sort(key=lambda one: -one[0])
+    is_free = firsts(within(seen.boxes[[number for _, number, _ in there]]) > WITHIN)
+    return [
+        _digit(sheet, same, seen.boxes[number], seen.probs[number])
+        for (_, number, same), free in zip(there, is_free, strict=True)
+        if free
+    ]
 
 
 def _digit(sheet: Sheet, same: Digit | None, edges: Tensor, probs: Tensor) -> Digit:
