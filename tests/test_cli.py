@@ -289,11 +289,15 @@ def _bomb() -> str:
         (b"&a [*a]", "refers to itself"),
         (b"model: &a {b: *a}", "refers to itself"),
         (_bomb().encode(), "more than 10,000 values"),
-        (b"[" * 5000, "nesting depth"),
+        (b"[" * 5000, "nested too deeply"),
         (b"# \n" * 400_000, "at most 1 MB"),
         (b"model: {lr: " + b"9" * 5000 + b"}", "4300"),
         (b"model:\n  lr:\n", "model.lr"),
         (b"model: 3\n", "model"),
+        (
+            b"trainer: {max_epochs: 1}\nmodel: {}\ntrainer: {}\n",
+            "trainer is there once more in line 3",
+        ),
     ],
     ids=[
         "binary",
@@ -305,6 +309,7 @@ def _bomb() -> str:
         "number",
         "no value",
         "no section",
+        "section twice",
     ],
 )
 def test_what_is_no_recipe_is_one_line(

@@ -102,11 +102,10 @@ def load_yaml(text: str) -> Any:
     """YAML as jsonargparse reads it, but not what refers to itself, or grows without bounds.
 
     Raises:
-        YAMLError: it is one of these, or no YAML.
+        YAMLError: it is one of these, or has a section or an option twice, or is no YAML.
     """
     try:
-        if "*" in text:
-            _count_nodes(yaml.compose(text, Loader=yaml.SafeLoader), {})
+        _count_nodes(yaml.compose(text, Loader=yaml.SafeLoader), {})
         return upgraded(_LOAD_YAML(text))
     except RecursionError:
         raise yaml.YAMLError("nested too deeply, or refers to itself") from None
@@ -153,10 +152,21 @@ def _count_nodes(node: yaml.Node | None, counted: dict[int, int]) -> int:
         parts = node.value
         if isinstance(node, yaml.MappingNode):
             parts = [part for pair in node.value for part in pair]
+            _refuse_twins([name for name, _ in node.value])
         counted[id(node)] = 1 + sum(_count_nodes(part, counted) for part in parts)
         if counted[id(node)] > MAX_NODES:
             raise yaml.YAMLError(f"more than {MAX_NODES:,} values")
     return counted[id(node)]
+
+
+def _refuse_twins(names: Sequence[yaml.Node]) -> None:
+    """Refuse a name that was there before: YAML would take its last value, and no word of it."""
+    before = set()
+    for name in names:
+        if str(name.value) in before:
+            line = name.start_mark.line + 1
+            raise yaml.YAMLError(f"{name.value} is there once more in line {line}")
+        before.add(str(name.value))
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
