@@ -71,8 +71,8 @@ def help_on(command: str) -> str:
     return FIT_HELP.format(recipes=names, default=text)
 
 
-def with_recipe(args: list[str]) -> list[str]:
-    """Without a recipe, follow the one that the checkpoint was made with."""
+def with_recipe(args: list[str], kind: str = runs.FIT) -> list[str]:
+    """Without a recipe, follow the one that the checkpoint was made with; of runs of a kind."""
     command, *options = args
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-c", "--config", nargs="?", action="append")
@@ -85,14 +85,14 @@ def with_recipe(args: list[str]) -> list[str]:
     if given.config or not given.ckpt_path or not given.root:  # a new run; or a value is missing
         return args
     root = user_path(given.root)
-    which = runs.unfinished(given.ckpt_path, root) if command == "fit" else given.ckpt_path
+    which = runs.unfinished(given.ckpt_path, root, kind) if command == "fit" else given.ckpt_path
     if which is None:
         return args
     if command == "fit" and which == "last":
-        run = runs.newest(root)
+        run = runs.newest(root, kind)
         if run.has_config:  # there may be no checkpoint yet
             return [command, "--config", str(run.config), *options]
-    path = runs.find_checkpoint(which, root)
+    path = runs.find_checkpoint(which, root, kind)
     # A newer run may have begun when it is loaded: from here on it is named.
     named = {option.rpartition("=")[2] for option in options}
     recipe = recipe_of(path, root, named)

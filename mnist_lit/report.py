@@ -120,6 +120,8 @@ def _evidence(run: Run, network: str | None, loaded: Loaded, name: str) -> Evide
     """
     text = recipe_of(run.best, Path(), {network} if network else set())
     recipe = recipes.load_yaml(Path(text).read_text() if text == str(run.config) else text)
+    if "network" not in recipe["model"]:
+        raise UserError(f"{run.folder} is no run of fit: there is no page about a finder")
     class_path = recipe["model"]["network"]["class_path"]
     is_packaged = class_path.startswith("mnist_lit.")
     classifier = Classifier.load(run.best, None if is_packaged else find_class(class_path))

@@ -68,8 +68,10 @@ def labelled(path: Path, by: str | None, folders: Sequence[str]) -> list[Labelle
         UserError: it cannot be read, or says something else.
     """
     folder = Path(folders[0]) if folders else path.parent
-    if len(folders) > 1 or not folder.is_dir():
+    if len(folders) > 1:
         raise UserError(f"with --truth, name at most one folder: {' '.join(folders)}")
+    if folders and not folder.is_dir():
+        raise UserError(f"with --truth, name the folder of the pictures: {folder} is none")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
@@ -176,7 +178,7 @@ def _counts(outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 def _badness(outcome: Outcome) -> tuple[float, float]:
     """Sorts the worst first: the larger share of digits wrong, then the surer."""
-    length = max(1, len(outcome.picture.truth))
+    length = max(1, len("".join(outcome.picture.truth.split())))
     return -outcome.digits_wrong / length, -outcome.confidence
 
 

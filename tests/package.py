@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     checkpoint = load_checkpoint(Run(parser.parse_args().run).best)
     kept = {name: checkpoint[name] for name in KEPT if name in checkpoint}
-    is_finder = "temperature" not in kept
+    is_finder = "width" in kept["hyper_parameters"]
     if is_finder:  # half of the bits say as much, as training with bfloat16 shows
         kept["state_dict"] = {name: half(part) for name, part in kept["state_dict"].items()}
     with whole_file(FINDER if is_finder else PACKAGED) as path:

@@ -16,7 +16,7 @@ from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.finder.data import NewPages, PagesDataModule
 from mnist_lit.finder.looking import Eye
-from mnist_lit.finder.module import counts
+from mnist_lit.finder.module import LitFinder, counts
 from mnist_lit.finder.network import NUM_DIGITS, USUAL, Finder
 from mnist_lit.finder.page import FAINT, HEIGHT, WIDTH, Page, where_they_touch
 from mnist_lit.finder.pages import Drawer
@@ -232,10 +232,10 @@ def test_finder_learns_and_goes_on_to_the_very_same_weights(
     assert main([*three, places[0]]) == 0
     printed = capsys.readouterr().out
     assert main([*three, places[1], "--trainer.max_epochs=1"]) == 0
-    last = tmp_path / "parts" / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
+    last = tmp_path / "parts" / "lightning_logs" / "finder_0" / "checkpoints" / "last.ckpt"
     assert main([*three, places[1], f"--ckpt_path={last}"]) == 0
 
-    whole, parts = (tmp_path / name / "lightning_logs/version_0" for name in ("whole", "parts"))
+    whole, parts = (tmp_path / name / "lightning_logs/finder_0" for name in ("whole", "parts"))
     results = json.loads((whole / "results.json").read_text())
     assert results["epochs"] == 3
     with (whole / "metrics.csv").open(newline="") as file:
@@ -252,12 +252,34 @@ def test_finder_learns_and_goes_on_to_the_very_same_weights(
     seen = Eye.load(whole / "checkpoints" / "best.ckpt").look(np.zeros((50, 70), np.uint8), [28])
     assert seen is not None
     assert seen.boxes.isfinite().all()
+    capsys.readouterr()
+    assert main([*three, places[1], "--ckpt_path=last", "--data.num_pages=24"]) == 2
+    assert "data.num_pages" in capsys.readouterr().err
+    assert main(["report", str(whole)]) == 2
+    assert "is no run of fit" in capsys.readouterr().err
+
+
+def test_whether_a_finder_has_answers_does_not_change_it() -> None:
+    model = LitFinder(width=8).train()
+    before = {name: part.clone() for name, part in model.state_dict().items()}
+
+    assert model.has_answers()
+    assert model.training
+    assert all(torch.equal(before[name], part) for name, part in model.state_dict().items())
+
+
+def test_finder_takes_another_optimizer(tmp_path: Path) -> None:
+    place = f"--trainer.default_root_dir={tmp_path}"
+    options = ["--trainer.fast_dev_run=1", "--optimizer=AdamW", "--model.schedule=constant"]
+
+    assert main(["finder", *SMALL, *CPU, place, *options]) == 0
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--model.lr=-1"], "model.lr"),
+        (["--model.width=15"], "model.width: an even number"),
         (["--data.augment.shift_px=1"], "data.augment"),
         (["--trainer.devices=2", "--trainer.strategy=ddp"], "one process"),
     ],
@@ -277,6 +299,9 @@ def test_finder_says_what_is_wrong_with_its_options(
 def test_finder_help_is_its_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["finder", "--help"]) == 0
     assert "num_pages: 6000" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["finder", "--trainer.help"])
+    assert "--trainer.accumulate_grad_batches" in capsys.readouterr().out
 
 
 def test_fit_says_that_the_recipe_is_not_for_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,6 +54,15 @@ def test_what_only_the_finder_sees_is_there() -> None:
     assert digit.probabilities.sum() == pytest.approx(1)
 
 
+@pytest.mark.parametrize("box", [(-9, -9, -2, -4), (104, 20, 110, 60), (50.1, 50.1, 50.3, 50.2)])
+def test_a_box_has_a_pixel_of_the_picture(box: Box) -> None:
+    (digit,) = merged(SHEET, [], sees((box, 4, 0.9)))
+    left, top, right, bottom = digit.box
+
+    assert 0 <= left < right <= 100
+    assert 0 <= top < bottom <= 100
+
+
 def test_who_agree_are_surer_than_who_do_not() -> None:
     seen = sees((WHOLE, 4, 0.7))
     agree, alone, differ = (

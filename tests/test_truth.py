@@ -89,6 +89,13 @@ def test_pictures_may_lie_in_another_folder(
     assert "100.0%" in capsys.readouterr().out
 
 
+def test_truth_that_is_not_there_is_one_line(tmp_path: Path, capsys: Printed) -> None:
+    assert main(["predict", f"--truth={tmp_path / 'nowhere' / 'labels.csv'}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+
+    assert "labels.csv cannot be read: No such file" in line
+
+
 @pytest.mark.parametrize(
     ("text", "options", "said"),
     [
@@ -98,10 +105,11 @@ def test_pictures_may_lie_in_another_folder(
         ("file,truth\na.png,4\n", ["--by=kind"], "no column kind"),
         ("file,truth\n", [], "names no pictures"),
         ("", [], "no column file"),
-        ("file,truth\na.png,4\n", ["a.png"], "at most one folder"),
+        ("file,truth\na.png,4\n", [".", "."], "at most one folder"),
+        ("file,truth\na.png,4\n", ["a.png"], "name the folder of the pictures: a.png is none"),
     ],
 )
-def test_truth_that_is_none_is_one_line(
+def test_truth_that_says_nothing_is_one_line(
     text: str, options: list[str], said: str, tmp_path: Path, capsys: Printed
 ) -> None:
     path = tmp_path / "labels.csv"

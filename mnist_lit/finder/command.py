@@ -12,7 +12,7 @@ from mnist_lit.finder.data import PagesDataModule
 from mnist_lit.finder.module import LitFinder
 from mnist_lit.finder.outcome import finish, show
 from mnist_lit.options import with_recipe
-from mnist_lit.training import limits, recipes
+from mnist_lit.training import limits, recipes, runs
 from mnist_lit.training.learner import Learner
 from mnist_lit.training.life import Life
 from mnist_lit.training.runs import Run
@@ -22,15 +22,22 @@ usage: mnist-lit finder [--config RECIPE] [--ckpt_path CHECKPOINT] [--SECTION.OP
 
 Trains the network that finds digits in pictures, on pages that are drawn as it goes.
 
-  --ckpt_path CHECKPOINT  goes on with a run: last, for the newest one, or a checkpoint's path
+  --ckpt_path CHECKPOINT  goes on with a run: last, for the newest one; auto, for that one if it is
+                          unfinished, and else a new one; or a checkpoint's path
+  --print_config          prints the whole recipe that the other options make, and ends
 
 Options are those of fit, but for the model's and the data's. The packaged recipe, --config finder:
 
-{recipe}"""
+{recipe}
+Beyond it:
+
+  --trainer.help          all options of Lightning's Trainer"""
 
 
 class FinderLife(Life):
     """The life of a run that trains a finder."""
+
+    kind = runs.FINDER
 
     def conclude(self, run: Run) -> None:
         assert isinstance(self.model, LitFinder)
@@ -43,6 +50,9 @@ class FinderCLI(CLI):
 
     learner = LitFinder
     data_module = PagesDataModule
+
+    def beginning(self, root: Path) -> runs.Start:
+        return runs.start(self.options.ckpt_path, root, runs.FINDER)
 
     def fit_network_to_data(self, parser: LightningArgumentParser) -> None:
         """Pages are all of one size: there is nothing to fit."""
@@ -62,7 +72,9 @@ def main(args: Sequence[str]) -> int:
         recipe = Path(recipes.packaged(recipes.FINDER)).read_text()
         print(HELP.format(recipe=textwrap.indent(recipe, "    ")))
         return 0
-    cli = FinderCLI(with_recipe(["fit", *args[1:]]))
+    if "--trainer.help" in args:
+        FinderCLI(["fit", "--help"])
+    cli = FinderCLI(with_recipe(["fit", *args[1:]], runs.FINDER))
     if cli.run:
         show(cli.run)
     return 0

@@ -65,6 +65,8 @@ def _digit(sheet: Sheet, same: Digit | None, edges: Tensor, probs: Tensor) -> Di
 
 
 def _in_picture(edges: Tensor, sheet: Sheet) -> Box:
+    """A box in pixels of the picture, of which it has one at least."""
     left, top, right, bottom = (round(edge * sheet.shrunk) for edge in edges.tolist())
     height, width = (round(side * sheet.shrunk) for side in sheet.ink.shape)
-    return max(0, left), max(0, top), min(right, width), min(bottom, height)
+    left, top = max(0, min(left, width - 1)), max(0, min(top, height - 1))
+    return left, top, max(left + 1, min(right, width)), max(top + 1, min(bottom, height))

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mnist_lit.errors import UserError
+
 STRIDE = 2  # pixels a cell of the answer
 USUAL = 28.0  # pixels of a digit's longest side, as it is found best
 NUM_DIGITS = 10
@@ -36,12 +38,17 @@ class Finder(nn.Module):
     Args:
         width: channels of its body.
 
+    Raises:
+        UserError: these are too few, or cannot be halved.
+
     Source: that an object is the peak of its class's map, and its size is told there: Zhou et al.,
     "Objects as points" (2019).
     """
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
+        if width < 4 or width % 2:
+            raise UserError(f"model.width: an even number, 4 or more, not {width}")
         self.fine = nn.Sequential(
             _conv(1, width // 4, 5, stride=2),
             nn.ReLU(),

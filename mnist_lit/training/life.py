@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 import yaml
@@ -58,6 +58,7 @@ class Life:
     command: Sequence[str]
     tensorboard: Mapping[str, Any] | None
     again: Sequence[str] = ()
+    kind: ClassVar[str] = runs.FIT
 
     def __post_init__(self) -> None:
         self._run: Run | None = None  # until its folder is known
@@ -101,7 +102,7 @@ class Life:
         company.check_alike(self._intention(start), "options")
         root = Path(self.trainer.default_root_dir)
         self._run = run = company.told(
-            lambda: start.run or runs.claim(root, recipes.as_file(self.recipe, notes))
+            lambda: start.run or runs.claim(root, recipes.as_file(self.recipe, notes), self.kind)
         )
         with runs.alone(run) if company.is_first else nullcontext():
             if start.checkpoint and self._is_finished(start.checkpoint, run):

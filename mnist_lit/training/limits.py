@@ -1,5 +1,6 @@
 """What of the Trainer's and the model's options does not go together here, or with this project."""
 
+from inspect import signature
 from typing import Any
 
 from jsonargparse import Namespace
@@ -11,7 +12,6 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.training.learner import Learner
-from mnist_lit.training.module import DEFAULT_LR
 
 
 def check_callbacks(given: Any) -> None:
@@ -117,7 +117,8 @@ def check(options: Namespace, trainer: Trainer, model: Learner, data: MNISTDataM
             bool(given.reload_dataloaders_every_n_epochs) and num_ranks > 1
         ),
         "model.lr is for the default optimizer: leave it out, and set optimizer.lr": (
-            options.optimizer is not None and model.lr != DEFAULT_LR
+            options.optimizer is not None
+            and model.lr != signature(type(model)).parameters["lr"].default
         ),
         "model.schedule and lr_scheduler: take one of them": (
             options.lr_scheduler is not None and model.schedule != "constant"

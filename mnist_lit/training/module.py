@@ -20,8 +20,6 @@ from mnist_lit.models import ModuleSpec, Network, Shape, ask, class_path_of, pap
 from mnist_lit.training import ranks
 from mnist_lit.training.learner import Learner, Schedule, Share
 
-DEFAULT_LR = 1e-3
-
 NO_LABEL = -100  # of what is no digit, and of an image that is there for a share to have one
 
 
@@ -51,7 +49,7 @@ class LitClassifier(Learner):
     def __init__(
         self,
         network: nn.Module | None = None,
-        lr: PositiveFloat = DEFAULT_LR,
+        lr: PositiveFloat = 1e-3,
         schedule: Schedule = "constant",
         warmup: Share = 0.25,
         label_smoothing: Share = 0.0,

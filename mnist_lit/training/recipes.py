@@ -33,6 +33,7 @@ FIXED = {
     "data.batch_size",
     "data.dataset",
     "data.image_size",
+    "data.num_pages",
     "data.split_seed",
     "data.val_size",
     "lr_scheduler",

@@ -19,16 +19,18 @@ from mnist_lit.errors import UserError
 from mnist_lit.files import user_path, whole_file
 from mnist_lit.training.learner import Learner
 
+FIT, FINDER = "version", "finder"  # what runs of these commands are called, with a number
+
 
 @dataclass(frozen=True)
 class Run:
-    """One folder ``lightning_logs/version_N`` and what lies in it."""
+    """One folder ``lightning_logs/version_N``, or ``finder_N``, and what lies in it."""
 
     folder: Path
 
     @property
     def version(self) -> int:
-        return int(self.folder.name.removeprefix("version_"))
+        return int(self.folder.name.rpartition("_")[2])
 
     @property
     def exists(self) -> bool:
@@ -95,16 +97,16 @@ def runs_folder(root: Path) -> Path:
     return root / "lightning_logs"
 
 
-def all_runs(root: Path) -> list[Run]:
+def all_runs(root: Path, kind: str = FIT) -> list[Run]:
     """The folders below ``root`` that runs have taken, oldest first; some may be empty."""
-    return runs_in(runs_folder(root))
+    return runs_in(runs_folder(root), kind)
 
 
-def runs_in(folder: Path) -> list[Run]:
+def runs_in(folder: Path, kind: str = FIT) -> list[Run]:
     """The same of a folder that runs lie in, whatever it is called."""
-    folders = folder.glob("version_*")
+    folders = folder.glob(f"{kind}_*")
     found = [
-        Run(folder) for folder in folders if re.fullmatch(r"version_\d+", folder.name, re.ASCII)
+        Run(folder) for folder in folders if re.fullmatch(rf"{kind}_\d+", folder.name, re.ASCII)
     ]
     return sorted(found, key=lambda run: run.version)
 
@@ -120,7 +122,7 @@ def trials_in(folder: Path) -> list[Run]:
     return [run for run in found if run.best.is_file()]  # others lie on other machines
 
 
-def claim(root: Path, config: str) -> Run:
+def claim(root: Path, config: str, kind: str = FIT) -> Run:
     """A new run folder with nothing in it but ``config.yaml``, and never without.
 
     Of two claims at the same moment each gets its own.
@@ -128,6 +130,7 @@ def claim(root: Path, config: str) -> Run:
     Args:
         root: below which runs are.
         config: what is in the file.
+        kind: what the folder is called, with a number.
     """
     try:
         runs_folder(root).mkdir(parents=True, exist_ok=True)
@@ -137,9 +140,9 @@ def claim(root: Path, config: str) -> Run:
             with whole_file(claimed.config) as path:
                 path.write_text(config)
             while True:
-                existing = all_runs(root)
+                existing = all_runs(root, kind)
                 version = existing[-1].version + 1 if existing else 0
-                run = Run(runs_folder(root) / f"version_{version}")
+                run = Run(runs_folder(root) / f"{kind}_{version}")
                 try:
                     os.rename(claimed.folder, run.folder)
                 except OSError:
@@ -154,29 +157,30 @@ def claim(root: Path, config: str) -> Run:
         ) from error
 
 
-def newest(root: Path) -> Run:
-    """The run with the highest number.
+def newest(root: Path, kind: str = FIT) -> Run:
+    """The run of a kind with the highest number.
 
     Raises:
         UserError: there is none.
     """
-    existing = [run for run in all_runs(root) if run.exists]
+    existing = [run for run in all_runs(root, kind) if run.exists]
     if not existing:
+        command = {FIT: "fit", FINDER: "finder"}[kind]
         raise UserError(
-            f"no run in {runs_folder(root)}: train one with `mnist-lit fit`,"
+            f"no run in {runs_folder(root)}: train one with `mnist-lit {command}`,"
             " or name a checkpoint with --ckpt_path"
         )
     return existing[-1]
 
 
-def find_checkpoint(which: str, root: Path) -> Path:
-    """A checkpoint by what was typed: ``best`` or ``last`` of the newest run, or a path.
+def find_checkpoint(which: str, root: Path, kind: str = FIT) -> Path:
+    """A checkpoint by what was typed: ``best`` or ``last`` of a kind's newest run, or a path.
 
     Raises:
         UserError: it is not there.
     """
     if which in ("best", "last"):
-        run = newest(root)
+        run = newest(root, kind)
         path = run.best if which == "best" else run.last
         if not path.is_file():
             raise UserError(
@@ -220,30 +224,31 @@ class Start:
     checkpoint: dict[str, Any] | None = None
 
 
-def unfinished(ckpt_path: str | None, root: Path) -> str | None:
+def unfinished(ckpt_path: str | None, root: Path, kind: str = FIT) -> str | None:
     """What to go on from: as given, but of ``auto``, ``last`` if the newest run is not finished."""
     if ckpt_path != "auto":
         return ckpt_path
-    existing = [run for run in all_runs(root) if run.exists]
+    existing = [run for run in all_runs(root, kind) if run.exists]
     return "last" if existing and not existing[-1].has_results else None
 
 
-def start(ckpt_path: str | None, root: Path) -> Start:
+def start(ckpt_path: str | None, root: Path, kind: str = FIT) -> Start:
     """Find out where a training begins.
 
     Args:
         ckpt_path: the checkpoint to go on from, as for `find_checkpoint`, or ``auto``; None: a new
             run.
         root: below which runs are.
+        kind: of which runs.
 
     Raises:
         UserError: there is no such checkpoint, or no training can go on from it.
     """
-    ckpt_path = unfinished(ckpt_path, root)
+    ckpt_path = unfinished(ckpt_path, root, kind)
     if ckpt_path is None:
         return Start()
     if ckpt_path == "last":
-        run = newest(root)
+        run = newest(root, kind)
         if not run.last.is_file() and not run.best.is_file():
             if run.has_results:
                 raise UserError(
@@ -251,7 +256,7 @@ def start(ckpt_path: str | None, root: Path) -> Start:
                     " without --ckpt_path"
                 )
             return Start(run)  # interrupted before its first checkpoint: at the beginning
-    path = find_checkpoint(ckpt_path, root)
+    path = find_checkpoint(ckpt_path, root, kind)
     checkpoint = load_checkpoint(path)
     if not {"loops", "global_step", "callbacks"} <= checkpoint.keys():
         raise UserError(f"{path} holds a network, but not its training: no run can go on from it")
