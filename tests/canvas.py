@@ -2,8 +2,8 @@
 
     python tests/canvas.py [--num 500] [--seed 1] [--ckpt_path PATH]
 
-prints how many of them the page that `export` writes reads as `Classifier.read` does, and how long
-its arithmetic takes in Chromium, with what it shows of a digit.
+prints how many of them the page that `export` writes reads as `Classifier.read` does without the
+finder, and how long its arithmetic takes in Chromium, with what it shows of a digit.
 """
 
 import argparse

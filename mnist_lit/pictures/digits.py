@@ -74,7 +74,7 @@ class Found:
     Attributes:
         places: where there are some, in any order.
         complete: whether all ink was searched; else only the largest pieces of it were.
-        sheet: what was searched; None: there was no ink.
+        sheet: what was searched; None: nothing in it may be a digit.
     """
 
     places: list[Place]
