@@ -22,15 +22,17 @@ from mnist_lit.finder.page import FAINT, HEIGHT, WIDTH, Page, where_they_touch
 from mnist_lit.finder.pages import Drawer
 from mnist_lit.finder.pen import Hand
 from mnist_lit.finder.shapes import (
+    CURSIVE,
+    CURSIVE_FONTS,
     FONTS,
     FRAME,
     STEPS,
     ZERO,
-    cursive,
     handwritten,
     printed,
     thinned,
 )
+from mnist_lit.finder.surroundings import cut_out
 from mnist_lit.finder.targets import batch_of, loss, target
 
 SMALL = ("--config=finder", "--model.width=16", "--data.num_pages=36", "--data.batch_size=12")
@@ -133,6 +135,19 @@ def test_what_the_edge_cuts_off_is_a_digit_or_unclear_or_none(
     assert page.ink[:, right:].max() == 0
 
 
+def test_a_digit_that_is_to_be_seen_is_told_wherever_others_are() -> None:
+    num_whole = 0
+    for seed in range(200):
+        page = Page()
+        page.put(np.ones((30, 20), np.float32), 80, 30, label=3)
+        page.put(np.ones((30, 20), np.float32), -28, 30, label=4)
+        cut_out(page, np.random.default_rng(seed))
+        is_whole = bool(page.ink[30:60, 80:100].all())
+        num_whole += is_whole
+        assert not is_whole or page.digits == [(3, 80, 30, 100, 60)]
+    assert num_whole > 50
+
+
 def test_thinned_strokes_are_one_pixel_wide_and_in_the_middle() -> None:
     ink = np.zeros((40, 40), bool)
     ink[5:35, 10:15] = True
@@ -167,14 +182,31 @@ def test_some_loops_are_open(drawer: Drawer) -> None:
 
 
 def test_letters_in_loops_are_letters() -> None:
-    shapes, strokes = cursive("Ab")
+    shapes, strokes = printed(CURSIVE, CURSIVE_FONTS)
     fields = [shapes.field(0), shapes.field(1), strokes.field(0)]
 
     assert (shapes.labels == -1).all()
-    assert all(20 < (field <= ZERO).sum() < 800 for field in fields)
+    assert all(20 < (field <= ZERO).sum() < FRAME**2 / 3 for field in fields)
     assert len({field.tobytes() for field in fields}) == 3
-    plain = printed("Ab")[0].field(2 * FONTS.index("STIXGeneral"))
+    plain = printed("A")[0].field(FONTS.index("STIXGeneral"))
     assert not np.array_equal(fields[0], plain)
+
+
+def test_a_pen_leaves_no_dot_out() -> None:
+    _, strokes = printed("!i:.")
+    for index in range(4 * len(FONTS)):
+        ink = (strokes.field(index) <= ZERO).view(np.uint8)
+        assert cv2.connectedComponents(ink)[0] == 1 + (2, 2, 2, 1)[index % 4]
+
+
+def test_marks_and_letters_stand_as_they_do_beside_a_digit() -> None:
+    by_printer, by_pen = printed("8Axg.'")
+    digit, capital, low, hanging, dot, quote = by_printer.lower[:6]
+
+    assert np.array_equal(by_printer.lower, by_pen.lower)
+    assert digit == 0
+    assert abs(capital) < 0.03
+    assert quote < -0.2 < 0 < low < 0.2 < hanging < dot < 0.5
 
 
 def test_the_right_answer_is_better_than_nothing_and_that_than_a_wrong_one(

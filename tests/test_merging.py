@@ -74,6 +74,19 @@ def test_who_agree_are_surer_than_who_do_not() -> None:
     assert differ.probabilities.topk(2).indices.tolist() == [4, 9]
 
 
+@pytest.mark.parametrize(
+    ("box", "is_same"),
+    [((20, 20, 60, 80), True), ((22, 20, 90, 80), True), ((20, 20, 40, 80), False)],
+    ids=["the same", "too large", "of one of two that touch"],
+)
+def test_a_box_that_is_too_large_may_be_the_same_digit_s_and_half_of_one_not(
+    box: Box, is_same: bool
+) -> None:
+    (digit,) = merged(SHEET, [reads(WHOLE, 4, 0.99)], sees((box, 9, 0.5)))
+
+    assert (digit.box == WHOLE) == is_same
+
+
 def test_a_stroke_of_a_digit_is_no_digit() -> None:
     seen = sees((STROKE, 1, 0.5), (WHOLE, 4, 0.4), (ELSEWHERE, 1, 0.5))
 

@@ -191,18 +191,21 @@ def firsts(alike: Tensor) -> Tensor:
     return is_free
 
 
-def shared(some: Tensor, others: Tensor) -> Tensor:
+def shared(some: Tensor, others: Tensor, beyond: float = 1.0) -> Tensor:
     """What boxes share, as a part of their union.
 
     Args:
         some: ``(N, 4)``.
         others: ``(M, 4)``.
+        beyond: how much in that union counts what some have beyond the others.
 
     Returns:
         Of each with each, ``(N, M)``.
+
+    Source: Tversky, "Features of similarity" (1977), where it is the ratio model.
     """
     both = _common(some, others)
-    return both / (_areas(some)[:, None] + _areas(others) - both).clamp(min=1e-6)
+    return both / (_areas(others) + beyond * (_areas(some)[:, None] - both)).clamp(min=1e-6)
 
 
 def within(boxes: Tensor) -> Tensor:

@@ -11,9 +11,10 @@ from mnist_lit.pictures.sheet import Sheet
 from mnist_lit.reading import Digit
 
 THERE = 0.35  # how probable a digit is that is there, ...
-THERE_FOR_BOTH = 0.2  # ... and if the classifier says that it is the same digit
-SAME = 0.55  # what two boxes of the same digit share at least, as a part of their union
-WITHIN = 0.8  # of a box that lies in another one: the less clear of both is a part, or a mistake
+THERE_FOR_BOTH = 0.15  # ... and if the classifier says that it is the same digit
+SAME = 0.6  # what two boxes of the same digit share at least, as a part of their union, ...
+BEYOND = 0.5  # ... in which what the finder's has beyond the rules' counts so much: it may be large
+WITHIN = 0.9  # of a box that lies in another one: the less clear of both is a part, or a mistake
 # Powers of what either holds probable. With these, or nearly, the true digits of drawn validation
 # pictures are most probable: the finder's loss makes it less sure than it may be.
 FINDER, CLASSIFIER = 1.2, 0.5
@@ -34,7 +35,7 @@ def merged(sheet: Sheet, read: Sequence[Digit], seen: Seen) -> list[Digit]:
     """
     boxes = torch.tensor([digit.box for digit in read]).reshape(-1, 4) / sheet.shrunk
     there = []
-    for number, alike in enumerate(shared(seen.boxes, boxes)):
+    for number, alike in enumerate(shared(seen.boxes, boxes, BEYOND)):
         nearest = int(alike.argmax()) if len(alike) else None
         same = read[nearest] if nearest is not None and alike[nearest] >= SAME else None
         probs = seen.probs[number]

@@ -9,7 +9,15 @@ from torch import Tensor
 from mnist_lit.finder.network import USUAL
 from mnist_lit.finder.page import HEIGHT, WIDTH, Page, where_they_touch
 from mnist_lit.finder.pen import Hand
-from mnist_lit.finder.shapes import MARKS, UNLIKE_DIGITS, Shapes, cursive, handwritten, printed
+from mnist_lit.finder.shapes import (
+    CURSIVE,
+    CURSIVE_FONTS,
+    MARKS,
+    UNLIKE_DIGITS,
+    Shapes,
+    handwritten,
+    printed,
+)
 from mnist_lit.finder.surroundings import age, any_rule, cut_out, draw_line, rule_sheet, scribble
 from mnist_lit.pictures.arrays import Array
 
@@ -20,15 +28,16 @@ class Drawer:
     """Draws pages with digits of a data set.
 
     Args:
-        images: ``(N, 1, 28, 28)`` uint8, ink 255.
+        images: ``(N, 1, H, W)`` uint8, ink 255.
         labels: ``(N,)``, 0 to 9.
     """
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.written = handwritten(images, labels)
         self.printed = printed("0123456789")
-        self.letters = printed(string.ascii_letters), cursive(string.ascii_letters)
-        self.unlike_digits = printed(UNLIKE_DIGITS), cursive(UNLIKE_DIGITS)
+        self.letters = printed(string.ascii_letters)
+        self.unlike_digits = printed(UNLIKE_DIGITS)
+        self.cursive = printed(CURSIVE, CURSIVE_FONTS)
         self.marks = printed(MARKS)
         self.between = printed(BETWEEN)
 
@@ -52,15 +61,16 @@ class Drawer:
 
     def _shape(
         self, kinds: tuple[Shapes, Shapes], hand: Hand, size: float, random: np.random.Generator
-    ) -> tuple[Array, int]:
-        """Some shape of a kind, and which digit it is."""
+    ) -> tuple[Array, int, float]:
+        """Some shape of a kind, which digit it is, and how far below the middle of a line it is."""
         kind = kinds[int(hand.by_pen)]
         index = int(random.integers(len(kind.labels)))
         size *= float(np.exp(random.normal(0, 0.08)))
-        return hand.draw(kind, index, size, random), int(kind.labels[index])
+        lower = size * float(kind.lower[index])
+        return hand.draw(kind, index, size, random), int(kind.labels[index]), lower
 
     def _lines(self, page: Page, size: float, random: np.random.Generator) -> None:
-        """Lines of numbers, with marks in them, and perhaps a rule below each."""
+        """Lines of numbers, with marks and letters in them, and perhaps a rule below each."""
         hand = Hand.any(random)
         kinds = self.printed if random.random() < 0.12 else self.written
         pitch = size * random.uniform(1.05, 2.0)
@@ -84,16 +94,13 @@ class Drawer:
                 tops = [below + slope * at for at in (start, end)]
                 draw_line(page, (start, tops[0]), (end, tops[1]), rule)
             while num_left and x < WIDTH:
+                among = kinds
                 if random.random() < marks:
-                    among = self.between if random.random() < 0.7 else self.unlike_digits[0]
-                    ink, label = self._shape(among, hand, size, random)
-                else:
-                    ink, label = self._shape(kinds, hand, size, random)
-                    num_left -= 1
+                    among = self.between if random.random() < 0.7 else self.unlike_digits
+                ink, label, lower = self._shape(among, hand, size, random)
+                num_left -= among is kinds
                 height, width = ink.shape
-                top = middle + slope * x - height / 2 + random.normal(0, 0.05) * size
-                if label < 0:
-                    top += random.choice([0.0, 0.3, 0.45]) * size
+                top = middle + slope * x + lower - height / 2 + random.normal(0, 0.05) * size
                 if before and random.random() < touching:
                     x = where_they_touch(*before, ink, top) - size * random.uniform(-0.02, 0.12)
                 page.put(ink, x, top, label)
@@ -131,8 +138,8 @@ class Drawer:
                 is_printed = random.random() < share_printed
                 kinds = self.printed if is_printed else self.written
                 if random.random() < share_letters:
-                    kinds = self.unlike_digits[int(random.random() < 0.3)]
-                ink, label = self._shape(kinds, other if is_printed else hand, size, random)
+                    kinds = self.unlike_digits
+                ink, label, _ = self._shape(kinds, other if is_printed else hand, size, random)
                 x, y = at(column + 0.5, row + 0.5)
                 x, y = random.normal((x, y), loose * size)
                 page.put(ink, x - ink.shape[1] / 2, y - ink.shape[0] / 2, label)
@@ -163,7 +170,7 @@ class Drawer:
         hand = Hand.any(random)
         rule_sheet(page, size, random)
         for _ in range(random.integers(1, 12)):
-            ink, label = self._shape(self.written, hand, size, random)
+            ink, label, _ = self._shape(self.written, hand, size, random)
             height, width = ink.shape
             x, y = random.uniform(-8, WIDTH - width + 8), random.uniform(-8, HEIGHT - height + 8)
             boxes = [digit[1:] for digit in page.digits]
@@ -176,7 +183,7 @@ class Drawer:
     def _single(self, page: Page, size: float, random: np.random.Generator) -> None:
         """One digit, perhaps in a box."""
         hand = Hand.any(random)
-        ink, label = self._shape(self.written, hand, size, random)
+        ink, label, _ = self._shape(self.written, hand, size, random)
         height, width = ink.shape
         x, y = random.uniform(0, WIDTH - width), random.uniform(0, max(1, HEIGHT - height))
         if random.random() < 0.5:
@@ -207,7 +214,7 @@ class Drawer:
             if kind < 0.4:
                 self._word(page, x, y, size, hand, random)
             elif kind < 0.75:
-                ink, _ = self._shape(self.marks, hand, size * random.uniform(0.5, 1.2), random)
+                ink, *_ = self._shape(self.marks, hand, size * random.uniform(0.5, 1.2), random)
                 if page.is_free(x, y, ink.shape[1], ink.shape[0]):
                     page.put(ink, x, y)
             else:
@@ -224,17 +231,17 @@ class Drawer:
     ) -> float:
         """Letters, as far as there is room for them, or marks; where they end, and a space."""
         size *= random.uniform(0.4, 1.3)
+        middle += size * random.normal(0, 0.15)
         gap = size * random.uniform(-0.1, 0.3)
         num_letters = int(random.integers(1, 9))
-        # In a word, an o is no 0.
-        letters = self.unlike_digits if num_letters < 4 else self.letters
-        kinds = letters[int(random.random() < 0.3)]
-        if num_letters < 3 and random.random() < 0.5:
-            kinds = self.marks
-        for _ in range(num_letters):
-            ink, _ = self._shape(kinds, hand, size, random)
+        are_marks = num_letters < 3 and random.random() < 0.5
+        after = self.cursive if num_letters > 3 and random.random() < 0.3 else self.letters
+        for number in range(num_letters):
+            # After another letter, an o is no 0.
+            kinds = self.marks if are_marks else after if number else self.unlike_digits
+            ink, _, lower = self._shape(kinds, hand, size, random)
             height, width = ink.shape
-            top = middle + (size / 2 - height if kinds is not self.marks else -height / 2)
+            top = middle + lower - height / 2
             if not page.is_free(x, top, width, height):
                 break
             page.put(ink, x, top)

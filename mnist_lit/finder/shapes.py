@@ -7,6 +7,7 @@ import string
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import cv2
 import matplotlib
@@ -25,6 +26,8 @@ ZERO = 96  # ... and what is kept of none: less is within a stroke
 FONTS = (
     "DejaVuSans",
     "DejaVuSans-Bold",
+    "DejaVuSans-Oblique",
+    "DejaVuSansMono-Bold",
     "DejaVuSansMono-Oblique",
     "DejaVuSerif",
     "DejaVuSerif-Bold",
@@ -32,23 +35,20 @@ FONTS = (
     "STIXGeneral",
     "STIXGeneralBol",
     "STIXGeneralItalic",
+    "STIXGeneralBolIta",
+    "cmb10",
     "cmr10",
     "cmss10",
     "cmti10",
     "cmtt10",
 )  # matplotlib's own
-PEN_FONTS = (
-    cv2.FONT_HERSHEY_SIMPLEX,
-    cv2.FONT_HERSHEY_DUPLEX,
-    cv2.FONT_HERSHEY_COMPLEX,
-    cv2.FONT_HERSHEY_SCRIPT_SIMPLEX,
-    cv2.FONT_HERSHEY_SCRIPT_COMPLEX,
-)  # drawn by a pen, the last two as if by hand
 # Letters that nobody takes for a digit, even alone.
 UNLIKE_DIGITS = "".join(sorted(set(string.ascii_letters) - set("BbDgGIiJjlOoQqSsTtYyZz")))
-MARKS = "-+=/\\()[]{},.:;*#%&!?<>~'\"$@"
-CURSIVE = {ord(c): 0x1D4D0 + at for at, c in enumerate(string.ascii_uppercase)}
-CURSIVE |= {ord(c): 0x1D4EA + at for at, c in enumerate(string.ascii_lowercase)}
+LIKE_DIGITS = "/\\()[]?!#%&"  # marks that are taken for one
+MARKS = "-+=,.:;*<>~'\"$@{}" + 2 * LIKE_DIGITS
+# Unicode's mathematical bold script, printed as it was once written by hand, and who prints it.
+CURSIVE, CURSIVE_FONTS = "".join(map(chr, range(0x1D4D0, 0x1D504))), ("STIXGeneral",)
+Glyph: TypeAlias = tuple[Mask, float]  # its ink, and how far it lies below the middle of a digit
 
 
 class Shapes:
@@ -57,14 +57,16 @@ class Shapes:
     Args:
         inked: of each, by its number, the ink, ``(FRAME, FRAME)``.
         labels: ``(N,)``, which digit each is; -1: none.
+        lower: ``(N,)``, how far the middle of each lies below that of a digit in the same line, as
+            a share of the digit.
         by_pen: whether only the middle of the strokes is kept, for a pen of any width to draw
             them; else their edges.
     """
 
     def __init__(
-        self, inked: Callable[[int], Mask], labels: NDArray[np.int64], by_pen: bool
+        self, inked: Callable[[int], Mask], labels: NDArray[np.int64], lower: Array, by_pen: bool
     ) -> None:
-        self.labels, self.by_pen = labels, by_pen
+        self.labels, self.lower, self.by_pen = labels, lower, by_pen
         self._inked = inked
         self._fields: dict[int, NDArray[np.uint8]] = {}
 
@@ -76,9 +78,7 @@ class Shapes:
         """
         if index not in self._fields:
             ink = self._inked(index)
-            middles = thinned(ink) if self.by_pen else ink
-            has_middles = self.by_pen and middles.any()  # of a dot, nothing is left
-            self._fields[index] = _from_middles(middles) if has_middles else _from_edges(ink)
+            self._fields[index] = _from_middles(middles(ink)) if self.by_pen else _from_edges(ink)
         return self._fields[index]
 
 
@@ -86,38 +86,24 @@ def handwritten(images: Tensor, labels: Tensor) -> tuple[Shapes, Shapes]:
     """MNIST's digits: as wide as they are, and for other pens.
 
     Args:
-        images: ``(N, 1, 28, 28)`` uint8, ink 255.
+        images: ``(N, 1, H, W)`` uint8, ink 255.
         labels: ``(N,)``.
     """
-    digits, numbers = images[:, 0].numpy(), labels.numpy()
+    digits, numbers, lower = images[:, 0].numpy(), labels.numpy(), np.zeros(len(labels))
 
     def inked(index: int) -> Mask:
         return _fitted(digits[index])
 
-    return Shapes(inked, numbers, by_pen=False), Shapes(inked, numbers, by_pen=True)
+    return _by_printer_and_pen(inked, numbers, lower)
 
 
 @cache
-def printed(characters: str) -> tuple[Shapes, Shapes]:
+def printed(characters: str, fonts: tuple[str, ...] = FONTS) -> tuple[Shapes, Shapes]:
     """What printers make of characters, and pens that follow the middle of such strokes."""
+    glyphs = [glyph for font in fonts for glyph in _printed_by(font, characters)]
+    inks, lower = zip(*glyphs, strict=True)
     labels = np.array([int(c) if c.isdigit() else -1 for c in characters])
-    by_font = [mask for name in FONTS for mask in _printed_by(name, characters)]
-    by_pen = by_font + [mask for font in PEN_FONTS for mask in _written(font, characters)]
-    return (
-        Shapes(by_font.__getitem__, np.tile(labels, len(FONTS)), by_pen=False),
-        Shapes(by_pen.__getitem__, np.tile(labels, len(FONTS + PEN_FONTS)), by_pen=True),
-    )
-
-
-@cache
-def cursive(letters: str) -> tuple[Shapes, Shapes]:
-    """Letters in loops, as mathematicians print what was once written by hand."""
-    masks = list(_printed_by("STIXGeneral", letters.translate(CURSIVE)))
-    labels = np.full(len(letters), -1)
-    return (
-        Shapes(masks.__getitem__, labels, by_pen=False),
-        Shapes(masks.__getitem__, labels, by_pen=True),
-    )
+    return _by_printer_and_pen(inks.__getitem__, np.tile(labels, len(fonts)), np.array(lower))
 
 
 def thinned(mask: Mask) -> Mask:
@@ -154,6 +140,25 @@ def thinned(mask: Mask) -> Mask:
     return inner.view(bool)
 
 
+def middles(ink: Mask) -> Mask:
+    """Thinned strokes, and a pixel for each dot, of which thinning leaves nothing."""
+    strokes = thinned(ink)
+    count, parts, _, centres = cv2.connectedComponentsWithStats(ink.view(np.uint8))
+    for part in set(range(1, count)) - set(parts[strokes].tolist()):
+        column, row = centres[part].round().astype(int)
+        strokes[row, column] = True
+    return strokes
+
+
+def _by_printer_and_pen(
+    inked: Callable[[int], Mask], labels: NDArray[np.int64], lower: Array
+) -> tuple[Shapes, Shapes]:
+    return (
+        Shapes(inked, labels, lower, by_pen=False),
+        Shapes(inked, labels, lower, by_pen=True),
+    )
+
+
 def _fitted(image: NDArray[np.uint8]) -> Mask:
     """A digit's ink, as large as shapes are."""
     left, top, right, bottom = extent(image > 0)
@@ -182,28 +187,21 @@ def _from_middles(strokes: Mask) -> NDArray[np.uint8]:
     return _kept(cv2.distanceTransform((~strokes).view(np.uint8), cv2.DIST_L2, 5))
 
 
-def _printed_by(name: str, characters: str) -> Iterator[Mask]:
+def _printed_by(name: str, characters: str) -> Iterator[Glyph]:
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"
     font = ImageFont.truetype(path, 3 * SIZE)
-    # A mark is as small as it is beside a digit.
-    whole = font.getbbox("8")
-    scale = SIZE / (whole[3] - whole[1])
-    for character in characters:
+
+    def draw(character: str) -> NDArray[np.uint8]:
         canvas = Image.new("L", (6 * SIZE, 6 * SIZE))
         ImageDraw.Draw(canvas).text((SIZE, SIZE), character, fill=255, font=font)
-        yield _cropped(np.asarray(canvas), scale)
+        return np.asarray(canvas)
 
-
-def _written(font: int, characters: str) -> Iterator[Mask]:
-    (_, height), _ = cv2.getTextSize("8", font, 4, 1)
+    _, highest, _, lowest = extent(draw("8") > 100)
     for character in characters:
-        canvas = np.zeros((6 * SIZE, 6 * SIZE), np.uint8)
-        cv2.putText(canvas, character, (SIZE, 4 * SIZE), font, 4, 255, 3)
-        yield _cropped(canvas, SIZE / height)
-
-
-def _cropped(canvas: NDArray[np.uint8], scale: float) -> Mask:
-    left, top, right, bottom = extent(canvas > 100)
-    ink = canvas[top:bottom, left:right]
-    scale = min(scale, (FRAME - 4) / max(ink.shape))
-    return _framed(scaled(ink, scale, cv2.INTER_AREA) > 100)
+        canvas = draw(character)
+        left, top, right, bottom = extent(canvas > 100)
+        lower = ((top + bottom) - (highest + lowest)) / 2 / (lowest - highest)
+        ink = canvas[top:bottom, left:right]
+        # A mark is as small as it is beside a digit.
+        scale = min(SIZE / (lowest - highest), (FRAME - 4) / max(ink.shape))
+        yield _framed(scaled(ink, scale, cv2.INTER_AREA) > 100), lower

@@ -87,15 +87,17 @@ def cut_out(page: Page, random: np.random.Generator) -> None:
     if page.digits and random.random() < 0.7:  # around some digits, close to them
         chosen = [page.digits[random.integers(len(page.digits))][1:] for _ in range(2)]
         boxes = np.array(chosen if random.random() < 0.6 else chosen[:1])
-        near = random.uniform(-4, 14, 4)
-        left, top = boxes[:, :2].min(axis=0) - near[:2]
-        right, bottom = boxes[:, 2:].max(axis=0) + near[2:]
+        first, last = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+        most = -0.25 * np.tile(last - first, 2)  # that is cut off
+        near = np.maximum(random.uniform(-4, 14, 4), most)
+        left, top = first - near[:2]
+        right, bottom = last + near[2:]
     else:
         left, right = sorted(random.uniform(0, WIDTH, 2))
         top, bottom = sorted(random.uniform(0, HEIGHT, 2))
         left, top, right, bottom = left - 15, top - 15, right + 15, bottom + 15
-    left, top = max(0, int(left)), max(0, int(top))
-    right, bottom = min(WIDTH, int(right)), min(HEIGHT, int(bottom))
+    left, right = (int(np.clip(edge, 0, WIDTH)) for edge in (left, right))
+    top, bottom = (int(np.clip(edge, 0, HEIGHT)) for edge in (top, bottom))
     page.cut(left, top, right, bottom)
     if random.random() < 0.2:  # a dark rim
         inside = page.ink[top:bottom, left:right]
