@@ -373,8 +373,8 @@ def test_folder_that_another_process_has_taken_is_left_to_it(
     claimed: list[Run] = []
     taken: list[FileLock] = []
 
-    def claim_and_lose(root: Path, config: str) -> Run:
-        run = claim(root, config)
+    def claim_and_lose(root: Path, config: str, kind: str) -> Run:
+        run = claim(root, config, kind)
         claimed.append(run)
         taken.append(FileLock(run.folder / ".lock"))
         taken[0].acquire()
