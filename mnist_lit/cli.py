@@ -85,10 +85,12 @@ class CLI(LightningCLI):
     Attributes:
         learner: what is trained.
         data_module: what from.
+        kind: what its runs are called, with a number.
     """
 
     learner: type[Learner] = LitClassifier
     data_module: type[MNISTDataModule] = MNISTDataModule
+    kind: str = runs.FIT
 
     def __init__(self, args: list[str]) -> None:
         for name in ("pytorch_lightning", "lightning_fabric"):
@@ -204,7 +206,7 @@ class CLI(LightningCLI):
 
     def beginning(self, root: Path) -> runs.Start:
         """Where `fit` begins; runs are below ``root``."""
-        return runs.start(self.options.ckpt_path, root)
+        return runs.start(self.options.ckpt_path, root, self.kind)
 
     def _check_values(self) -> None:
         """Check what jsonargparse takes for left out: nothing where a value or a section is due."""

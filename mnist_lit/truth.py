@@ -28,6 +28,11 @@ class Labelled(NamedTuple):
     truth: str
     group: str
 
+    @property
+    def digits(self) -> str:
+        """Those of all lines, one after the other."""
+        return "".join(self.truth.split())
+
 
 class Outcome(NamedTuple):
     """What was read in a picture whose number is known."""
@@ -53,7 +58,7 @@ class Outcome(NamedTuple):
     @property
     def digits_wrong(self) -> int:
         """How many digits are missing, too many or others, whatever lines they stand in."""
-        return edit_distance("".join(self.number.split()), "".join(self.picture.truth.split()))
+        return edit_distance("".join(self.number.split()), self.picture.digits)
 
 
 def labelled(path: Path, by: str | None, folders: Sequence[str]) -> list[Labelled]:
@@ -164,7 +169,7 @@ def show(outcomes: Sequence[Outcome], by: str | None) -> None:
 
 def _counts(outcomes: Sequence[Outcome]) -> Iterator[str]:
     whole = sum(outcome.is_whole for outcome in outcomes)
-    digits = sum(len("".join(outcome.picture.truth.split())) for outcome in outcomes)
+    digits = sum(len(outcome.picture.digits) for outcome in outcomes)
     wrong = sum(outcome.digits_wrong for outcome in outcomes)
     low, high = interval(whole, len(outcomes))
     yield f"{len(outcomes):,}"
@@ -178,7 +183,7 @@ def _counts(outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 def _badness(outcome: Outcome) -> tuple[float, float]:
     """Sorts the worst first: the larger share of digits wrong, then the surer."""
-    length = max(1, len("".join(outcome.picture.truth.split())))
+    length = max(1, len(outcome.picture.digits))
     return -outcome.digits_wrong / length, -outcome.confidence
 
 

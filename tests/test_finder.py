@@ -183,10 +183,10 @@ def test_some_loops_are_open(drawer: Drawer) -> None:
 
 def test_letters_in_loops_are_letters() -> None:
     shapes, strokes = printed(CURSIVE, CURSIVE_FONTS)
-    fields = [shapes.field(0), shapes.field(1), strokes.field(0)]
+    fields = [shapes.field(0), shapes.field(27), strokes.field(0)]  # A, b, A
 
     assert (shapes.labels == -1).all()
-    assert all(20 < (field <= ZERO).sum() < FRAME**2 / 3 for field in fields)
+    assert all(20 < (field <= ZERO).sum() < 800 for field in fields)
     assert len({field.tobytes() for field in fields}) == 3
     plain = printed("A")[0].field(FONTS.index("STIXGeneral"))
     assert not np.array_equal(fields[0], plain)

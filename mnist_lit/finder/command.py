@@ -50,9 +50,7 @@ class FinderCLI(CLI):
 
     learner = LitFinder
     data_module = PagesDataModule
-
-    def beginning(self, root: Path) -> runs.Start:
-        return runs.start(self.options.ckpt_path, root, runs.FINDER)
+    kind = runs.FINDER
 
     def fit_network_to_data(self, parser: LightningArgumentParser) -> None:
         """Pages are all of one size: there is nothing to fit."""

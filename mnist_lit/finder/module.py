@@ -14,7 +14,7 @@ from mnist_lit.data.images import Batch
 from mnist_lit.finder.network import NUM_DIGITS, Finder
 from mnist_lit.finder.page import HEIGHT, WIDTH
 from mnist_lit.finder.targets import loss
-from mnist_lit.models import ask
+from mnist_lit.models import Shape, ask, paper_and_ink
 from mnist_lit.training.learner import Learner, Schedule, Share
 
 SURE = 0.5  # how probable a digit is that counts as found
@@ -57,8 +57,7 @@ class LitFinder(Learner):
         return answer
 
     def has_answers(self) -> bool:
-        paper = torch.zeros(1, 1, HEIGHT, WIDTH, device=self.device)
-        answer: Tensor = ask(self.network, torch.cat([paper, paper + 1]))
+        answer: Tensor = ask(self.network, paper_and_ink(Shape()).to(self.device))
         return bool(answer.isfinite().all())
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
