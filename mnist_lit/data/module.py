@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from mnist_lit.data.augment import Augment
 from mnist_lit.data.downloads import DOWNLOADS
 from mnist_lit.data.images import Batch, ImageSet, Loaded
-from mnist_lit.data.loaders import EpochShuffle, EvalShare, ResumableLoader
+from mnist_lit.data.loaders import CPU, EpochShuffle, EvalShare, ResumableLoader
 from mnist_lit.data.no_digits import no_digits
 from mnist_lit.data.sources import SOURCES, default_data_dir, load
 from mnist_lit.data.styles import with_styles
@@ -88,6 +88,7 @@ class MNISTDataModule(LightningDataModule):
             self._check_options(known.classes)
         self._loaded: Loaded | None = None
         self._sets: dict[str, ImageSet] = {}
+        self._on_gpu: dict[str, ImageSet] = {}
         self.holds_test_back = False
 
     @property
@@ -153,9 +154,9 @@ class MNISTDataModule(LightningDataModule):
         self.mean, self.std = _pixel_statistics(self._sets["train"])
 
     def train_dataloader(self) -> ResumableLoader:
-        images = self._sets["train"]
-        seed = torch.initial_seed()
-        shuffle = EpochShuffle(len(images), self.batch_size, seed, *self._rank_of_ranks())
+        images = self._on_device("train")
+        seed, device = torch.initial_seed(), images.indices.device
+        shuffle = EpochShuffle(len(images), self.batch_size, seed, *self._rank_of_ranks(), device)
         return ResumableLoader(images, shuffle, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -183,12 +184,29 @@ class MNISTDataModule(LightningDataModule):
         return self._sets[name]
 
     def _eval_loader(self, name: str) -> DataLoader[Batch]:
-        images = self.images(name)
+        images = self._on_device(name)
         rank, num_ranks = self._rank_of_ranks()
         if len(images) < num_ranks:
             raise UserError(f"{name}: {len(images)} images are too few for {num_ranks} processes")
-        share = EvalShare(len(images), EVAL_BATCH_SIZE, rank, num_ranks)
+        device = images.indices.device
+        share = EvalShare(len(images), EVAL_BATCH_SIZE, rank, num_ranks, device)
         return DataLoader(images, sampler=share, **self._loader_options())
+
+    def _on_device(self, name: str) -> ImageSet:
+        """Keep the images of one of `SETS` on the GPU that trains, if they fit there.
+
+        Returns:
+            The set, on the GPU or, without one, where it was.
+        """
+        images = self.images(name)
+        device = self.trainer.strategy.root_device if self.trainer else CPU
+        if device.type != "cuda" or self.num_workers:  # worker processes cannot share the GPU's
+            return images
+        if name not in self._on_gpu:
+            free_bytes, _ = torch.cuda.mem_get_info(device)
+            num_bytes = len(images) * self._first().numel()
+            self._on_gpu[name] = images.to(device) if num_bytes < free_bytes / 4 else images
+        return self._on_gpu[name]
 
     def _rank_of_ranks(self) -> tuple[int, int]:
         """Which process this is, counted from 0, and of how many."""
