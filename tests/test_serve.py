@@ -105,8 +105,9 @@ def bomb(side: int) -> bytes:
         (lambda picture: picture[: len(picture) // 2], "damaged or cut off"),
         (lambda picture: bomb(5001), "more than 25 million pixels"),
         (lambda picture: bomb(20_000), "million pixels"),
+        (lambda picture: b"%PDF-1.4", "is a PDF"),
     ],
-    ids=["empty", "text", "cut off", "large", "bomb"],
+    ids=["empty", "text", "cut off", "large", "bomb", "PDF"],
 )
 def test_what_is_no_picture_is_said(
     server: Server, picture: bytes, make: Callable[[bytes], bytes], said: str

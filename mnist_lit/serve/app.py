@@ -27,6 +27,7 @@ from mnist_lit import __version__
 from mnist_lit.classifier import Classifier
 from mnist_lit.models import named_class
 from mnist_lit.pictures import FORMATS, Found, PictureError, find_digits
+from mnist_lit.pictures.pdf import is_pdf
 from mnist_lit.serve import PAGE
 from mnist_lit.serve.protocol import ANSWER_TIMEOUT_S, REQUEST_TIMEOUT_S
 
@@ -282,6 +283,8 @@ async def _answer(
 def _find(picture: bytes) -> Found:
     if _num_pixels(picture) > MAX_PIXELS:
         raise PictureError(f"the picture has more than {MAX_PIXELS / 1e6:.0f} million pixels")
+    if is_pdf(picture):  # how long one takes to render cannot be known before
+        raise PictureError("the picture is a PDF, which `mnist-lit predict` reads, but no server")
     return find_digits(picture)
 
 
