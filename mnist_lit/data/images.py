@@ -27,14 +27,16 @@ class Loaded:
     """A data set.
 
     Attributes:
-        train: images to learn from and to choose by, N of them, and their labels, ``(N,)`` int64.
+        train: images to learn from, N of them, and their labels, ``(N,)`` int64.
         test: the same of those that are held out.
         classes: what the labels mean, K names.
+        val: the same as `train` of a validation set; None: a part of `train` is split off.
     """
 
     train: tuple[Pixels, Tensor]
     test: tuple[Pixels, Tensor]
     classes: tuple[str, ...]
+    val: tuple[Pixels, Tensor] | None = None
 
 
 class ImageSet(Dataset[Batch]):
