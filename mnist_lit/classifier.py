@@ -140,7 +140,8 @@ class Classifier:
         return self._log_probabilities(images).exp()
 
     def _log_probabilities(self, images: Tensor) -> Tensor:
-        images = images if images.is_floating_point() else images / 255
+        # The network may change its input in place.
+        images = images.clone() if images.is_floating_point() else images / 255
         with torch.no_grad():
             logits = [self.network(batch) for batch in torch.split(images, BATCH_SIZE)]
             return (torch.cat(logits) / self.temperature).log_softmax(dim=1)
@@ -300,7 +301,7 @@ def _output_of(layer: nn.Module, network: nn.Module, images: Tensor) -> Tensor:
     """What a layer of a network puts out for images; nothing, ``(B, 0, ...)``, if it is not run."""
     outputs = [images[:, :0]]
     hook = layer.register_forward_hook(lambda layer, args, output: outputs.append(output))
-    network(images)
+    network(images.clone())  # which it may change in place
     hook.remove()
     return outputs[-1]
 

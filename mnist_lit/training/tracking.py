@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import Namespace
 from pytorch_lightning import loggers
 from pytorch_lightning.loggers import Logger
@@ -15,6 +14,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.summary import hparams
 
 from mnist_lit.errors import UserError
+from mnist_lit.figures import over_classes
 from mnist_lit.files import whole_file
 from mnist_lit.pages.evidence import Evidence, last_hidden
 from mnist_lit.training.loggers import ContinuingCSVLogger
@@ -131,7 +131,7 @@ def log_evidence(logger: Logger, evidence: Evidence, step: int) -> None:
     for label, name in enumerate(evidence.classes):
         is_class, probs = evidence.labels == label, evidence.probs[:, label]
         writer.add_pr_curve(f"precision and recall/{name}", is_class.numpy(), probs.numpy(), step)
-    some = torch.arange(min(NUM_EMBEDDED, len(evidence.labels)))
+    some = over_classes(evidence.labels, NUM_EMBEDDED)
     images = evidence.images(some) / 255
     hidden = last_hidden(network, images)
     if hidden is not None:
