@@ -262,12 +262,14 @@ def curves(history: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:
     """
     has_schedule = len({value for _, value in history.get("lr", [])}) > 1
     below = ["lr"] * has_schedule + ["images_per_s"] * ("images_per_s" in history)
-    rows = [["loss", "acc"], below * 2 if len(below) == 1 else below]
+    rows: list[Any] = [["loss", "acc"]]
+    if below:
+        rows.append(below * 2 if len(below) == 1 else below)
     figure = Drawing(figsize=(11, 7.5 if below else 4), layout="constrained")
     figure.suptitle(
         "Training values are measured during the steps, with dropout and augmentation", fontsize=12
     )
-    panels = figure.subplot_mosaic([row for row in rows if row])
+    panels = figure.subplot_mosaic(rows)
     _plot(panels["loss"], history, {"train/loss": "training", "val/loss": "validation"}, "loss")
     _plot(panels["acc"], history, {"train/acc": "training", "val/acc": "validation"}, "accuracy")
     log_scale(panels["loss"])

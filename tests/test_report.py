@@ -154,7 +154,7 @@ def test_comparison_draws_results_and_leaves_out_defaults_of_an_optimizer() -> N
     probs = torch.eye(10)[labels]
     plain = evidence(labels, probs)
     adamw = {"amsgrad": False, "betas": [0.9, 0.999], "eps": 1e-8, "lr": 0.002, "fused": None}
-    options = {"optimizer.class_path": "torch.optim.AdamW"}
+    options: dict[str, object] = {"optimizer.class_path": "torch.optim.AdamW"}
     options |= {f"optimizer.init_args.{name}": value for name, value in adamw.items()}
     other = replace(plain, name="version_1", options={**plain.options, **options})
     page = comparison([plain, other])
@@ -514,7 +514,7 @@ def test_pages_are_legible_at_47_classes_and_in_colours(fit: Fit) -> None:
     many = fit(*small, "--data.dataset=own.digits_of_47").report.read_text()
     colours = fit(*small, "--data.dataset=own.stripes").report.read_text()
 
-    assert len(re.findall(r'<th scope="col">', many.partition("Confusion")[2])) == 37
+    assert len(re.findall(r'<th scope="col">', section(many, "Confusion"))) == 37
     assert "Feature maps" in colours
     assert "turquoise" in colours
 
