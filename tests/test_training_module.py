@@ -1,15 +1,19 @@
 """Learning rates and the logging of training metrics."""
 
+import csv
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import CSVLogger
 
 from mnist_lit import LitClassifier, MNISTDataModule
 from mnist_lit.training.learner import one_cycle
+from mnist_lit.training.progress import TrainingLog
 
 
 @pytest.mark.parametrize(
@@ -40,12 +44,41 @@ def test_modules_do_with_any_trainer(tmp_path: Path) -> None:
     assert len(kept[0]) == trainer.log_every_n_steps * data.batch_size  # type: ignore[attr-defined]
 
 
+@pytest.mark.filterwarnings("ignore")  # what `fit` keeps quiet about
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+def test_logged_learning_rate_is_that_of_the_step(
+    interval: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, data, log = LitClassifier(), MNISTDataModule(), CSVLogger(tmp_path)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    configured: Any = {"scheduler": scheduler, "interval": interval}
+    monkeypatch.setattr(
+        model,
+        "configure_optimizers",
+        lambda: {"optimizer": optimizer, "lr_scheduler": configured},
+    )
+    trainer = Trainer(
+        max_epochs=2,
+        limit_train_batches=2,
+        limit_val_batches=0,
+        log_every_n_steps=1,
+        logger=log,
+        callbacks=TrainingLog(),
+        enable_checkpointing=False,
+        accelerator="cpu",
+    )
+    trainer.fit(model, datamodule=data)
+    with Path(log.log_dir, "metrics.csv").open(newline="") as file:
+        rates = [float(row["lr"]) for row in csv.DictReader(file) if row["lr"]]
+
+    in_steps, in_epochs = [0.1, 0.05, 0.025, 0.0125], [0.1, 0.1, 0.05, 0.05]
+    assert rates == pytest.approx(in_steps if interval == "step" else in_epochs)
+
+
 def test_training_metrics_are_those_of_digits_alone() -> None:
     lit = LitClassifier()
-    optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
-    trainer = SimpleNamespace(
-        optimizers=[optimizer], log_every_n_steps=50, train_dataloader=None, world_size=1
-    )
+    trainer = SimpleNamespace(log_every_n_steps=50, train_dataloader=None, world_size=1)
     lit.trainer = trainer  # type: ignore[assignment]
     logits, labels = torch.eye(10) * 5, torch.arange(10)
     labels[0] = 7

@@ -74,8 +74,7 @@ class LitFinder(Learner):
     def training_metrics(self) -> dict[str, float]:
         error, right, num = torch.stack(self._unlogged).mean(dim=0).tolist()
         self._unlogged.clear()
-        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
-        return {"train/loss": error, "train/acc": right / max(num, 1e-6), "lr": lr}
+        return {"train/loss": error, "train/acc": right / max(num, 1e-6), "lr": self.step_lr}
 
     def _evaluate(self, batch: Batch, name: str) -> None:
         ink, target = batch

@@ -34,6 +34,8 @@ class Learner(LightningModule):
 
     Attributes:
         network: what learns.
+        step_lr: the learning rate of the current step; after it, schedulers have changed the
+            optimizer's.
     """
 
     network: nn.Module
@@ -41,6 +43,7 @@ class Learner(LightningModule):
     def __init__(self, lr: float, schedule: Schedule, warmup: float) -> None:
         super().__init__()
         self.lr, self.schedule, self.warmup = lr, schedule, warmup
+        self.step_lr = lr
 
     @abstractmethod
     def has_answers(self) -> bool:
@@ -95,6 +98,9 @@ class Learner(LightningModule):
         """Have all ranks validate what the first one saves, batch normalisation included."""
         for buffer in self.network.buffers():
             ranks.overwrite_by_first(buffer)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self.step_lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
 
 def one_cycle(progress: float, warmup: float) -> float:

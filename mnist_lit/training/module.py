@@ -138,7 +138,7 @@ class LitClassifier(Learner):
         return {
             "train/loss": loss.item(),
             "train/acc": acc.item(),
-            "lr": self.trainer.optimizers[0].param_groups[0]["lr"],
+            "lr": self.step_lr,
         }
 
     def _evaluate(self, batch: Batch, name: str) -> None:
