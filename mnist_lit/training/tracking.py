@@ -49,6 +49,8 @@ def sorted_out(given: Any, root: Path) -> tuple[dict[str, Any] | None, list[Name
     for logger in given if isinstance(given, list) else [given]:
         name = _class_name(logger)
         if name not in ("CSVLogger", "TensorBoardLogger"):
+            if name == "MLFlowLogger":
+                _choose_mlflow_store(logger.init_args)
             others.append(logger)
             continue
         options = dict(vars(logger.init_args))
@@ -61,6 +63,18 @@ def sorted_out(given: Any, root: Path) -> tuple[dict[str, Any] | None, list[Name
         if name == "TensorBoardLogger":
             tensorboard = options
     return tensorboard, others
+
+
+def _choose_mlflow_store(options: Namespace) -> None:
+    """Default to SQLite beside ``save_dir``: MLflow no longer writes files unless told to.
+
+    ``mlflow.db`` in the current folder is what ``mlflow ui`` shows by default. A store of files
+    that exists already stays in use.
+    """
+    save_dir = Path(options.save_dir or "mlruns").resolve()
+    if not options.tracking_uri and not (save_dir / "0" / "meta.yaml").is_file():
+        options.tracking_uri = f"sqlite:///{save_dir.parent.as_posix()}/mlflow.db"
+        options.artifact_location = options.artifact_location or save_dir.as_uri()
 
 
 def _class_name(logger: Namespace) -> str:
