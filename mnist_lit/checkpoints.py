@@ -3,6 +3,7 @@
 import math
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,33 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             " with a smaller --model.lr"
         )
     return dict(checkpoint)
+
+
+def check_storable(state: Mapping[str, Any]) -> None:
+    """Refuse, before a training, weights that `load_checkpoint` would refuse after it.
+
+    Args:
+        state: a module's ``state_dict``.
+
+    Raises:
+        UserError: an entry is no tensor, complex or not finite.
+    """
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise UserError(
+                f"{name} is a {type(value).__name__}, and a checkpoint holds tensors alone: have"
+                " get_extra_state return a tensor, or leave it out"
+            )
+        if value.is_complex():
+            raise UserError(
+                f"{name} is complex, and checkpoints hold real weights: keep the two parts in real"
+                " tensors (torch.view_as_real)"
+            )
+        if not value.float().isfinite().all():
+            raise UserError(
+                f"{name} has values that are not finite, and checkpoints with such are refused:"
+                " register a constant buffer with persistent=False"
+            )
 
 
 def network_state(checkpoint: dict[str, Any]) -> dict[str, Tensor]:

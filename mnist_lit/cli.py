@@ -263,7 +263,8 @@ class CLI(LightningCLI):
         plugins = self.config_init[self.subcommand].trainer.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         kwargs["plugins"] = [*plugins, runs.WholeFileCheckpointIO()]
-        limits.check_callbacks(self.config_init[self.subcommand].trainer.callbacks)
+        if self.subcommand == "fit":
+            limits.check_callbacks(self.config_init[self.subcommand].trainer.callbacks)
         trainer = super().instantiate_trainer(**kwargs)
         limits.check_device(trainer)
         return trainer

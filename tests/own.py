@@ -138,3 +138,80 @@ class Waving(Perceptron):
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images).sin()
+
+
+class ExtraState(Perceptron):
+    """Has a state that no checkpoint can hold."""
+
+    def get_extra_state(self) -> object:
+        return {"seen": {1, 2}}
+
+    def set_extra_state(self, state: object) -> None:
+        pass
+
+
+class Masked(Perceptron):
+    """Has a constant that no checkpoint can hold."""
+
+    def __init__(self, num_classes: int, in_channels: int, image_size: int) -> None:
+        super().__init__(num_classes, in_channels, image_size)
+        self.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+
+
+class ComplexWeights(Perceptron):
+    """Has complex weights."""
+
+    def __init__(self, num_classes: int, in_channels: int, image_size: int) -> None:
+        super().__init__(num_classes, in_channels, image_size)
+        self.last = nn.Linear(num_classes, num_classes, dtype=torch.complex64)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.last(super().forward(images).to(torch.complex64))
+        return logits.abs()
+
+
+class ComplexLogits(Perceptron):
+    """Puts out complex numbers."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.complex(super().forward(images), super().forward(images))
+
+
+class Frozen(Perceptron):
+    """Has nothing to train."""
+
+    def __init__(self, num_classes: int, in_channels: int, image_size: int) -> None:
+        super().__init__(num_classes, in_channels, image_size)
+        self.requires_grad_(False)
+
+
+class Normed(Perceptron):
+    """Cannot be trained on a single image."""
+
+    def __init__(self, num_classes: int, in_channels: int, image_size: int) -> None:
+        super().__init__(num_classes, in_channels, image_size)
+        self.layers[2] = nn.BatchNorm1d(32)
+
+
+class Counting(Perceptron):
+    """Draws random numbers, and has states that no checkpoint holds."""
+
+    seen: Tensor
+
+    def __init__(self, num_classes: int, in_channels: int, image_size: int) -> None:
+        super().__init__(num_classes, in_channels, image_size, dropout=0.5)
+        self.register_buffer("seen", torch.tensor(0), persistent=False)
+        self.calls = 0
+        self.generator = torch.Generator().manual_seed(0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen += len(images)
+        self.calls += 1
+        return super().forward(images) + torch.rand((), generator=self.generator)
+
+
+class PerImage(nn.Module):
+    """A loss that is no scalar."""
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits, labels, reduction="none")

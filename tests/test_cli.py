@@ -258,6 +258,19 @@ def test_seed_changes_the_weights(fit: Fit) -> None:
             "--early_stopping.patience",
         ),
         (["--trainer.callbacks=DeviceStatsMonitor"], "psutil"),
+        (["--trainer.callbacks=LearningRateFinder"], "so set --model.lr"),
+        (["--trainer.callbacks+=BatchSizeFinder"], "so set --data.batch_size"),
+        (
+            [
+                "--trainer.callbacks=GradientAccumulationScheduler",
+                "--trainer.callbacks.scheduling={0: 2}",
+            ],
+            "so set --data.batch_size",
+        ),
+        (
+            ["--trainer.callbacks=OnExceptionCheckpoint", "--trainer.callbacks.dirpath=."],
+            "--ckpt_path last goes on from it",
+        ),
         (["--trainer.callbacks=os.system"], "os.system"),
         (["--model="], "model"),
     ],

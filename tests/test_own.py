@@ -27,6 +27,7 @@ from mnist_lit.__main__ import main
 from mnist_lit.data import folders
 from mnist_lit.data.sources import load
 from mnist_lit.errors import UserError
+from mnist_lit.training.dry_run import check_training_step
 from mnist_lit.training.runs import Run
 
 BRIEF = (*BRIEFLY, "--trainer.limit_train_batches=20")
@@ -129,6 +130,16 @@ def test_recipe_beside_a_checkpoint_from_elsewhere_runs_nothing(
             ["--model.network=own.Convolving", "--data.dataset=own.stripes", "--data.val_size=9"],
             "does not take images (2, 3, 32, 32)",
         ),
+        (["--model.network=own.ExtraState"], "network._extra_state is a dict"),
+        (["--model.network=own.Masked"], "network.mask has values that are not finite"),
+        (["--model.network=own.ComplexWeights"], "network.last.weight is complex"),
+        (["--model.network=own.ComplexLogits"], "puts out torch.complex64"),
+        (["--model.network=own.Frozen"], "own.Frozen has nothing to train"),
+        (["--model.loss=own.PerImage"], "PerImage returns a tensor of shape (2,)"),
+        (
+            ["--model.network=own.Normed", "--data.batch_size=27", "--data.val_size=5027"],
+            "cannot be trained on a single image, which is all that the last batch",
+        ),
         (["--model.loss=own.Focal", "--model.label_smoothing=0.1"], "leave it at 0"),
         (["--optimizer=SGD", "--model.lr=0.1"], "set optimizer.lr"),
         (["--lr_scheduler=ConstantLR"], "goes with an optimizer"),
@@ -153,6 +164,49 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing(
 
     assert said in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [
+            "--model.network=own.Normed",
+            "--data.batch_size=27",
+            "--data.val_size=5027",
+            "--trainer.limit_train_batches=3",
+        ],
+        ["--model.network=own.Normed"],
+    ],
+    ids=["without the last batch", "no batch of one"],
+)
+def test_what_does_fit_is_not_refused(options: list[str]) -> None:
+    dry = ["--trainer.fast_dev_run=1", "--trainer.enable_progress_bar=false"]
+    assert main(["fit", *options, *dry]) == 0
+
+
+def test_checking_a_step_changes_nothing(data_dir: Path) -> None:
+    torch.manual_seed(3)
+    data, model = MNISTDataModule(no_digits=0.1), LitClassifier(own.Counting(10, 1, 28))
+    data.setup()
+    network = model.network
+    assert isinstance(network, own.Counting)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    hidden = (int(network.seen), network.calls, network.generator.get_state().tolist())
+    random = torch.get_rng_state()
+    check_training_step(model, data, smallest_batch=1)
+
+    assert all(torch.equal(before[name], now) for name, now in model.state_dict().items())
+    assert hidden == (int(network.seen), network.calls, network.generator.get_state().tolist())
+    assert torch.equal(random, torch.get_rng_state())
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_buffers_that_no_checkpoint_holds_are_named(capsys: Printed) -> None:
+    dry = ["--trainer.fast_dev_run=1", "--trainer.enable_progress_bar=false"]
+    assert main(["fit", "--model.network=own.Counting", *dry]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+
+    assert "no checkpoint holds network.seen (persistent=False)" in line
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec")  # Lightning's, as cli.py says

@@ -66,6 +66,11 @@ class Learner(LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, "test")
 
+    def unsaved_buffers(self) -> list[str]:
+        """Names of non-persistent buffers, which no checkpoint holds."""
+        names = dict(self.named_buffers()).keys() - self.state_dict().keys()
+        return sorted(names)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return self.with_schedule(torch.optim.Adam(self.parameters(), lr=self.lr, fused=True))
 
@@ -94,13 +99,13 @@ class Learner(LightningModule):
             for group in scheduler.optimizer.param_groups:
                 group["lr"] = lr * self._lr_factor(scheduler.last_epoch)
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self.step_lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+
     def on_validation_epoch_start(self) -> None:
         """Have all ranks validate what the first one saves, batch normalisation included."""
         for buffer in self.network.buffers():
             ranks.overwrite_by_first(buffer)
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        self.step_lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
 
 def one_cycle(progress: float, warmup: float) -> float:

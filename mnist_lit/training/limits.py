@@ -1,31 +1,54 @@
 """What of the Trainer's and the model's options does not go together here, or with this project."""
 
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
 from jsonargparse import Namespace
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import EarlyStopping, StochasticWeightAveraging
+from pytorch_lightning.callbacks import (
+    BatchSizeFinder,
+    Callback,
+    EarlyStopping,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    OnExceptionCheckpoint,
+    StochasticWeightAveraging,
+)
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
+from mnist_lit.data.loaders import EpochShuffle
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
+from mnist_lit.training.dry_run import check_training_step
 from mnist_lit.training.learner import Learner
+from mnist_lit.training.module import LitClassifier
+
+REFUSED_CALLBACKS: Mapping[type[Callback], str] = {
+    EarlyStopping: "there is one already, so set its options, --early_stopping.patience and others",
+    LearningRateFinder: "the rate that it finds is in no config.yaml, so set --model.lr, or search"
+    " it with `mnist-lit sweep`",
+    BatchSizeFinder: "the size that it finds is in no config.yaml, so set --data.batch_size",
+    GradientAccumulationScheduler: "a step is a batch here, so set --data.batch_size",
+    OnExceptionCheckpoint: "a new run would begin with the checkpoint that it left; leave it out:"
+    " last.ckpt is saved anyway, and --ckpt_path last goes on from it",
+    StochasticWeightAveraging: "its average is in no checkpoint, so take EMAWeightAveraging or"
+    " WeightAveraging",
+}
+"""Lightning's callbacks that change what a config says, or what a checkpoint should hold."""
 
 
 def check_callbacks(given: Any) -> None:
-    """Refuse what would stop a training twice.
+    """Refuse `REFUSED_CALLBACKS`, and classes derived from them.
 
     Raises:
         UserError: there is such a callback.
     """
     for callback in given if isinstance(given, list) else [given]:
-        if isinstance(callback, EarlyStopping):
-            raise UserError(
-                "trainer.callbacks EarlyStopping: there is one already, so set its options,"
-                " --early_stopping.patience and the others"
-            )
+        for refused, reason in REFUSED_CALLBACKS.items():
+            if isinstance(callback, refused):
+                raise UserError(f"trainer.callbacks {type(callback).__name__}: {reason}")
 
 
 def check_device(trainer: Trainer) -> None:
@@ -103,10 +126,6 @@ def check(options: Namespace, trainer: Trainer, model: Learner, data: MNISTDataM
         "trainer.gradient_clip_val goes with trainer.precision 32-true only": (
             bool(given.gradient_clip_val) and trainer.precision != "32-true"
         ),
-        "trainer.callbacks StochasticWeightAveraging: its average is in no checkpoint, so take"
-        " EMAWeightAveraging or WeightAveraging": (
-            any(isinstance(found, StochasticWeightAveraging) for found in trainer.callbacks)  # type: ignore[attr-defined]
-        ),
         f"data.batch_size: a step needs an image for each of {num_ranks} processes": (
             data.batch_size < num_ranks
         ),
@@ -133,6 +152,22 @@ def check(options: Namespace, trainer: Trainer, model: Learner, data: MNISTDataM
     for message, is_there in problems.items():
         if is_there:
             raise UserError(message)
+    if isinstance(model, LitClassifier):
+        smallest = smallest_batch(data, given.limit_train_batches, num_ranks)
+        check_training_step(model, data, smallest)
+
+
+def smallest_batch(data: MNISTDataModule, limit: float | None, num_ranks: int) -> int:
+    """Images in the smallest batch that a process gets in an epoch.
+
+    Args:
+        data: set up.
+        limit: trainer.limit_train_batches.
+        num_ranks: how many processes share a batch.
+    """
+    sampler = data.train_dataloader().sampler
+    assert isinstance(sampler, EpochShuffle)
+    return max(1, sampler.num_images(_num_batches(data, limit) - 1) // num_ranks)
 
 
 def _num_batches(data: MNISTDataModule, limit: float | None) -> int:

@@ -111,11 +111,15 @@ class LitClassifier(Learner):
         counted = _labels(labels) if weight else torch.full_like(_labels(labels), NO_LABEL)
         self._unlogged.append((logits.detach(), counted))
         del self._unlogged[: -self.trainer.log_every_n_steps]  # type: ignore[attr-defined]
+        loss = self.objective(logits, labels)
+        return loss if weight == 1 else weight * loss
+
+    def objective(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Training loss of a batch; labels as in `Batch`."""
         if self.criterion is not None:
             loss: Tensor = self.criterion(logits, labels)
-        else:
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        return loss if weight == 1 else weight * loss
+            return loss
+        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
     def _weight(self, batch_idx: int) -> float:
         """What the mean loss over this rank's share of a batch counts for."""
@@ -192,6 +196,8 @@ def _check_fit(network: nn.Module, name: str, shape: Shape) -> None:
     if not isinstance(logits, Tensor) or logits.shape != (2, shape.num_classes):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise UserError(f"{name} puts out {found} for 2 images of {shape.num_classes} classes")
+    if not logits.is_floating_point():
+        raise UserError(f"{name} puts out {logits.dtype}: logits have to be real floats")
 
 
 def _labels(targets: Tensor) -> Tensor:
