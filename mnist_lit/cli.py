@@ -20,7 +20,16 @@ from torch.optim import Optimizer
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.models import ModuleSpec, Shape
-from mnist_lit.options import Parser, help_on, plain, spelled_out, with_given_shape, with_recipe
+from mnist_lit.options import (
+    Parser,
+    help_on,
+    innermost_reason,
+    plain,
+    replaced_callbacks,
+    spelled_out,
+    with_given_shape,
+    with_recipe,
+)
 from mnist_lit.training import company, limits, recipes, runs, tracking
 from mnist_lit.training.first_step import FirstStep
 from mnist_lit.training.learner import Learner
@@ -70,6 +79,10 @@ def main(args: Sequence[str]) -> int:
     if cli.run:
         show(cli.run)
     return 0
+
+
+def _print_warning(text: str) -> None:
+    print(f"mnist-lit: warning: {text}", file=sys.stderr)
 
 
 def _as_spec(module_class: type[nn.Module], *args: Any, **kwargs: Any) -> Any:
@@ -188,7 +201,7 @@ class CLI(LightningCLI):
             TypeError,
             ValueError,
         ) as error:
-            raise UserError(one_line(error)) from error
+            raise UserError(innermost_reason(str(error))) from error
 
     def _choose_loggers(self) -> None:
         """Leave to the Trainer those that do not write into the run folder, which is to come."""
@@ -273,11 +286,29 @@ class CLI(LightningCLI):
         """Train, or go on training, in a run folder; then evaluate the best checkpoint."""
         datamodule.setup()  # now, so that data which cannot be had leaves no run folder behind
         limits.check(self.options, self.trainer, model, datamodule)
+        if self.trainer.is_global_zero:
+            self.warn(model)
         if self.options.trainer.fast_dev_run:
             with self._company().together():
                 self.trainer.fit(model, datamodule=datamodule)
             return
         self.run = self.life(model, datamodule).live(self.start)
+
+    def warn(self, model: Learner) -> None:
+        """Print what may surprise about a training that is about to begin."""
+        replaced = replaced_callbacks(spelled_out(self.arguments), self.options.trainer.callbacks)
+        if replaced:
+            _print_warning(
+                f"trainer.callbacks replaces {', '.join(replaced)} of the config; to keep all, add"
+                " yours with --trainer.callbacks+ CLASS"
+            )
+        buffers = model.unsaved_buffers()
+        if buffers:
+            _print_warning(
+                f"no checkpoint holds {', '.join(buffers)} (persistent=False): a resumed run has"
+                " them as the constructor makes them, which is exact only if training does not"
+                " change them"
+            )
 
     def life(self, model: Learner, data: MNISTDataModule) -> Life:
         """Of the run that `fit` trains."""

@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import os
+import re
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from enum import Enum
@@ -23,6 +24,20 @@ from mnist_lit.training import recipes, runs
 
 MOVED = {f"--model.{name}": f"--model.network.{name}" for name in ("dropout", "mirror")}
 """Options of version 0.1, and where they are now."""
+
+
+HELP_HINT = "`mnist-lit COMMAND --help` lists the options"
+MAX_SHOWN = 80  # characters of a value that is refused
+NO_IMPORT_PATH = "Expected a dot import path string: "
+TYPES = "Import path|Expected a (?!<class 'NoneType'>)"
+TELLING_REASONS = (
+    rf"(?!{NO_IMPORT_PATH}|Import path|Expected a |Not a valid|a class path|a dict |Does not|$)",
+    NO_IMPORT_PATH,
+    "Import path",
+    TYPES,
+    "",
+)
+"""Patterns of reasons that jsonargparse gives for one type of a union, the most telling first."""
 
 
 FIT_HELP = """\
@@ -177,7 +192,65 @@ def spelled_out(args: Sequence[str]) -> list[str]:
             return f"{name}={short[name](value)}"
         return short[before](arg) if before in short else arg
 
-    return [meant(before, arg) for before, arg in pairwise(["", *args])]
+    return [meant(before, arg) for before, arg in pairwise(["", *_with_early_stopping(args)])]
+
+
+def _with_early_stopping(args: Sequence[str]) -> list[str]:
+    """Spell out ``--early_stopping null``: the parser takes no null for a section."""
+    spelled: list[str] = []
+    for arg in args:
+        if arg == "null" and spelled[-1:] == ["--early_stopping"]:
+            spelled.pop()
+            arg = "--early_stopping=null"
+        off = arg == "--early_stopping=null"
+        spelled.append("--early_stopping.patience=null" if off else arg)
+    return spelled
+
+
+def replaced_callbacks(args: Sequence[str], callbacks: Any) -> list[str]:
+    """Names of callbacks that a config lists and a later config or option has replaced.
+
+    Args:
+        args: the whole command line, with the files of configs.
+        callbacks: trainer.callbacks as parsed from it.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-c", "--config", action="append", default=[])
+    given, _ = parser.parse_known_args(args)
+    kept = recipes.callback_names(callbacks)
+    replaced: list[str] = []
+    for config in given.config:
+        text = Path(config).read_text() if os.path.exists(config) else config
+        trainer = (recipes.load_yaml(text) or {}).get("trainer") or {}
+        names = recipes.callback_names(trainer.get("callbacks"))
+        replaced += [name for name in names if name not in [*kept, *replaced]]
+    return replaced if kept else []  # with null, they are left out on purpose
+
+
+def innermost_reason(message: str) -> str:
+    """Reduce an error of jsonargparse to one line; of the types of a union, to what says most.
+
+    For an option that takes a class, it lists a reason for every type that the option may have:
+    that a list, true or null is expected too says nothing about the class.
+    """
+    head, union, report = message.partition("Does not validate against any of the Union subtypes")
+    if not union:
+        return " ".join(message.split())
+    head = re.sub(r"- Expected a path but .* either not accessible or invalid\s*- ", "", head)
+    errors, _, value = report.partition("Errors:")[2].rpartition("Given value: ")
+    parts = re.split(r"\n\s*(?:- |(?:Given value|Subtypes).*)", errors)
+    reasons = [" ".join(part.split()).replace(f" ({HELP_HINT})", "") for part in parts]
+    for pattern in TELLING_REASONS:
+        found = [reason for reason in reasons if re.match(pattern, reason)]
+        if found:
+            break
+    reason = "; ".join(dict.fromkeys(found))
+    name = reason.removeprefix(NO_IMPORT_PATH)
+    if name != reason:
+        reason = f"no class {name} is known; others go by their import path, module.Class"
+    elif re.match(TYPES, reason):
+        reason += f". Got value: {value[:MAX_SHOWN]}"
+    return " ".join([*head.split(), reason])
 
 
 class Parser(LightningArgumentParser):
@@ -187,7 +260,7 @@ class Parser(LightningArgumentParser):
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        line = " ".join(message.split()).removeprefix("Parser key ")
+        line = innermost_reason(message).removeprefix("Parser key ")
         raise UserError(f"{line} ({self._hint(line)})")
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
@@ -205,6 +278,9 @@ class Parser(LightningArgumentParser):
         print(self.format_help(), end="", file=file)
 
     def _hint(self, line: str) -> str:
+        if line.startswith('"') and line.endswith(" is not accepted"):
+            option = line.partition('":')[0].removeprefix('"')
+            return f"`--{option}.help CLASS` lists the options of a class"
         _, _, unknown = line.partition("unrecognized arguments: ")
         name = unknown.split(" ")[0].split("=")[0]
         if name in MOVED:
@@ -214,7 +290,7 @@ class Parser(LightningArgumentParser):
         near = near or difflib.get_close_matches(name, known, n=1)
         if unknown and near:
             return f"did you mean {min(near, key=len)}?"
-        return "`mnist-lit COMMAND --help` lists the options"
+        return HELP_HINT
 
     def _all_options(self) -> Iterator[str]:
         for action in self._actions:

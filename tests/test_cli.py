@@ -16,6 +16,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from mnist_lit.__main__ import main
 from mnist_lit.classifier import PACKAGED
 from mnist_lit.cli import CLI
+from mnist_lit.options import replaced_callbacks
 from mnist_lit.training import recipes
 from mnist_lit.training.runs import Run
 
@@ -257,7 +258,6 @@ def test_seed_changes_the_weights(fit: Fit) -> None:
             ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/loss"],
             "--early_stopping.patience",
         ),
-        (["--trainer.callbacks=DeviceStatsMonitor"], "psutil"),
         (["--trainer.callbacks=LearningRateFinder"], "so set --model.lr"),
         (["--trainer.callbacks+=BatchSizeFinder"], "so set --data.batch_size"),
         (
@@ -271,6 +271,7 @@ def test_seed_changes_the_weights(fit: Fit) -> None:
             ["--trainer.callbacks=OnExceptionCheckpoint", "--trainer.callbacks.dirpath=."],
             "--ckpt_path last goes on from it",
         ),
+        (["--trainer.callbacks=DeviceStatsMonitor"], "psutil"),
         (["--trainer.callbacks=os.system"], "os.system"),
         (["--model="], "model"),
     ],
@@ -285,6 +286,83 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert line.startswith("mnist-lit: error: ")
     assert said in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ("--trainer.logger=Foo", "no class Foo is known"),
+        ("--trainer.logger=[{class_path: Foo}]", "no class Foo is known"),
+        ("--trainer.callbacks=Foo", "no class Foo is known"),
+        ("--model.network=wid", "no class wid is known"),
+        (
+            "--model.network=own.Perceptron --model.network.hiden=3",
+            "Option 'hiden' is not accepted",
+        ),
+        ("--model.network=own.Perceptron --model.network.hidden=many", "Got value: many"),
+        ("--model.loss=own.Focl", "module 'own' has no attribute 'Focl'"),
+        ("--model.loss=own.Focal --model.loss.gama=1", "`--model.loss.help CLASS` lists"),
+        ("--optimizer=Adm", "no class Adm is known"),
+        ("--optimizer=SGD --lr_scheduler=StepLR", "arguments are required: step_size"),
+        ("--trainer.max_epochs=ten", "Expected a <class 'int'>. Got value: ten"),
+    ],
+)
+def test_error_of_a_class_is_its_innermost_reason(
+    options: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *re.split(" (?=--)", options)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+
+    assert reason in line
+    assert "subtypes" not in line
+    assert len(line) < 250
+
+
+def test_error_of_a_logger_that_cannot_be_made_is_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = ["--trainer.logger=MLFlowLogger", f"--trainer.logger.tracking_uri=file:{tmp_path}"]
+
+    assert main(["fit", *logger]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("mnist-lit: error: The filesystem tracking backend")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--config=best", "--trainer.callbacks=Timer"], ["--config=best", "--config=timer.yaml"]],
+    ids=["command line", "later config"],
+)
+def test_callbacks_of_a_config_that_are_replaced_are_named(
+    options: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("timer.yaml").write_text("trainer: {callbacks: [{class_path: Timer}]}\n")
+    dry = ["--trainer.fast_dev_run=1", "--trainer.enable_progress_bar=false"]
+
+    assert main(["fit", *options, *dry]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert "replaces EMAWeightAveraging of the config" in line
+    assert "--trainer.callbacks+ CLASS" in line
+
+
+@pytest.mark.parametrize(
+    ("option", "callbacks"),
+    [
+        ("--trainer.callbacks+=Timer", ["EMAWeightAveraging", "Timer"]),
+        ("--trainer.callbacks=EMAWeightAveraging", ["EMAWeightAveraging"]),
+        ("--trainer.callbacks=null", None),
+    ],
+)
+def test_callbacks_that_are_kept_or_left_out_are_not_named(
+    option: str, callbacks: list[str] | None
+) -> None:
+    args = ["fit", "--config", recipes.packaged("best"), option]
+
+    assert replaced_callbacks(args, callbacks) == []
 
 
 def _bomb() -> str:
@@ -561,3 +639,34 @@ def test_early_stopping_ends_the_training(fit: Fit) -> None:
     )
 
     assert results_of(run)["epochs"] < 9
+
+
+@pytest.mark.parametrize("way", ["command line", "config"])
+def test_early_stopping_can_be_switched_off(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CLI, "_run_subcommand", lambda self, subcommand: None)
+    config = tmp_path / "off.yaml"
+    config.write_text("early_stopping: null\n")
+    args = ["--early_stopping", "null"] if way == "command line" else ["--config", str(config)]
+    first = CLI(["fit", *args])
+    config.write_text(first.recipe)
+    again = CLI(["fit", "--config", str(config)])
+
+    assert yaml.safe_load(again.recipe)["early_stopping"]["patience"] is None
+    assert again.recipe == first.recipe
+    on = CLI(["fit", "--config", str(config), "--early_stopping.patience=2"])
+    assert yaml.safe_load(on.recipe)["early_stopping"]["patience"] == 2
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_training_without_early_stopping_goes_to_its_end(
+    fit: Fit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    never_better = ("--early_stopping.patience=1", "--early_stopping.min_delta=1000")
+    brief = (*BRIEFLY, "--trainer.limit_train_batches=10", "--trainer.limit_val_batches=1")
+    fit(*brief, *never_better, "--early_stopping=null", "--trainer.max_epochs=4")
+    run = fit("--ckpt_path=last", "--trainer.max_epochs=6")
+
+    assert results_of(run)["epochs"] == 6
+    assert "early_stopping" not in capsys.readouterr().out

@@ -52,6 +52,7 @@ def search(
     space = read(space_path or recipes.packaged_space())
     args = with_recipe(["fit", *options])
     base = CheckedFit(args)
+    base.warn(base.model)
     root = Path(base.options.trainer.default_root_dir or "")
     folder = runs.runs_folder(root) / name
     if not runs.runs_in(folder):  # or they have been checked

@@ -126,6 +126,9 @@ class TrialFit(CLI):
     def callbacks(self) -> list[Callback]:
         return [*super().callbacks(), self.watching]
 
+    def warn(self, model: Learner) -> None:
+        """Leave it to `CheckedFit`, once for all trials."""
+
     def life(self, model: Learner, data: MNISTDataModule) -> Life:
         data.hold_test_back()
         return replace(super().life(model, data), again=self.again)

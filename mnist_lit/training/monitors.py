@@ -1,5 +1,6 @@
 """What the validation decides: which epoch is the best, and when to stop."""
 
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,7 +64,7 @@ class StopEarly(callbacks.EarlyStopping):
     Args:
         monitor: the metric that decides.
         mode: whether less of it is better (min) or more (max).
-        patience: epochs without a new best one before it ends.
+        patience: epochs without a new best one before it ends; null: it never does.
         min_delta: by how much a new best one must be better.
     """
 
@@ -71,12 +72,18 @@ class StopEarly(callbacks.EarlyStopping):
         self,
         monitor: Metric = "val/loss",
         mode: Mode = "min",
-        patience: PositiveInt = 3,
+        patience: PositiveInt | None = 3,
         min_delta: NonNegativeFloat = 0.0,
     ) -> None:
         _check_mode(monitor, mode)
-        # Not strict: an epoch that was cut short, by max_steps say, has no validation.
-        super().__init__(monitor, float(min_delta), int(patience), mode=mode, strict=False)
+        super().__init__(
+            monitor,
+            float(min_delta),
+            sys.maxsize if patience is None else int(patience),
+            mode=mode,
+            strict=False,  # an epoch that was cut short, by max_steps say, has no validation
+            check_finite=patience is not None,
+        )
 
     @property
     def state_key(self) -> str:

@@ -117,6 +117,18 @@ def load_yaml(text: str) -> Any:
 _LOAD_YAML = jsonargparse.get_loader("yaml")
 
 
+def callback_names(callbacks: Any) -> list[str]:
+    """Names of classes, without their modules.
+
+    Args:
+        callbacks: trainer.callbacks of a config, or as parsed: one or a list, each a class path or
+            a mapping with one; or None.
+    """
+    given = callbacks if isinstance(callbacks, list) else [callbacks]
+    paths = [each if isinstance(each, str) else (each or {}).get("class_path") for each in given]
+    return [str(path).rpartition(".")[2] for path in paths if path]
+
+
 def class_path(network: str) -> str:
     """Where a network's class is: of a short name, or what was given."""
     known = SHORT_NAMES.get(network)
@@ -124,11 +136,13 @@ def class_path(network: str) -> str:
 
 
 def upgraded(recipe: Any) -> Any:
-    """A recipe whose networks are named by their classes; version 0.1 wrote others, too.
+    """Spell out short forms: names of networks, options of version 0.1, ``early_stopping: null``.
 
     Args:
         recipe: options, nested as in a config file, or anything else, which is left as it is.
     """
+    if isinstance(recipe, dict) and recipe.get("early_stopping", {}) is None:
+        recipe = {**recipe, "early_stopping": {"patience": None}}
     model = recipe.get("model") if isinstance(recipe, dict) else None
     if not isinstance(model, dict):
         return recipe
