@@ -34,7 +34,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 def bare(batch_size: int, device: str) -> tuple[nn.Module, bool, Callable[[], Batches]]:
     keep_freed_memory()
-    network = CNN(*Shape(), dropout=0.25).to(device, memory_format=torch.channels_last)
+    network = CNN(*Shape(), dropout=0.25).to(device).to(memory_format=torch.channels_last)
     network.mean.fill_(MEAN)
     network.std.fill_(STD)
     return network, True, _in_memory(batch_size, device)
@@ -47,7 +47,7 @@ def usual(batch_size: int, device: str) -> tuple[nn.Module, bool, Callable[[], B
         for images, labels in epoch():
             yield (images - MEAN) / STD, labels
 
-    network = _usual_network().to(device, memory_format=torch.channels_last)
+    network = _usual_network().to(device).to(memory_format=torch.channels_last)
     return network, False, normalised
 
 

@@ -315,7 +315,7 @@ def profile(check: Check, folder: Path) -> Outcome:
     model.to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     images = data.images("train").to(device)
-    positions = torch.randperm(len(images), device=device)[: 100 * num_steps].split(100)
+    positions = torch.split(torch.randperm(len(images), device=device)[: 100 * num_steps], 100)
     fixed, labels = images[positions[0]]
 
     def network_step(_: object) -> None:
