@@ -119,7 +119,9 @@ def _evidence(run: Run, network: str | None, loaded: Loaded, name: str) -> Evide
         UserError: something of it is missing, or names code that nobody has named here.
     """
     text = recipe_of(run.best, Path(), {network} if network else set())
-    recipe = recipes.load_yaml(Path(text).read_text() if text == str(run.config) else text)
+    recipe = recipes.load_yaml(
+        Path(text).read_text(encoding="utf-8") if text == str(run.config) else text
+    )
     if "network" not in recipe["model"]:
         raise UserError(f"{run.folder} is no run of fit: there is no page about a finder")
     class_path = recipe["model"]["network"]["class_path"]
@@ -128,7 +130,7 @@ def _evidence(run: Run, network: str | None, loaded: Loaded, name: str) -> Evide
     asked = loaded.of(recipe["data"]).images(name)
     probs = _ask(classifier, asked)
     if run.has_results:
-        results = json.loads(run.results.read_text())
+        results = json.loads(run.results.read_text(encoding="utf-8"))
     else:
         results = {f"val/{metric}": value for metric, value in measure(probs.log(), asked).items()}
     if name == "val":  # of some, nothing else is known

@@ -27,7 +27,7 @@ def document(title: str, sections: Iterable[str]) -> str:
 <title>{escape(title)}</title>
 <link rel="icon" href="data:,">
 <style>
-{STYLE.read_text()}</style>
+{STYLE.read_text(encoding="utf-8")}</style>
 </head>
 <body>
 <main>
