@@ -66,7 +66,7 @@ class _ContinuingWriter(ExperimentWriter):
         write_csv(path, rows, fieldnames)
 
 
-class TensorBoardLogger(loggers.TensorBoardLogger):
+class OrderedTensorBoardLogger(loggers.TensorBoardLogger):
     """Lightning's, but with losses and accuracies in front: TensorBoard sorts by name."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -17,7 +17,7 @@ from torch.utils.tensorboard.summary import hparams
 from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
 from mnist_lit.pages.evidence import NOTHING, Evidence, as_text, last_hidden
-from mnist_lit.training.loggers import ContinuingCSVLogger, TensorBoardLogger
+from mnist_lit.training.loggers import ContinuingCSVLogger, OrderedTensorBoardLogger
 from mnist_lit.training.recipes import defaults, options_of
 from mnist_lit.training.runs import Run
 
@@ -34,7 +34,6 @@ COMPARED = {
     "model.schedule",
     "model.label_smoothing",
     "model.loss",
-    "optimizer.class_path",
     "trainer.max_epochs",
 }
 # What these keep has a number of its own, by which they go on with it: `Logger.version`.
@@ -108,7 +107,7 @@ def run_loggers(
     own: list[Logger] = [ContinuingCSVLogger(*place)]
     if tensorboard is not None:
         given = {"default_hp_metric": False, **tensorboard}
-        own.append(TensorBoardLogger(*place, **given))
+        own.append(OrderedTensorBoardLogger(*place, **given))
         own[-1].log_hyperparams(options_of(recipe))  # not CSV's, which would write over this one's
     return [*own, *others]
 
@@ -123,7 +122,7 @@ def introduce(run: Run, others: Sequence[Logger], recipe: Mapping[str, Any]) -> 
     if numbers == _numbers(run):
         return
     for logger in others:
-        logger.log_hyperparams(_as_hparams(recipe))
+        logger.log_hyperparams(_as_hparams(options_of(recipe)))
     with whole_file(run.loggers) as path:
         path.write_text(json.dumps(numbers) + "\n", encoding="utf-8")
 
@@ -167,11 +166,13 @@ def log_compared(logger: loggers.TensorBoardLogger, recipe: Mapping[str, Any]) -
 def _compared(recipe: Mapping[str, Any]) -> dict[str, bool | float | str]:
     """The options of `COMPARED`, and those that are not the defaults."""
     usual = {name: as_text(value) for name, value in defaults().items()}
-    return {
-        name: value
-        for name, value in _as_hparams(recipe).items()
-        if name in COMPARED or as_text(value) != usual.get(name, NOTHING)
-    }
+    return _as_hparams(
+        {
+            name: value
+            for name, value in options_of(recipe).items()
+            if name in COMPARED or as_text(value) != usual.get(name, NOTHING)
+        }
+    )
 
 
 def log_evidence(logger: loggers.TensorBoardLogger, evidence: Evidence, step: int) -> None:
@@ -211,9 +212,9 @@ def finalize(logger: Logger) -> None:
         logger.experiment.finish()  # else the next run of this process would go on with its one
 
 
-def _as_hparams(recipe: Mapping[str, Any]) -> dict[str, bool | float | str]:
-    """Options by their whole names; numbers and text, which is what loggers take."""
+def _as_hparams(options: Mapping[str, Any]) -> dict[str, bool | float | str]:
+    """Convert options to numbers and text, which is what loggers take."""
     return {
         name: value if isinstance(value, bool | int | float) else str(value)
-        for name, value in options_of(recipe).items()
+        for name, value in options.items()
     }
