@@ -30,7 +30,7 @@ from mnist_lit.training.progress import TrainingLog
 from mnist_lit.training.results import counted, finish, leave_untested
 from mnist_lit.training.resuming import Interrupted, LastCheckpoint, num_ranks, requeue
 from mnist_lit.training.runs import Run, Start
-from mnist_lit.training.tracking import introduce, run_loggers
+from mnist_lit.training.tracking import closing_if_failed, introduce, run_loggers
 
 C = TypeVar("C", bound=Callback)
 
@@ -119,8 +119,9 @@ class Life:
             company.part()
             if not company.is_first:
                 return None
-            runs.load_weights(self.model, run.best)
-            self.conclude(run)
+            with closing_if_failed(self.trainer.loggers):
+                runs.load_weights(self.model, run.best)
+                self.conclude(run)
             return run
 
     def _intention(self, start: Start) -> Any:

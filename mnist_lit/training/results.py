@@ -67,10 +67,10 @@ def finish(
             with whole_file(run.report) as path:
                 path.write_text(page, encoding="utf-8")
         metrics = {name: results[name] for name in ("test/acc", "test/loss")}
+        metrics["epoch"] = trainer.current_epoch
         for logger in loggers:
             with warning_if_failed(f"logging the results to {type(logger).__name__}"):
-                logger.log_metrics({**metrics, "epoch": trainer.current_epoch}, trainer.global_step)
-                log_end(logger, recipe, pictures, evidence, trainer.global_step)
+                log_end(logger, recipe, trainer.global_step, metrics, pictures, evidence)
 
 
 def _evaluate(
@@ -145,7 +145,7 @@ def leave_untested(trainer: Trainer, recipe: Mapping[str, Any]) -> None:
     """
     for logger in trainer.loggers:
         with warning_if_failed(f"logging the results to {type(logger).__name__}"):
-            log_end(logger, recipe)
+            log_end(logger, recipe, trainer.global_step)
 
 
 def evidence_of(

@@ -2,8 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import Logger
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.summary import hparams
 
+from mnist_lit.console import warning_if_failed
 from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
 from mnist_lit.pages.evidence import NOTHING, Evidence, as_text, last_hidden
@@ -130,20 +131,24 @@ def introduce(run: Run, others: Sequence[Logger], recipe: Mapping[str, Any]) -> 
 def log_end(
     logger: Logger,
     recipe: Mapping[str, Any],
+    step: int,
+    metrics: Mapping[str, float] | None = None,
     pictures: Sequence[Path] = (),
     evidence: Evidence | None = None,
-    step: int = 0,
 ) -> None:
     """Give a logger what there is at the end of a run, and close it.
 
     Args:
         logger: which.
         recipe: all options, nested as in a config file.
+        step: the last one.
+        metrics: of the test images.
         pictures: PNG files.
         evidence: of the run; None: there is none.
-        step: the last one.
     """
     try:
+        if metrics:
+            logger.log_metrics(dict(metrics), step)
         if isinstance(logger, loggers.TensorBoardLogger):
             log_compared(logger, recipe)
         for path in pictures:
@@ -203,6 +208,18 @@ def log_figure(logger: Logger, path: Path, step: int) -> None:
         logger.experiment.log_artifact(logger.run_id, str(path), "figures")
     elif isinstance(logger, loggers.WandbLogger):
         logger.log_image(path.stem, [str(path)])
+
+
+@contextmanager
+def closing_if_failed(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Close loggers as those of a failed run, where a training comes to no results."""
+    try:
+        yield
+    except BaseException:
+        for logger in loggers:
+            with warning_if_failed(f"closing {type(logger).__name__}"):
+                logger.finalize("failed")
+        raise
 
 
 def finalize(logger: Logger) -> None:
