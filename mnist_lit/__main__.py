@@ -40,6 +40,10 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, or 2 for what the user can mend."""
     escape_what_cannot_be_encoded()
+    if argv is None:  # this process is the program's own
+        # Figures only go into files. A notebook's backend, which `!mnist-lit` inherits, may not be
+        # installed here, and then matplotlib could not even be imported.
+        os.environ["MPLBACKEND"] = "agg"
     command, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
         try:

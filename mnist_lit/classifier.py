@@ -6,11 +6,12 @@ from dataclasses import replace
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mnist_lit.checkpoints import load_checkpoint, network_state
@@ -27,6 +28,7 @@ from mnist_lit.pictures import (
     find_digits,
     halves,
     lines,
+    pages_of,
 )
 from mnist_lit.pictures.sheet import Sheet
 from mnist_lit.reading import Digit, Reading
@@ -138,7 +140,8 @@ class Classifier:
         return self._log_probabilities(images).exp()
 
     def _log_probabilities(self, images: Tensor) -> Tensor:
-        images = images if images.is_floating_point() else images / 255
+        # The network may change its input in place.
+        images = images.clone() if images.is_floating_point() else images / 255
         with torch.no_grad():
             logits = [self.network(batch) for batch in torch.split(images, BATCH_SIZE)]
             return (torch.cat(logits) / self.temperature).log_softmax(dim=1)
@@ -161,8 +164,12 @@ class Classifier:
                 return F.relu(_output_of(layer, self.network, images))
         return images[:, :0]
 
-    def read(self, picture: Picture) -> Reading:
-        """Read the digits in a picture: a path, the bytes of a file, or a PIL image.
+    def read(self, picture: Picture | Tensor) -> Reading:
+        """Read the digits in a picture, and of a file with several pages those of the first.
+
+        Args:
+            picture: a path, the bytes of a file, a PIL image, or a grey or RGB image as NumPy array
+                or tensor, channels last or first, uint8 or float in [0, 1].
 
         >>> from PIL import Image, ImageDraw
         >>> paper = Image.new("L", (100, 140), "white")
@@ -175,7 +182,20 @@ class Classifier:
             PictureError: it cannot be read.
             UserError: the network was trained on something else.
         """
-        return self.read_found([find_digits(picture)])[0]
+        return self.read_found([find_digits(_without_torch(picture))])[0]
+
+    def read_pages(self, picture: Picture | Tensor) -> list[Reading]:
+        """Read all pages of a PDF, a TIFF or an animation; anything else has one.
+
+        Args:
+            picture: as for `read`.
+
+        Raises:
+            PictureError: one of them cannot be read.
+            UserError: the network was trained on something else.
+        """
+        pages = pages_of(_without_torch(picture))
+        return [self.read_found([find_digits(page)])[0] for page in pages]
 
     def read_found(self, pictures: Sequence[Found]) -> list[Reading]:
         """Read pictures whose digits have been found already, all of them in one batch.
@@ -195,11 +215,11 @@ class Classifier:
         readings = []
         for found, each, numbers in zip(pictures, read, unsure, strict=True):
             digits = [digit for place in found.places for digit in likeliest(place, as_one_or_two)]
-            note = "" if found.complete and len(numbers) <= MAX_CUT else TOO_MUCH_INK
-            if self.finder and found.sheet and not (note or _is_clear(found.sheet, digits)):
+            left_out = "" if found.complete and len(numbers) <= MAX_CUT else TOO_MUCH_INK
+            if self.finder and found.sheet and not (left_out or _is_clear(found.sheet, digits)):
                 seen = Eye.packaged().look(found.sheet.ink, found.sheet.sizes)
                 digits = digits if seen is None else merged(found.sheet, each, seen)
-            readings.append(_reading(digits, note))
+            readings.append(_reading(digits, "; ".join(filter(None, (left_out, found.note)))))
         return readings
 
     def _as_one_or_two(
@@ -239,6 +259,15 @@ class Classifier:
         return torch.cat([logs[None], others]).mean(dim=0).log_softmax(dim=1)
 
 
+def _without_torch(picture: Picture | Tensor) -> Picture:
+    if not isinstance(picture, Tensor):
+        return picture
+    # NumPy has no bfloat16.
+    values = picture.float() if picture.is_floating_point() else picture
+    array: NDArray[Any] = values.numpy(force=True)
+    return array
+
+
 def other_looks(images: Tensor) -> Tensor:
     """Images turned a little either way, and slanted a little either way.
 
@@ -272,7 +301,7 @@ def _output_of(layer: nn.Module, network: nn.Module, images: Tensor) -> Tensor:
     """What a layer of a network puts out for images; nothing, ``(B, 0, ...)``, if it is not run."""
     outputs = [images[:, :0]]
     hook = layer.register_forward_hook(lambda layer, args, output: outputs.append(output))
-    network(images)
+    network(images.clone())  # which it may change in place
     hook.remove()
     return outputs[-1]
 

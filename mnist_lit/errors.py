@@ -1,5 +1,7 @@
 """The one exception that is not a bug, and how others' words are shown."""
 
+from collections.abc import Sequence
+
 
 class UserError(ValueError):
     """Something that whoever gave the command can mend; its message is one line that says how."""
@@ -18,3 +20,9 @@ def printable(text: str) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Join the first names with commas, and count the others."""
+    more = [f"and {len(names) - most} more"] if len(names) > most else []
+    return ", ".join([*names[:most], *more])

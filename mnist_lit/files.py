@@ -64,7 +64,7 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[s
 
 
 def write_asked(path: Path, content: bytes, option: str) -> None:
-    """Write a file whose place somebody has chosen.
+    """Write a file whose place the user has chosen; through a link, to the file that it leads to.
 
     Args:
         path: where.
@@ -75,7 +75,11 @@ def write_asked(path: Path, content: bytes, option: str) -> None:
         UserError: it cannot be written there.
     """
     try:
-        with whole_file(path) as temporary:
+        target = Path(os.path.realpath(path))
+        is_special = path.exists() and not (path.is_file() or path.is_dir())  # a pipe, say
+        if is_special or target.is_symlink():  # a link to itself
+            raise UserError(f"cannot write {path} (not a regular file): choose another {option}")
+        with whole_file(target) as temporary:
             temporary.write_bytes(content)
     except OSError as error:
         raise UserError(

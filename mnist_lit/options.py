@@ -17,7 +17,7 @@ from jsonargparse.typing import Path_fr
 from pytorch_lightning.cli import LightningArgumentParser
 
 from mnist_lit.checkpoints import load_checkpoint
-from mnist_lit.errors import UserError
+from mnist_lit.errors import UserError, one_line
 from mnist_lit.files import user_path
 from mnist_lit.models import ModuleSpec, Shape, find_class
 from mnist_lit.training import recipes, runs
@@ -115,10 +115,16 @@ def recipe_of(checkpoint_path: Path, root: Path, named: Collection[str]) -> str:
     run = runs.run_of(checkpoint_path)
     if run and run.has_config:
         # A sweep's trials are a folder deeper.
-        if runs.runs_folder(root).resolve() in (run.folder.parent, run.folder.parent.parent):
+        if runs.runs_folder(root).resolve() in run.folder.resolve().parents[:2]:
             return str(run.config)
         recipes.check_file(run.config)
-        recipe, text = recipes.load_yaml(run.config.read_text(encoding="utf-8")), str(run.config)
+        try:
+            recipe, text = (
+                recipes.load_yaml(run.config.read_text(encoding="utf-8")),
+                str(run.config),
+            )
+        except yaml.YAMLError as error:
+            raise UserError(f"{run.config} is damaged: {one_line(error)}") from error
     else:
         recipe = load_checkpoint(checkpoint_path)["mnist_lit"]["recipe"]
         if not run:  # what goes on from a copy does so here

@@ -10,40 +10,38 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import filterfalse, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mnist_lit.arguments import ArgumentParser, add_network_arguments
 from mnist_lit.classifier import Classifier
-from mnist_lit.errors import printable
+from mnist_lit.errors import listed, printable
 from mnist_lit.files import user_path, write_asked
 from mnist_lit.models import named_class
-from mnist_lit.pictures import Found, PictureError, find_digits
-from mnist_lit.reading import Reading
+from mnist_lit.pictures import SUFFIXES, Found, Page, PictureError, find_digits, pages_of
+from mnist_lit.reading import Reading, joined
 from mnist_lit.truth import Labelled, Outcome, labelled, show
 
-SUFFIXES = {
-    ".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".ppm",
-    ".pbm",
-}  # fmt: skip
-FILES_AT_ONCE = 32
+PAGES_AT_ONCE = 32
 NUM_THREADS = 2
 UNSURE = 0.9  # what is read with a smaller probability is marked
 
 
 class Result(NamedTuple):
-    """What came of a file: what it says, or why it cannot be read.
+    """What a page of a file says, or why it cannot be read.
 
     Attributes:
         path: the file.
         answer: one of these.
         outcome: the same beside the truth, where that is known.
+        page: counted from 1; None of a file with one page, or where all are taken together.
     """
 
     path: str
     answer: Reading | PictureError
     outcome: Outcome | None = None
+    page: int | None = None
 
 
 def main(args: Sequence[str]) -> int:
@@ -83,13 +81,16 @@ def main(args: Sequence[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     paths = [picture.path for picture in pictures] or list(_expand(given.files))
     classifier = Classifier.load(given.ckpt_path, named_class(given.network))
-    results = _with_progress(_read(classifier, paths), len(paths))
-    if given.save_seen:
-        results = _saving(results, given.save_seen)
     with warnings.catch_warnings():
         # Pillow's, on odd metadata and on sizes that `find_digits` has its own limit for.
         warnings.filterwarnings("ignore", module="PIL")
+        files = [pages_of(path) for path in paths]
+        pages = [page for of_one in files for page in of_one]
+        results = _with_progress(_read(classifier, pages), len(pages))
+        if given.save_seen:
+            results = _saving(results, given.save_seen)
         if pictures:
+            results = _whole_files(iter(results), map(len, files))
             return _measure(results, pictures, given.format, given.by)
         return FORMATS[given.format](results)
 
@@ -109,6 +110,16 @@ def _measure(
     return int(any(isinstance(outcome.answer, PictureError) for outcome in outcomes))
 
 
+def _whole_files(results: Iterator[Result], nums_pages: Iterable[int]) -> Iterator[Result]:
+    """Take the pages of each file together, or the first error among them."""
+    for num_pages in nums_pages:
+        pages = list(islice(results, num_pages))
+        answers = [page.answer for page in pages]
+        error = next((answer for answer in answers if isinstance(answer, PictureError)), None)
+        readings = [answer for answer in answers if isinstance(answer, Reading)]
+        yield Result(pages[0].path, error or joined(readings))
+
+
 def _expand(patterns: Iterable[str]) -> Iterator[str]:
     """The files that were meant: a folder's pictures, a pattern's matches, each sorted.
 
@@ -119,53 +130,65 @@ def _expand(patterns: Iterable[str]) -> Iterator[str]:
             yield from _pictures_in(pattern) or [pattern]
         else:
             matches = [] if os.path.exists(pattern) else glob.glob(pattern, recursive=True)
-            yield from sorted(filterfalse(os.path.isdir, matches)) or [pattern]
+            yield from sorted(path for path in matches if not os.path.isdir(path)) or [pattern]
 
 
 def _pictures_in(folder: str) -> list[str]:
+    """List the pictures in a folder and say what else is skipped; hidden files are not counted."""
     try:
-        files = list(Path(folder).iterdir())
+        inside = sorted(path for path in Path(folder).iterdir() if not path.name.startswith("."))
     except OSError:  # which is met again, and said, where the folder stands for itself
         return []
-    return sorted(str(f) for f in files if f.suffix.lower() in SUFFIXES and f.is_file())
+    pictures: list[Path] = []
+    skipped: list[Path] = []
+    for path in inside:
+        is_picture = path.suffix.lower() in SUFFIXES | {".pdf"} and path.is_file()
+        (pictures if is_picture else skipped).append(path)
+    if skipped:
+        names = [f"{path.name}/" if path.is_dir() else path.name for path in skipped]
+        line = f"{folder}: skipped, as no pictures: {listed(names)}"
+        print(printable(line), file=sys.stderr)
+    return [str(path) for path in pictures]
 
 
-def _read(classifier: Classifier, paths: Sequence[str]) -> Iterator[Result]:
-    """Read files in their order, their digits in batches; some are decoded in advance."""
+def _read(classifier: Classifier, pages: Sequence[Page]) -> Iterator[Result]:
+    """Read pages in their order, their digits in batches; some are decoded in advance."""
     with ThreadPoolExecutor(NUM_THREADS) as threads:
-        waiting = iter(paths)
-        ahead = [threads.submit(_find, path) for path in islice(waiting, FILES_AT_ONCE)]
+        waiting = iter(pages)
+        ahead = [threads.submit(_find, page) for page in islice(waiting, PAGES_AT_ONCE)]
         while ahead:
-            following = [threads.submit(_find, path) for path in islice(waiting, FILES_AT_ONCE)]
+            following = [threads.submit(_find, page) for page in islice(waiting, PAGES_AT_ONCE)]
             found = [future.result() for future in ahead]
             readable = [digits for _, digits in found if not isinstance(digits, PictureError)]
             readings = iter(classifier.read_found(readable))
-            for path, digits in found:
-                yield Result(path, digits if isinstance(digits, PictureError) else next(readings))
+            for page, digits in found:
+                answer = digits if isinstance(digits, PictureError) else next(readings)
+                yield Result(str(page.picture), answer, page=page.number)
             ahead = following
 
 
-def _find(path: str) -> tuple[str, Found | PictureError]:
+def _find(page: Page) -> tuple[Page, Found | PictureError]:
+    path = str(page.picture)
     try:
         if os.path.isdir(path) and os.access(path, os.R_OK):
             raise PictureError(f"{path} is a folder without pictures")
-        return path, find_digits(path)
+        return page, find_digits(page)
     except PictureError as error:
-        return path, error
+        return page, error
 
 
-def _with_progress(results: Iterable[Result], num_files: int) -> Iterable[Result]:
+def _with_progress(results: Iterable[Result], num_pages: int) -> Iterable[Result]:
     """A bar on standard error, where it is a terminal and there is something to wait for."""
-    if num_files < 2 * FILES_AT_ONCE or not sys.stderr.isatty():
+    if num_pages < 2 * PAGES_AT_ONCE or not sys.stderr.isatty():
         return results
     from rich.console import Console
     from rich.progress import track
 
-    return track(results, "reading", num_files, console=Console(stderr=True), transient=True)
+    return track(results, "reading", num_pages, console=Console(stderr=True), transient=True)
 
 
 def _saving(results: Iterable[Result], folder: Path) -> Iterator[Result]:
-    """Write each digit as the network saw it: ``0001_name_2_7.png``, file, place and digit."""
+    """Write each digit as the network saw it: ``0001_name_2_7.png``, page, place and digit."""
     for number, result in enumerate(results, start=1):
         if isinstance(result.answer, Reading):
             name = re.sub(r"[^\w.-]", "_", Path(result.path).stem)[:80]
@@ -180,8 +203,8 @@ def _saving(results: Iterable[Result], folder: Path) -> Iterator[Result]:
 
 def _print_json(results: Iterable[Result]) -> int:
     exit_code = 0
-    for path, answer, outcome in results:
-        row: dict[str, Any] = {"path": path}
+    for path, answer, outcome, page in results:
+        row: dict[str, Any] = {"path": path} if page is None else {"path": path, "page": page}
         if outcome:
             row |= {"truth": outcome.picture.truth, "digits_wrong": outcome.digits_wrong}
         if isinstance(answer, PictureError):
@@ -197,11 +220,13 @@ def _print_json(results: Iterable[Result]) -> int:
 def _print_csv(results: Iterable[Result]) -> int:
     exit_code = 0
     rows = csv.writer(sys.stdout, lineterminator="\n")
-    header = ["path", "number", "confidence", "error", "note"]
-    for number, (path, answer, outcome) in enumerate(results):
+    header = ["path", "number", "confidence", "error", "note", "page"]
+    for number, (path, answer, outcome, page) in enumerate(results):
         if number == 0:
             rows.writerow([*header, "truth", "digits_wrong"] if outcome else header)
-        beside = [outcome.picture.truth, outcome.digits_wrong] if outcome else []
+        beside = ["" if page is None else page]
+        if outcome:
+            beside += [outcome.picture.truth, outcome.digits_wrong]
         if isinstance(answer, PictureError):
             rows.writerow([_cell(path), "", "", _cell(str(answer)), "", *beside])
             exit_code = 1
@@ -220,13 +245,15 @@ def _cell(path: str) -> str:
 
 def _print_table(results: Iterable[Result]) -> int:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("file", "number", "confidence")
+    # Folded, because digits that a narrow terminal cut off would be missing.
+    columns = [Column(name, overflow="fold") for name in ("file", "number", "confidence")]
+    table = Table(*columns)
     exit_code = 0
-    for path, answer, _ in results:
-        name = Text(printable(path))
+    for path, answer, _, page in results:
+        name = Text(printable(path) if page is None else f"{printable(path)}, page {page}")
         if isinstance(answer, PictureError):
             problem = printable(str(answer).removeprefix(path).strip())
             table.add_row(name, Text(problem, "red"), "")

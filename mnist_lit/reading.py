@@ -4,7 +4,8 @@ import base64
 import html
 import io
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
@@ -88,3 +89,16 @@ class Reading:
         note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
         digits = "".join(digit._repr_html_() for digit in self.digits)
         return f'<p style="font-size: 2em">{number}</p>{note}<div>{digits}</div>'
+
+
+def joined(pages: Sequence[Reading]) -> Reading:
+    """Join the readings of a file's pages into one, the lines of a page after those before it."""
+    digits: list[Digit] = []
+    for page in pages:
+        first = digits[-1].line + 1 if digits else 0
+        digits += [replace(digit, line=first + digit.line) for digit in page.digits]
+    return Reading(
+        " ".join(page.number for page in pages if page.number),
+        tuple(digits),
+        "; ".join(dict.fromkeys(page.note for page in pages if page.note)),
+    )

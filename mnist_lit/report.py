@@ -1,20 +1,24 @@
 """`report`: one page about a run, or about several side by side."""
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from mnist_lit.arguments import ArgumentParser
 from mnist_lit.classifier import Classifier
 from mnist_lit.data.images import ImageSet
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.errors import UserError
+from mnist_lit.errors import UserError, one_line
 from mnist_lit.files import user_path, write_asked
-from mnist_lit.models import find_class, named_class
+from mnist_lit.models import Shape, find_class, named_class
 from mnist_lit.options import recipe_of
 from mnist_lit.pages.comparison import comparison
 from mnist_lit.pages.evidence import Evidence
@@ -24,6 +28,12 @@ from mnist_lit.training.results import evidence_of, measure
 from mnist_lit.training.runs import Run
 
 AT_ONCE = 1000  # images
+VALIDATED = ("val/acc", "val/loss")
+NUMBERS = (
+    *VALIDATED, "train/acc", "train/loss", "test/acc", "test/loss", "test/calibration_error",
+    "temperature", "params", "epochs", "fit_seconds", "images_per_s",
+)  # fmt: skip
+"""What a report takes from ``results.json``."""
 
 
 def main(args: Sequence[str]) -> int:
@@ -55,6 +65,10 @@ def main(args: Sequence[str]) -> int:
     # Whether trials of a sweep are good is for validation to say: they are not tested.
     name = "test" if all(run.has_results for run in chosen) else "val"
     found = [_evidence(run, given.network, data, name) for run in chosen]
+    if len({run.folder.name for run in chosen}) < len(chosen):
+        root = Path(os.path.commonpath([run.folder for run in chosen]))
+        names = [str(run.folder.relative_to(root)) for run in chosen]
+        found = [replace(one, name=name) for one, name in zip(found, names, strict=True)]
     if len(found) == 1:
         page, output = run_page(found[0], recipes.defaults()), chosen[0].report
     else:
@@ -90,7 +104,9 @@ def _chosen(folders: Sequence[str]) -> Iterator[Run]:
 
 
 def _finished(run: Run) -> Run:
-    if not run.has_results or not run.best.is_file():
+    if run.has_results and not run.best.is_file():
+        raise UserError(f"{run.best} is gone, and there is no report without it")
+    if not run.has_results:
         raise UserError(f"{run.folder} is not finished: go on with it, fit --ckpt_path {run.last}")
     return run
 
@@ -101,14 +117,28 @@ class Loaded:
     def __init__(self) -> None:
         self._loaded: dict[str, MNISTDataModule] = {}
 
-    def of(self, options: dict[str, Any]) -> MNISTDataModule:
-        """The data of a recipe's section."""
+    def of(self, config: Path, options: dict[str, Any]) -> MNISTDataModule:
+        """Load the data of a run.
+
+        Args:
+            config: the file that they are from.
+            options: its section ``data``.
+
+        Raises:
+            UserError: the data are gone, or the options are none.
+        """
         names = ("dataset", "data_dir", "image_size", "val_size", "split_seed")
         chosen = {name: options[name] for name in names if name in options}
         key = repr(chosen)
         if key not in self._loaded:
-            self._loaded[key] = MNISTDataModule(**chosen)
-            self._loaded[key].setup()
+            try:
+                data = MNISTDataModule(**chosen)
+                data.setup()
+            except UserError:
+                raise
+            except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+                raise UserError(f"{config} is damaged, section data: {one_line(error)}") from error
+            self._loaded[key] = data
         return self._loaded[key]
 
 
@@ -116,26 +146,64 @@ def _evidence(run: Run, network: str | None, loaded: Loaded, name: str) -> Evide
     """Ask a run's best checkpoint about its test images, or its validation images.
 
     Raises:
-        UserError: something of it is missing, or names code that nobody has named here.
+        UserError: a file is missing or damaged, or names code that nobody has named here.
     """
-    text = recipe_of(run.best, Path(), {network} if network else set())
-    recipe = recipes.load_yaml(
-        Path(text).read_text(encoding="utf-8") if text == str(run.config) else text
-    )
-    if "network" not in recipe["model"]:
-        raise UserError(f"{run.folder} is no run of fit: there is no page about a finder")
-    class_path = recipe["model"]["network"]["class_path"]
+    config = _config(run, {network} if network else set())
+    class_path = config["model"]["network"]["class_path"]
     is_packaged = class_path.startswith("mnist_lit.")
+    results = _results(run, VALIDATED if name == "val" else NUMBERS) if run.has_results else {}
     classifier = Classifier.load(run.best, None if is_packaged else find_class(class_path))
-    asked = loaded.of(recipe["data"]).images(name)
+    data = loaded.of(run.config, config["data"])
+    if Shape(data.num_classes, data.in_channels, data.image_size) != classifier.shape:
+        raise UserError(f"{run.folder} was trained on other data than {data.dataset} is now")
+    asked = data.images(name)
     probs = _ask(classifier, asked)
-    if run.has_results:
-        results = json.loads(run.results.read_text(encoding="utf-8"))
-    else:
+    if not results:
         results = {f"val/{metric}": value for metric, value in measure(probs.log(), asked).items()}
     if name == "val":  # of some, nothing else is known
-        results = {metric: results[metric] for metric in ("val/acc", "val/loss")}
-    return evidence_of(run, recipe, results, classifier, asked, probs)
+        results = {metric: results[metric] for metric in VALIDATED}
+    return evidence_of(run, config, results, classifier, asked, probs)
+
+
+def _config(run: Run, named: Collection[str]) -> dict[str, Any]:
+    """Read the config of a run, nested as in the file.
+
+    Raises:
+        UserError: it is damaged, or names code that is not in `named`.
+    """
+    text = recipe_of(run.best, Path(), named)
+    if text == str(run.config):
+        recipes.check_file(run.config)
+        text = run.config.read_text(encoding="utf-8")
+    try:
+        config = recipes.load_yaml(text)
+    except yaml.YAMLError:
+        config = None
+    match config:
+        case {"model": {"network": {"class_path": str()}}, "data": {}}:
+            return dict(config)
+        case {"model": {}, "data": {}} if "network" not in config["model"]:
+            raise UserError(f"{run.folder} is no run of fit: there is no report about a finder")
+    raise UserError(
+        f"{run.config} is damaged: restore it, or delete it to use the config in the checkpoint"
+    )
+
+
+def _results(run: Run, needed: Sequence[str]) -> dict[str, Any]:
+    """Read ``results.json``.
+
+    Raises:
+        UserError: one of the numbers that are needed is missing.
+    """
+    results: dict[str, Any] = json.loads(run.results.read_bytes())
+    for name in needed:
+        value = results.get(name)
+        if not (isinstance(value, int | float) and math.isfinite(value)):
+            raise UserError(
+                f"{run.results} is damaged: {name} is {json.dumps(value)}; delete the file and"
+                f" evaluate the run again, fit --ckpt_path {run.last}"
+            )
+    return results
 
 
 def _ask(classifier: Classifier, images: ImageSet) -> Tensor:

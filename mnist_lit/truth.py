@@ -12,6 +12,8 @@ from mnist_lit.reading import Reading
 
 SURE = 0.99
 MOST_LISTED = 50
+MIN_WIDTH = 80  # characters that the table of counts takes
+WRONG_COLUMNS = ("file", "truth", "read", "wrong", "confidence")
 NORMAL_95 = 1.959964  # standard deviations, either way, that hold 95 %
 
 
@@ -77,6 +79,8 @@ def labelled(path: Path, by: str | None, folders: Sequence[str]) -> list[Labelle
         raise UserError(f"with --truth, name at most one folder: {' '.join(folders)}")
     if folders and not folder.is_dir():
         raise UserError(f"with --truth, name the folder of the pictures: {folder} is none")
+    if path.exists() and not path.is_file():
+        raise UserError(f"--truth {path} is no file")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
@@ -85,6 +89,10 @@ def labelled(path: Path, by: str | None, folders: Sequence[str]) -> list[Labelle
                 if column not in columns:
                     raise UserError(
                         f"--truth {path} has no column {column}; it has {', '.join(columns)}"
+                    )
+                if columns.count(column) > 1:
+                    raise UserError(
+                        f"--truth {path} has the column {column} twice: rename or remove one"
                     )
             found = [
                 _labelled(f"--truth {path}, line {rows.line_num}", folder, row, by) for row in rows
@@ -144,7 +152,8 @@ def show(outcomes: Sequence[Outcome], by: str | None) -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    # On a narrower terminal columns would be left out; there, the terminal breaks the lines.
+    console = Console(highlight=False, width=max(MIN_WIDTH, Console().width))
     counts = ("pictures", "whole", "", "95 %", "digits", "wrong", "")
     table = Table(Column(by or "", overflow="fold"), *counts)
     groups = sorted({outcome.picture.group for outcome in outcomes}) if by else []
@@ -159,7 +168,7 @@ def show(outcomes: Sequence[Outcome], by: str | None) -> None:
     console.print(f"of {len(sure)} read with more than {SURE:.0%} confidence, {right} are right")
     wrong = sorted((outcome for outcome in outcomes if not outcome.is_whole), key=_badness)
     if wrong:
-        listed = Table(Column("file", overflow="fold"), "truth", "read", "wrong", "confidence")
+        listed = Table(*(Column(name, overflow="fold") for name in WRONG_COLUMNS))
         for outcome in wrong[:MOST_LISTED]:
             listed.add_row(*map(Text, _described(outcome)))
         console.print(listed)

@@ -94,3 +94,19 @@ def expect_undo_and_clear(page: Page) -> None:
     expect(page.get_by_role("button", name="Clear")).to_be_disabled()
     page.keyboard.press("Control+z")
     expect_number(page, "1")
+
+
+def expect_pen_for_a_finger(page: Page) -> None:
+    """On a phone, the width of the pen can be chosen by dragging."""
+    slider = page.locator("#width")
+    for width in (320, 375, 430):
+        page.set_viewport_size({"width": width, "height": 667})
+        box = slider.bounding_box()
+        assert box is not None
+        assert box["width"] >= 140
+        assert box["height"] >= 44
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        slider.click(position={"x": box["width"] - 10, "y": 4})
+        assert slider.input_value() == "32"
+        slider.click(position={"x": 10, "y": 40})
+        assert slider.input_value() == "4"

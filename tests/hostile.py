@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from stress import Array
 
-from mnist_lit.pictures.decoding import MAX_PIXELS, MAX_PIXELS_AT_ONCE, MAX_PIXELS_OF_WEBP
+from mnist_lit.pictures.limits import MAX_PIXELS, MAX_PIXELS_AT_ONCE, MAX_PIXELS_OF_WEBP
 
 SIDE = 1600
 
@@ -56,6 +56,15 @@ def blank(num_pixels: int, mode: str, form: str, **options: object) -> bytes:
     return _as_file(Image.new(mode, (side, side)), mode, form, **options)
 
 
+def animation(num_pixels: int) -> bytes:
+    """Two frames, of as many pixels each."""
+    side = int(num_pixels**0.5)
+    frames = [Image.new("L", (side, side), grey) for grey in (0, 255)]
+    file = BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
 def _as_file(image: Image.Image, mode: str, form: str = "PNG", **options: object) -> bytes:
     file = BytesIO()
     image.convert(mode).save(file, form, **options)
@@ -86,6 +95,8 @@ PICTURES: dict[str, Callable[[], bytes]] = {
         MAX_PIXELS_AT_ONCE, "RGB", "JPEG", progressive=True, subsampling=0
     ),
     "large WebP": lambda: blank(MAX_PIXELS_OF_WEBP, "RGBA", "WEBP", lossless=True),
+    "large HEIC": lambda: blank(MAX_PIXELS_AT_ONCE, "RGB", "HEIF"),
+    "animated GIF": lambda: animation(MAX_PIXELS_AT_ONCE // 2),
     "coloured PNG, larger": lambda: blank(MAX_PIXELS, "RGB", "PNG"),
 }
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ import package
 import pytest
 import stress
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 import mnist_lit.classifier
@@ -22,6 +24,8 @@ from mnist_lit import Classifier
 from mnist_lit.classifier import other_looks
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
+from mnist_lit.pictures import PictureError
+from mnist_lit.reading import joined
 from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.runs import Run
 
@@ -103,8 +107,57 @@ def test_network_of_other_things_reads_no_digits(brief_run: Run, tmp_path: Path)
 
 
 def test_what_is_no_picture_at_all_is_refused(classifier: Classifier) -> None:
-    with pytest.raises(TypeError, match="not ndarray"):
-        classifier.read(np.zeros((28, 28), np.uint8))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="not list"):
+        classifier.read([[0.0]])  # type: ignore[arg-type]
+    with pytest.raises(PictureError, match=r"\(2, 28, 28\) of uint8: \(H, W\), \(H, W, 3\)"):
+        classifier.read(np.zeros((2, 28, 28), np.uint8))
+
+
+def test_arrays_and_tensors_are_read_as_the_picture_that_they_are(classifier: Classifier) -> None:
+    picture = _drawn(SEVEN)
+    expected = classifier.read(picture)
+    grey = np.asarray(picture)
+    rgb = np.asarray(picture.convert("RGB"))
+    given: dict[str, NDArray[Any] | torch.Tensor] = {
+        "grey": grey,
+        "grey, bool": grey > 127,
+        "grey, float": grey / 255,
+        "grey, int64": grey.astype(np.int64),
+        "grey, uint16": grey.astype(np.uint16) * 257,
+        "RGB": rgb,
+        "RGB, mirrored twice": rgb[:, ::-1].copy()[:, ::-1],
+        "RGB, float": rgb.astype(np.float32) / 255,
+        "RGB, channels first": np.moveaxis(rgb, -1, 0),
+        "RGBA": np.asarray(picture.convert("RGBA")),
+        "tensor": torch.tensor(grey),
+        "tensor, one channel": torch.tensor(grey)[None],
+        "tensor, RGB": torch.tensor(rgb).permute(2, 0, 1) / 255,
+        "tensor, bfloat16": (torch.tensor(grey) / 255).bfloat16().requires_grad_(),
+    }
+
+    assert expected.number == "7"
+    for name, each in given.items():
+        reading = classifier.read(each)
+        assert reading.number == "7", name
+        assert np.allclose(reading.digits[0].box, expected.digits[0].box, atol=1), name
+
+
+def test_pages_are_read_one_by_one(classifier: Classifier, tmp_path: Path) -> None:
+    pages = [_drawn(SEVEN), _drawn(ONE), Image.new("L", (300, 500), 255)]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    first = classifier.read(tmp_path / "pages.tif")
+    readings = classifier.read_pages(tmp_path / "pages.tif")
+
+    assert (first.number, first.note) == ("7", "only the first page was read")
+    assert [(reading.number, reading.note) for reading in readings] == [
+        ("7", ""),
+        ("1", ""),
+        ("", ""),
+    ]
+    assert [reading.number for reading in classifier.read_pages(pages[1])] == ["1"]
+    whole = joined(readings)
+    assert whole.number == "7 1"
+    assert [digit.line for digit in whole.digits] == [0, 1]
 
 
 def test_example_in_the_documentation_is_true() -> None:

@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from mnist_lit.data.augment import Augment
+from mnist_lit.data.loaders import CPU, EpochShuffle
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
+
+META = torch.device("meta")  # a device that is everywhere: tensors without contents
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +151,17 @@ def test_statistics_are_those_of_the_training_images(data: MNISTDataModule) -> N
 def test_more_validation_images_than_there_are(data_dir: object) -> None:
     with pytest.raises(UserError, match="there are 60000 images"):
         MNISTDataModule(val_size=70_000).setup()
+
+
+def test_images_on_another_device_come_in_the_same_batches(data: MNISTDataModule) -> None:
+    """Batches are gathered where the images are: no step copies anything from the host."""
+    images = data.images("train")
+    here, there = (EpochShuffle(len(images), 100, seed=1, device=d) for d in (CPU, META))
+
+    moved, moved_labels = images.to(META)[next(iter(there))]
+    positions = next(iter(here))
+
+    assert moved.device == moved_labels.device == META
+    assert moved.shape == (100, 1, 28, 28)
+    assert torch.equal(images.to(CPU)[positions][0], images[positions][0])
+    assert torch.equal(images.to(CPU)[positions][1], images[positions][1])

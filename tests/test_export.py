@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from mnist_lit.__main__ import main
 from mnist_lit.errors import UserError
 from mnist_lit.export.comparison import Images, compare
 from mnist_lit.export.graph import as_onnx
+from mnist_lit.files import write_asked
 from mnist_lit.models import CNN, Shape, Wide, class_path_of
 
 Printed = pytest.CaptureFixture[str]
@@ -231,6 +233,31 @@ def test_output_is_an_onnx_or_html_file_that_can_be_written(
     assert main(["export", f"--output={tmp_path / 'folder.onnx'}"]) == 2
     assert "Is a directory" in one_error(capsys)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_symlink_stays_and_its_target_is_written(tmp_path: Path) -> None:
+    target, link = tmp_path / "there" / "model.onnx", tmp_path / "link.onnx"
+    link.symlink_to(Path("there") / "model.onnx")
+    for content in (b"written to a target that is not there yet", b"written to one that is"):
+        write_asked(link, content, "--output")
+
+        assert link.is_symlink()
+        assert target.read_bytes() == content
+    assert len(list(tmp_path.rglob("*"))) == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such files")
+def test_pipe_and_link_to_itself_are_refused_and_stay(tmp_path: Path) -> None:
+    pipe, link, loop = (tmp_path / name for name in ("pipe", "link", "loop"))
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    loop.symlink_to(loop)
+    for path in (pipe, link, loop):
+        with pytest.raises(UserError, match=f"cannot write {path} .*: choose another --output"):
+            write_asked(path, b"content", "--output")
+    assert pipe.is_fifo()
+    assert {path.name for path in tmp_path.iterdir() if path.is_symlink()} == {"link", "loop"}
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_without_the_extra_it_says_what_to_install(

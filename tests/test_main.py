@@ -1,5 +1,6 @@
 """The command table."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,17 @@ def test_help_loads_no_torch() -> None:
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert finished.stdout.splitlines()[-1] == "set()", finished.stderr
+
+
+def test_backend_of_a_notebook_need_not_be_installed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mnist_lit", "report", "--help"],
+        env={**os.environ, "MPLBACKEND": "module://backend.of_a_notebook"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has another shell")

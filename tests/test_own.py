@@ -309,6 +309,7 @@ def test_folder_that_is_no_data_set_is_refused(what: str, tmp_path: Path) -> Non
     if what in ("no pictures", "damaged"):
         (tmp_path / "b").mkdir()
     if what == "damaged":
+        Image.new("L", (9, 9)).save(tmp_path / "a" / "1.png")
         (tmp_path / "b" / "1.png").write_bytes(b"\x89PNG")
     said = {"no pictures": "no pictures in the sub-folders", "damaged": "1.png is no picture"}
 

@@ -10,6 +10,7 @@ from drawing import (
     STROKES,
     draw,
     expect_number,
+    expect_pen_for_a_finger,
     expect_read_while_drawn,
     expect_undo_and_clear,
     press_along,
@@ -89,6 +90,10 @@ def test_finger_draws_and_the_page_stays(browser: Browser, server: Server) -> No
 
         expect_number(page, "1")
         assert page.evaluate("[scrollY, document.documentElement.scrollWidth]") == [0, 390]
+
+
+def test_pen_can_be_chosen_on_a_phone(page: Page) -> None:
+    expect_pen_for_a_finger(page)
 
 
 # --- pictures -------------------------------------------------------------------------------------

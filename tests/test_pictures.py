@@ -1,6 +1,8 @@
 """From any picture to digits as MNIST has them."""
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from io import BytesIO
@@ -12,10 +14,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import AppendingTiffWriter, TiffImageFile
 from stress import Array, place, stroke
 
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.pictures import FoundDigit, Picture, PictureError, find_digits, halves, lines
+from mnist_lit.pictures import (
+    FORMATS,
+    SUFFIXES,
+    FoundDigit,
+    Picture,
+    PictureError,
+    find_digits,
+    halves,
+    lines,
+    pages_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +140,7 @@ MODES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "grey and opaque": lambda grey: grey.convert("LA"),
     "black, transparent": lambda grey: _transparent(grey, 0),
     "white, transparent": lambda grey: _transparent(grey, 255),
+    "16 bit, of which 1": lambda grey: Image.fromarray((np.asarray(grey) > 127).astype(np.uint16)),
 }
 
 
@@ -464,6 +478,158 @@ def test_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(PictureError, match="is a pipe or a device"):
         find_digits(tmp_path / "pipe.png")
+
+
+# --- pages ----------------------------------------------------------------------------------------
+
+
+def numbers_and_digits(picture: Picture) -> list[tuple[int | None, int]]:
+    """Of each page its number, and how many digits are found."""
+    return [(page.number, len(find_digits(page).places)) for page in pages_of(picture)]
+
+
+@pytest.fixture
+def pages(five: Array) -> list[Image.Image]:
+    """Pages with one, no, and two digits."""
+    one, none = sheet(five), np.full((300, 300), 255, np.uint8)
+    two = none.copy()
+    two[100:200] = np.concatenate([one, none, one], axis=1)[::3, ::3]
+    return [Image.fromarray(page) for page in (one, none, two)]
+
+
+@pytest.mark.parametrize("form", ["TIFF", "GIF", "WEBP", "PNG", "PDF"])
+def test_all_pages_are_found(form: str, pages: list[Image.Image]) -> None:
+    several = encoded(pages[0], form, save_all=True, append_images=pages[1:], duration=100)
+
+    assert numbers_and_digits(several) == [(1, 1), (2, 0), (3, 2)]
+    assert numbers_and_digits(encoded(pages[2], form)) == [(None, 2)]
+    assert find_digits(several).note == "only the first page was read"
+    assert find_digits(encoded(pages[0], form)).note == ""
+
+
+def test_thumbnails_and_masks_are_no_pages(pages: list[Image.Image]) -> None:
+    for kind, num_pages in ((1, 1), (4, 1), (2, 2)):
+        tiff = BytesIO()
+        with AppendingTiffWriter(tiff, new=True) as writer:
+            for page, subfile_type in zip(pages, (0, kind), strict=False):
+                page.save(writer, "TIFF", tiffinfo={254: subfile_type})
+                writer.newFrame()
+            assert len(pages_of(tiff.getvalue())) == num_pages
+    preview = encoded(pages[0], "MPO", save_all=True, append_images=[pages[1]])
+    assert len(pages_of(preview)) == 1, "as telephones add one to a photograph"
+
+
+def test_damaged_page_does_not_hide_the_others(pages: list[Image.Image]) -> None:
+    tiff = bytearray(
+        encoded(
+            pages[0],
+            "TIFF",
+            save_all=True,
+            append_images=[pages[1], pages[2]],
+            compression="tiff_lzw",
+        )
+    )
+    with Image.open(BytesIO(tiff)) as image:
+        image.seek(1)
+        assert isinstance(image, TiffImageFile)
+        at, *_ = image.tag_v2[273]  # StripOffsets
+    tiff[at : at + 20] = bytes(20)
+    first, damaged, third = pages_of(bytes(tiff))
+
+    assert [len(find_digits(page).places) for page in (first, third)] == [1, 2]
+    with pytest.raises(PictureError, match="is damaged or cut off"):
+        find_digits(damaged)
+
+
+@pytest.mark.parametrize("form", ["TIFF", "PDF", "GIF"])
+def test_pages_are_bounded(form: str) -> None:
+    """Frames of an animation together may have as many pixels as one picture."""
+    size, expected = ((1000, 1000), 55) if form == "GIF" else ((8, 8), 100)
+    frames = [Image.new("L", size, n) for n in range(expected + 5)]
+    file = encoded(frames[0], form, save_all=True, append_images=frames[1:])
+    listed = pages_of(file)
+
+    assert len(listed) == expected
+    assert listed[-1].note == f"only the first {expected} pages were read"
+    assert {page.note for page in listed[:-1]} == {""}
+
+
+# --- what extras read -----------------------------------------------------------------------------
+
+
+def test_heic_is_read_upright(five: Array) -> None:
+    upright = Image.fromarray(sheet(five)[:, :250])
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    quarter = upright.transpose(Image.Transpose.ROTATE_90)
+    turned = encoded(quarter, "HEIF", exif=exif.tobytes())
+
+    assert difference(seen(turned), seen(upright)) < 0.1
+    assert np.allclose(found(turned)[0].box, found(upright)[0].box, atol=2)
+
+
+FIELD = b"""%PDF-1.4
+1 0 obj <</Type/Catalog/Pages 2 0 R/AcroForm<</Fields[4 0 R]>>>> endobj
+2 0 obj <</Type/Pages/Kids[3 0 R]/Count 1>> endobj
+3 0 obj <</Type/Page/Parent 2 0 R/MediaBox[0 0 100 100]/Annots[4 0 R]>> endobj
+4 0 obj <</Type/Annot/Subtype/Widget/FT/Tx/T(a)/F 4/Rect[10 10 90 90]/AP<</N 5 0 R>>>> endobj
+5 0 obj <</Type/XObject/Subtype/Form/BBox[0 0 80 80]/Length 28>>
+stream
+9 w 45 5 m 38 75 l S
+endstream endobj
+trailer <</Root 1 0 R>>
+"""
+LOCKED = FIELD.replace(
+    b"trailer <<",
+    b"trailer <</ID[(a)(a)]/Encrypt<</Filter/Standard/V 1/R 2/P -4/O<%s>/U<%s>>>"
+    % (2 * (b"0" * 64,)),
+)
+
+
+def test_pdf_is_seen_as_a_viewer_shows_it() -> None:
+    (page,) = pages_of(FIELD)
+    (digit,) = found(FIELD)
+
+    assert page.number is None
+    left, top, right, bottom = (edge / 32 for edge in digit.box)  # of 3,200 pixels
+    assert (left, top, right, bottom) == pytest.approx((43, 15, 60, 85), abs=2)
+
+
+def test_pdf_with_an_image_too_large_is_refused() -> None:
+    with pytest.raises(PictureError, match="is refused: more than 55 million pixels"):
+        find_digits(encoded(Image.new("1", (8_000, 8_000)), "PDF"))
+
+
+def test_pdf_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    locked = tmp_path / "locked.pdf"
+    locked.write_bytes(LOCKED)
+    with pytest.raises(PictureError, match=r"locked.pdf is protected by a password: remove it"):
+        find_digits(locked)
+    with pytest.raises(PictureError, match="is damaged or cut off"):
+        find_digits(b"%PDF-1.4 and nothing else")
+
+
+@pytest.mark.parametrize(("extra", "package"), [("heic", "pillow_heif"), ("pdf", "pypdfium2")])
+def test_error_names_the_extra_that_is_missing(extra: str, package: str, tmp_path: Path) -> None:
+    form = {"heic": "HEIF"}.get(extra, "PDF")
+    path = tmp_path / f"form.{extra}"
+    path.write_bytes(encoded(Image.new("L", (64, 64), 255), form))
+    code = (
+        f"import sys; sys.modules[{package!r}] = None; from mnist_lit.pictures import find_digits;"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code} find_digits({str(path)!r})"], capture_output=True, text=True
+    )
+
+    assert f"form.{extra} is " in done.stderr
+    assert f"pip install 'mnist-lit[{extra}]' to read it" in done.stderr
+
+
+def test_suffixes_are_all_that_formats_have() -> None:
+    Image.init()
+    known = {end for end, form in Image.registered_extensions().items() if form in FORMATS}
+
+    assert known <= SUFFIXES
 
 
 def test_threads_find_the_same(digits: NDArray[np.uint8]) -> None:

@@ -129,7 +129,8 @@ def test_reader_of_the_output_may_leave(pictures: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is full")
 def test_full_disk_is_said_in_one_line(pictures: Path) -> None:
-    command = [sys.executable, "-m", "mnist_lit", "predict", str(pictures), "--format=json"]
+    picture = str(pictures / "42.png")
+    command = [sys.executable, "-m", "mnist_lit", "predict", picture, "--format=json"]
     with open("/dev/full", "w", encoding="utf-8") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
 
@@ -190,6 +191,66 @@ def test_what_was_left_out_is_said(capsys: Printed, tmp_path: Path) -> None:
     for form in ("csv", "table", "json"):
         assert main(["predict", str(path), f"--format={form}"]) == 0
         assert "too much ink" in " ".join(capsys.readouterr().out.split())
+
+
+def test_every_page_has_its_line(pictures: Path, capsys: Printed, tmp_path: Path) -> None:
+    with Image.open(pictures / "42.png") as number, Image.open(pictures / "nothing.png") as nothing:
+        number.save(tmp_path / "a.tif", save_all=True, append_images=[nothing, number])
+        number.save(tmp_path / "b.png")
+    assert main(["predict", str(tmp_path), "--format=json", f"--save_seen={tmp_path}/seen"]) == 0
+    rows = rows_of(capsys)
+    assert main(["predict", str(tmp_path), "--format=csv"]) == 0
+    table = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert main(["predict", str(tmp_path / "a.tif")]) == 0
+    printed = "".join(capsys.readouterr().out.split())
+
+    assert [row.get("page") for row in rows] == [1, 2, 3, None]
+    assert [row["number"] for row in rows] == ["42", "", "42", "42"]
+    assert [Path(row["path"]).name for row in rows] == ["a.tif", "a.tif", "a.tif", "b.png"]
+    assert [(row["page"], row["number"]) for row in table] == [
+        ("1", "42"), ("2", ""), ("3", "42"), ("", "42")
+    ]  # fmt: skip
+    assert "page3" in printed
+    assert len(list((tmp_path / "seen").iterdir())) == 6
+
+
+def test_folder_says_what_it_skipped(pictures: Path, capsys: Printed, tmp_path: Path) -> None:
+    (tmp_path / "42.png").write_bytes((pictures / "42.png").read_bytes())
+    (tmp_path / ".hidden.png").write_text("no picture")
+    (tmp_path / "inner").mkdir()
+    for name in ("notes.txt", "x\x1b.doc"):
+        (tmp_path / name).write_text("no picture")
+    assert main(["predict", str(tmp_path), "--format=json"]) == 0
+    captured = capsys.readouterr()
+
+    assert len(captured.out.splitlines()) == 1
+    assert captured.err == (f"{tmp_path}: skipped, as no pictures: inner/, notes.txt, x\\x1b.doc\n")
+
+
+def test_heic_and_pdf_in_a_folder_are_read(pictures: Path, capsys: Printed, tmp_path: Path) -> None:
+    with Image.open(pictures / "42.png") as number:
+        number.resize((560, 280)).save(tmp_path / "a.heic", "HEIF")
+        number.save(tmp_path / "b.pdf")
+    assert main(["predict", str(tmp_path), "--format=json"]) == 0
+
+    assert [row["number"] for row in rows_of(capsys)] == ["42", "42"]
+
+
+def test_narrow_terminal_shows_all_digits(
+    pictures: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    with Image.open(pictures / "42.png") as number:
+        twice = Image.fromarray(np.concatenate([np.asarray(number)] * 4, axis=1))
+    path = tmp_path / f"{'long_name_' * 8}.png"
+    twice.save(path)
+    assert main(["predict", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    cells = [line.split("│") for line in lines if line.startswith("│")]
+
+    assert "".join(row[2].strip() for row in cells) == "42424242"
+    assert "".join(row[3].strip() for row in cells).rstrip("notsure").endswith("%")
+    assert "".join(row[1].strip() for row in cells) == str(path)
 
 
 def test_many_files_come_in_their_order(pictures: Path, capsys: Printed, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from drawing import (
     STROKES,
     draw,
     expect_number,
+    expect_pen_for_a_finger,
     expect_read_while_drawn,
     expect_undo_and_clear,
     press_along,
@@ -158,6 +159,10 @@ def test_scribble_is_no_digit(page: Page) -> None:
     press_along(page, [(0, 0), (1, 1)])
     page.mouse.up()
     expect(page.locator("#verdict")).to_have_text("no digit found")
+
+
+def test_pen_can_be_chosen_on_a_phone(page: Page) -> None:
+    expect_pen_for_a_finger(page)
 
 
 def test_what_reads_pictures_is_said_and_the_drawing_stays(page: Page) -> None:

@@ -1,7 +1,11 @@
 """The pages that `fit` and `report` write."""
 
+import json
+import os
 import re
 import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -15,15 +19,20 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mnist_lit import Classifier, MNISTDataModule
 from mnist_lit.__main__ import main
-from mnist_lit.pages import markup
-from mnist_lit.pages.comparison import mcnemar
+from mnist_lit.data.images import ImageSet
+from mnist_lit.pages import charts, markup
+from mnist_lit.pages.comparison import comparison, mcnemar
 from mnist_lit.pages.evidence import (
+    Evidence,
     attributions,
+    differing,
     last_hidden,
     principal_components,
     reliability,
     scores_per_class,
 )
+from mnist_lit.pages.run_page import run_page
+from mnist_lit.report import NUMBERS
 from mnist_lit.training.calibration import calibration_error
 from mnist_lit.training.runs import Run
 
@@ -53,6 +62,30 @@ def rows_of(page: str) -> dict[str, list[str]]:
     return {name: re.findall(r"<td[^>]*>(.*?)</td>", cells) for name, cells in rows}
 
 
+def section(page: str, title: str) -> str:
+    """The part of a page below a heading."""
+    return page.partition(f">{title}</h2>")[2].partition("<h2")[0]
+
+
+def evidence(
+    labels: torch.Tensor, probs: torch.Tensor, classes: Sequence[str] | None = None
+) -> Evidence:
+    """A run of the packaged network that is said to have answered `probs`."""
+    images = torch.zeros(len(labels), 1, 28, 28, dtype=torch.uint8)
+    loaded = Classifier.load()
+    return Evidence(
+        name="version_0",
+        place="lightning_logs/version_0",
+        options={"model.network.class_path": "mnist_lit.models.CNN"},
+        provenance=[],
+        results=dict.fromkeys(NUMBERS, 1),
+        history={"val/acc": [(99, 1.0)], "val/loss": [(99, 0.0)]},
+        classifier=Classifier(loaded.network, classes=classes or loaded.classes),
+        asked=ImageSet(images, labels, torch.arange(len(labels))),
+        probs=probs,
+    )
+
+
 def test_page_of_a_run_tells_of_it(brief_run: Run) -> None:
     page, results = brief_run.report.read_text(), results_of(brief_run)
     rows = rows_of(page)
@@ -63,10 +96,10 @@ def test_page_of_a_run_tells_of_it(brief_run: Run) -> None:
     assert rows["validation"] == [f"{results['val/acc']:.2%}", f"{results['val/loss']:.4f}"]
     assert "mnist-lit fit --config lightning_logs/version_0/config.yaml" in page
     assert f"torch {torch.__version__.partition('+')[0]}" in page
-    mistakes = page.partition("The surest mistakes")[2].partition("<h2>")[0]
+    mistakes = section(page, "The surest mistakes")
     assert len(re.findall(r'<figure class="wrong"><img src="data:image/png', mistakes)) == 36
     for title in ("Confusion", "Learned filters", "Feature maps", "What the network looks at"):
-        assert f"<h2>{title}</h2>" in page
+        assert f">{title}</h2>" in page
 
 
 def test_each_class_is_scored_as_scikit_learn_does(brief_run: Run) -> None:
@@ -75,7 +108,7 @@ def test_each_class_is_scored_as_scikit_learn_does(brief_run: Run) -> None:
     images = data.images("test")
     answers = Classifier.load(brief_run.best).probabilities(images.pixels).argmax(1)
     expected = classification_report(images.chosen_labels, answers, output_dict=True)
-    rows = rows_of(brief_run.report.read_text().partition("Each class")[2].partition("<h2>")[0])
+    rows = rows_of(section(brief_run.report.read_text(), "Each class"))
     scores = scores_per_class(answers, images.chosen_labels, 10)
 
     for label in range(10):
@@ -102,14 +135,85 @@ def test_pages_need_nothing_from_outside(
         page.on("request", lambda request: asked.append(request.url))
         page.goto(path.as_uri())
         overflowing = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+        cut = page.locator(".wide").evaluate_all(
+            "all => all.filter(it => it.scrollWidth > it.clientWidth).length"
+        )
         charts = page.locator("svg").evaluate_all("all => all.map(svg => svg.clientHeight)")
         pictures = page.locator("img").evaluate_all("all => all.map(img => img.naturalWidth)")
 
     assert said == []
     assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
     assert not overflowing
+    assert kind == "comparison" or not cut, "tables of ten classes fit"
     assert min(charts) > 100
     assert min(pictures) > 0
+
+
+def test_comparison_draws_results_and_leaves_out_defaults_of_an_optimizer() -> None:
+    labels = torch.arange(100) % 10
+    probs = torch.eye(10)[labels]
+    plain = evidence(labels, probs)
+    adamw = {"amsgrad": False, "betas": [0.9, 0.999], "eps": 1e-8, "lr": 0.002, "fused": None}
+    options: dict[str, object] = {"optimizer.class_path": "torch.optim.AdamW"}
+    options |= {f"optimizer.init_args.{name}": value for name, value in adamw.items()}
+    other = replace(plain, name="version_1", options={**plain.options, **options})
+    page = comparison([plain, other])
+
+    assert rows_of(section(page, "What differs")) == {
+        "optimizer.class_path": ["-", "torch.optim.AdamW"],
+        "optimizer.init_args.lr": ["-", "0.002"],
+    }
+    assert "<svg" in section(page, "Results")
+
+
+def test_an_argument_that_one_run_changes_is_shown_for_all() -> None:
+    options = {"optimizer.class_path": "torch.optim.SGD", "optimizer.init_args.momentum": 0}
+    changed = {**options, "optimizer.init_args.momentum": 0.9}
+
+    assert differing([options, changed]) == {"optimizer.init_args.momentum": ["0", "0.9"]}
+    assert differing([options, options]) == {}
+    own = {"optimizer.class_path": "not.imported.Optimizer", "optimizer.init_args.momentum": 0}
+    assert "optimizer.init_args.momentum" in differing([{}, own]), "its defaults are not known"
+
+
+@pytest.mark.parametrize(("right", "count"), [(50, 100), (9_990, 10_000), (100, 100)])
+def test_intervals_of_accuracies_are_those_of_wilson(right: int, count: int) -> None:
+    low, high = charts.wilson(right / count, count)
+    expected = binomtest(right, count).proportion_ci(method="wilson")
+
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-5)
+
+
+def test_sample_answers_are_of_all_classes_and_have_the_truth() -> None:
+    """Of a sorted test set, too, and where the truth is the least probable answer."""
+    labels = torch.arange(10).repeat_interleave(20)
+    probs = torch.linspace(0.01, 0.19, 10).repeat(200, 1)
+    samples = section(run_page(evidence(labels, probs), {}), "Sample answers")
+    true = re.findall(r'<span class="is">(\d)</span>', samples)
+
+    assert len(true) == samples.count('<div class="sample">')
+    assert set(true) == set("0123456789")
+
+
+def test_sections_are_linked_and_named_once() -> None:
+    page = run_page(evidence(torch.arange(10), torch.eye(10)), {})
+    headings = dict(re.findall(r'<h2 id="(.*?)">(.*?)</h2>', page))
+    contents = dict(re.findall(r'<a href="#(.*?)">(.*?)</a>', page))
+
+    assert contents == headings
+    assert {"Training", "Confusion", "Calibration", "Sample answers"} <= set(contents.values())
+    assert page.count("Calibration") == 2, "the link and the heading"
+    assert {"answered", "true"} <= set(re.findall(r">(\w+)<", section(page, "Confusion")))
+
+
+def test_any_class_name_is_text_in_a_page() -> None:
+    names = ["$\\frac{$", "a$b", "\udcff", "<b>", *"456789"]
+    page = run_page(evidence(torch.arange(10), torch.eye(10), names), {"data.dataset": "\udcfe"})
+    rows = rows_of(section(page, "Each class"))
+
+    page.encode()
+    assert list(rows)[:4] == ["$\\frac{$", "a$b", "\\udcff", "&lt;b&gt;"]
+    assert rows_of(section(page, "What was trained"))["data.dataset"] == ["-", "\\udcfe"]
 
 
 def test_runs_are_compared(three_runs: list[Run], tmp_path: Path) -> None:
@@ -177,6 +281,50 @@ def test_what_speaks_for_an_answer_adds_up_to_it(
     assert not speaking[images[:, 0] == 0].any(), "paper says nothing"
 
 
+class InPlace(torch.nn.Module):
+    """Scales its input in place, if asked to."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        self.in_place = in_place
+        self.convolution = torch.nn.Conv2d(1, 2, 3)
+        self.linear = torch.nn.Linear(2 * 26**2, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        scaled = images.mul_(0.5) if self.in_place else images * 0.5
+        logits: torch.Tensor = self.linear(self.convolution(scaled).flatten(1))
+        return logits
+
+
+@torch.no_grad()
+def _copy(network: InPlace) -> InPlace:
+    other = InPlace(in_place=not network.in_place)
+    other.load_state_dict(network.state_dict())
+    return other
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda network, images: Classifier(network).probabilities(images),
+        lambda network, images: Classifier(network).feature_maps(images),
+        lambda network, images: attributions(network, images, torch.zeros(4, dtype=torch.int64)),
+        last_hidden,
+    ],
+    ids=["probabilities", "feature maps", "attributions", "last hidden"],
+)
+def test_network_may_change_its_input_in_place(
+    measure: Callable[[InPlace, torch.Tensor], torch.Tensor],
+) -> None:
+    network = InPlace(in_place=True)
+    images = torch.rand(4, 1, 28, 28)
+    before = images.clone()
+    expected = measure(_copy(network), images)
+
+    torch.testing.assert_close(measure(network, images), expected)
+    assert torch.equal(images, before)
+
+
 def test_last_hidden_layer_is_seen_along_its_widest_directions(
     test_images: tuple[torch.Tensor, torch.Tensor],
 ) -> None:
@@ -230,9 +378,115 @@ def test_what_cannot_be_reported_is_one_line(
     assert not list(tmp_path.rglob("comparison.html"))
 
 
-def test_own_network_is_reported_once_it_is_named(
-    fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def _without(*names: str) -> Callable[[Run], None]:
+    def remove(run: Run) -> None:
+        results = results_of(run)
+        run.results.write_text(json.dumps({name: results[name] for name in results.keys() - names}))
+
+    return remove
+
+
+def _accuracy(value: object) -> Callable[[Run], None]:
+    def change(run: Run) -> None:
+        run.results.write_text(json.dumps({**results_of(run), "test/acc": value}))
+
+    return change
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Run], object]]] = {
+    "no results": ("results.json is damaged", lambda run: run.results.write_text("{}")),
+    "no temperature": ("results.json is damaged", _without("temperature")),
+    "null": ("test/acc is null", _accuracy(None)),
+    "not a number": ("test/acc is NaN", _accuracy(float("nan"))),
+    "metrics: noise": ("metrics.csv is damaged", lambda run: run.metrics.write_bytes(b"\xff" * 9)),
+    "metrics: no steps": ("metrics.csv is damaged", lambda run: run.metrics.write_text("a\n1\n")),
+    "metrics: a cell too many": (
+        "metrics.csv is damaged",
+        lambda run: run.metrics.write_text("step\n1,2\n"),
+    ),
+    "config is a word": ("config.yaml is damaged", lambda run: run.config.write_text("hello")),
+    "config is a list": ("config.yaml is damaged", lambda run: run.config.write_text("[model]")),
+    "config is no YAML": ("config.yaml is damaged", lambda run: run.config.write_text("model: {")),
+    "config is noise": ("config.yaml is no text", lambda run: run.config.write_bytes(b"\xff" * 9)),
+    "config is cut": (
+        "config.yaml is damaged",
+        lambda run: run.config.write_text(run.config.read_text().partition("\ndata:")[0]),
+    ),
+    "data are no number": (
+        "config.yaml is damaged, section data",
+        lambda run: run.config.write_text(
+            re.sub("val_size: .*", "val_size: many", run.config.read_text())
+        ),
+    ),
+    "other images": (
+        "was trained on other data",
+        lambda run: run.config.write_text(
+            re.sub("image_size: .*", "image_size: 20", run.config.read_text())
+        ),
+    ),
+    "no checkpoint": ("best.ckpt is gone", lambda run: run.best.unlink()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("damage", "own"),
+    [*((name, True) for name in DAMAGES), *((name, False) for name in DAMAGES if "config" in name)],
+)
+def test_damaged_run_is_one_line(
+    damage: str,
+    own: bool,
+    brief_run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = Run(tmp_path / ("lightning_logs" if own else "moved") / "version_0")
+    shutil.copytree(brief_run.folder, run.folder)
+    run.report.unlink()
+    said, do = DAMAGES[damage]
+    do(run)
+
+    assert main(["report", str(run.folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not run.report.exists()
+    if damage == "no temperature":
+        assert main(["report", str(brief_run.folder), str(run.folder), "--output=both.html"]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_damaged_table_of_trials_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "trials.csv").write_text("a,b\n1,2\n")
+
+    assert main(["report", str(tmp_path)]) == 2
+    assert "trials.csv is damaged" in capsys.readouterr().err
+
+
+def test_report_that_is_a_folder_is_one_line(
+    brief_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(brief_run.folder), f"--output={tmp_path}"]) == 2
+    assert "choose another --output" in capsys.readouterr().err
+
+
+def test_runs_of_one_name_are_told_apart(brief_run: Run, tmp_path: Path) -> None:
+    folders = [tmp_path / root / "version_0" for root in ("one", "other")]
+    for folder in folders:
+        shutil.copytree(brief_run.folder, folder)
+    output = tmp_path / "comparison.html"
+
+    assert main(["report", *map(str, folders), f"--output={output}"]) == 0
+    results = rows_of(section(output.read_text(), "Results"))
+    assert {f"one{os.sep}version_0", f"other{os.sep}version_0"} <= set(results)
+
+
+def test_own_network_is_reported_once_it_is_named(
+    fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere; below one's own lightning_logs it has been named already."""
     run = fit(*BRIEFLY, "--trainer.limit_train_batches=20", "--model.network=own.Perceptron")
     output = ["--output", str(tmp_path / "own.html")]
 
@@ -242,6 +496,8 @@ def test_own_network_is_reported_once_it_is_named(
     page = (tmp_path / "own.html").read_text()
     assert "Perceptron on mnist" in page
     assert "Learned filters" not in page, "there are none"
+    monkeypatch.chdir(tmp_path)
+    assert main(["report"]) == 0
 
 
 def test_network_without_gradients_is_reported_without_them(fit: Fit) -> None:
@@ -258,7 +514,7 @@ def test_pages_are_legible_at_47_classes_and_in_colours(fit: Fit) -> None:
     many = fit(*small, "--data.dataset=own.digits_of_47").report.read_text()
     colours = fit(*small, "--data.dataset=own.stripes").report.read_text()
 
-    assert len(re.findall(r'<th scope="col">', many.partition("Confusion")[2])) == 37
+    assert len(re.findall(r'<th scope="col">', section(many, "Confusion"))) == 37
     assert "Feature maps" in colours
     assert "turquoise" in colours
 

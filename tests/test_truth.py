@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,37 @@ def test_pictures_may_lie_in_another_folder(
     assert "100.0%" in capsys.readouterr().out
 
 
+def test_pages_of_a_file_are_its_lines(tmp_path: Path, capsys: Printed) -> None:
+    pages = [number_picture("42"), Image.new("L", (60, 60), 255), number_picture("317")]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "one.png")
+    path = tmp_path / "labels.csv"
+    path.write_text("file,truth\npages.tif,42 317\none.png,42\n")
+    assert main(["predict", f"--truth={path}", "--format=json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    assert [(row["number"], row["digits_wrong"]) for row in rows] == [("42 317", 0), ("42", 0)]
+
+
+def test_narrow_terminal_shows_all_counts(
+    labels: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    assert main(["predict", f"--truth={labels}", "--by=kind"]) == 1
+    printed = capsys.readouterr().out
+
+    assert ["good", "3", "3", "100.0%", "44%-100%", "7", "0", "0.0%"] in [
+        [cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines()
+    ]
+
+
+def test_truth_that_is_a_pipe_is_not_waited_for(tmp_path: Path, capsys: Printed) -> None:
+    os.mkfifo(tmp_path / "labels.csv")
+
+    assert main(["predict", f"--truth={tmp_path / 'labels.csv'}"]) == 2
+    assert capsys.readouterr().err.endswith("labels.csv is no file\n")
+
+
 def test_truth_that_is_not_there_is_one_line(tmp_path: Path, capsys: Printed) -> None:
     assert main(["predict", f"--truth={tmp_path / 'nowhere' / 'labels.csv'}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -103,6 +135,8 @@ def test_truth_that_is_not_there_is_one_line(tmp_path: Path, capsys: Printed) ->
         ("file,truth\na.png\n", [], "line 2: a file and its truth are expected"),
         ("file,number\na.png,4\n", [], "no column truth; it has file, number"),
         ("file,truth\na.png,4\n", ["--by=kind"], "no column kind"),
+        ("file,truth,truth\na.png,4,5\n", [], "has the column truth twice: rename or remove one"),
+        ("file,truth,kind,kind\na.png,4,x,y\n", ["--by=kind"], "has the column kind twice"),
         ("file,truth\n", [], "names no pictures"),
         ("", [], "no column file"),
         ("file,truth\na.png,4\n", [".", "."], "at most one folder"),

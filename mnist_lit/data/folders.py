@@ -1,64 +1,94 @@
-"""Folders of pictures, a sub-folder for each class."""
+"""Folders of pictures as data sets, with a sub-folder for each class."""
 
+import os
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from mnist_lit.data.images import Loaded, Pixels
-from mnist_lit.errors import UserError
+from mnist_lit.errors import UserError, listed, printable
+from mnist_lit.pictures import SUFFIXES, PictureError
+from mnist_lit.pictures.colours import (
+    Range,
+    extremes,
+    has_wide_range,
+    to_uint8,
+    upright,
+    usual_range,
+)
+from mnist_lit.pictures.decoding import has_several_pages, open_picture
 
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP", "TIFF")
 MAX_BYTES_IN_MEMORY = 2_000_000_000  # of all images as they are trained on; more stay in the files
 LARGEST = 64  # pixels along each side, unless more are asked for
 TEST_SHARE = 1 / 7  # of a folder that has no pictures to test: as many as of MNIST
 NUM_THREADS = 2
+GREY_KINDS = ("1", "L", "LA", "I", "I;16", "F")  # as `_kind` says them
+SETS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""Names of sub-folders that are a set and no class, in lower case."""
+
+
+class Form(NamedTuple):
+    """What all pictures of a data set are brought to.
+
+    Attributes:
+        size: height and width: what is longer is cut off on both sides.
+        mode: Pillow's: L, grey, or RGB.
+        ranges: by their kind, the values of grey pictures of more than 8 bits that become 0 and
+            255. They are those of all pictures: brightness may be what tells classes apart.
+    """
+
+    size: int
+    mode: str
+    ranges: dict[str, Range]
 
 
 class PictureFiles:
-    """Images that are read whenever they are asked for.
+    """Images that are read whenever they are asked for."""
 
-    Args:
-        paths: the files.
-        size: height and width that they are brought to: what is longer is cut off on both sides.
-        mode: Pillow's: L, grey, or RGB.
-    """
-
-    def __init__(self, paths: Sequence[Path], size: int, mode: str) -> None:
-        self.paths, self.size, self.mode = paths, size, mode
+    def __init__(self, paths: Sequence[Path], form: Form) -> None:
+        self.paths, self.form = paths, form
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, numbers: Tensor, /) -> Tensor:
         if not len(numbers):
-            return torch.zeros(0, 1 if self.mode == "L" else 3, self.size, self.size).byte()
+            num_channels = 1 if self.form.mode == "L" else 3
+            return torch.zeros(0, num_channels, self.form.size, self.form.size).byte()
         return torch.stack([self._read(self.paths[number]) for number in numbers.tolist()])
 
     def in_memory(self) -> Tensor:
-        """All of them, ``(N, C, H, W)`` uint8."""
+        """Read all of them, ``(N, C, H, W)`` uint8."""
         with ThreadPoolExecutor(NUM_THREADS) as threads:
             return torch.stack(list(threads.map(self._read, self.paths)))
 
     def _read(self, path: Path) -> Tensor:
+        size, mode, ranges = self.form
         try:
-            with Image.open(path, formats=FORMATS) as image:
-                upright = ImageOps.exif_transpose(image).convert(self.mode)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(f"{path} is no picture, or damaged: mend or remove it") from error
-        fitted = np.asarray(ImageOps.fit(upright, (self.size, self.size)))
-        pixels = torch.from_numpy(fitted.copy())
-        return pixels[None] if self.mode == "L" else pixels.permute(2, 0, 1).contiguous()
+            with open_picture(path) as image:
+                pixels = to_uint8(upright(image), ranges.get(_kind(image)))
+        except PictureError as error:
+            raise _unreadable(error) from error
+        fitted = ImageOps.fit(Image.fromarray(pixels).convert(mode), (size, size))
+        values = torch.frombuffer(bytearray(fitted.tobytes()), dtype=torch.uint8)
+        return values.view(size, size, -1).permute(2, 0, 1).contiguous()
 
 
 def load_folder(folder: Path, image_size: int | None = None) -> Loaded:
-    """A folder with a sub-folder for each class; or with two of these, ``train`` and ``test``.
+    """Load a folder with a sub-folder for each class, or with ``train``, ``val`` and ``test``.
 
-    Of one that has no ``test``, a seventh is held out, the same ones on every machine.
+    Without ``test``, a seventh of the pictures to train is held out, the same on every machine.
+    Hidden files and folders are skipped; what else is left out is printed.
 
     Args:
         folder: which.
@@ -66,35 +96,72 @@ def load_folder(folder: Path, image_size: int | None = None) -> Loaded:
             first one, but 64 at most.
 
     Raises:
-        UserError: it has no classes or no pictures, or one that cannot be read.
+        UserError: it has no classes, a class without pictures, or a file that cannot be read.
     """
-    split = (folder / "train").is_dir() and (folder / "test").is_dir()
-    train_folder = folder / "train" if split else folder
-    classes = sorted(inside.name for inside in train_folder.iterdir() if inside.is_dir())
+    skipped: list[Path] = []
+    folders = _set_folders(folder, skipped)
+    classes = _classes(folders["train"])
+    files = {name: _files(part, classes, skipped) for name, part in folders.items()}
+    _check_classes(files, folders, classes)
+    if skipped:
+        names = [os.path.relpath(path, folder) for path in skipped]
+        say(f"{folder}: skipped, as no pictures of a class: {listed(names)}")
+    form = _form(folder, [path for paths, _ in files.values() for path in paths], image_size)
+    sets = {name: (_pixels(PictureFiles(paths, form)), y) for name, (paths, y) in files.items()}
+    if "test" not in sets:
+        sets["train"], sets["test"] = _hold_out(*sets["train"])
+    return Loaded(sets["train"], sets["test"], classes, sets.get("val"))
+
+
+@rank_zero_only
+def say(line: str) -> None:
+    """Print a line about the data, on one of several processes."""
+    print(printable(line), file=sys.stderr)
+
+
+def _set_folders(folder: Path, skipped: list[Path]) -> dict[str, Path]:
+    """Find the folders of the sets; without ``train``, the classes to train on are right here."""
+    inside = _inside(folder)
+    sets: dict[str, Path] = {}
+    for path in inside:
+        name = SETS.get(path.name.lower())
+        if name and path.is_dir():
+            if name in sets:
+                raise UserError(f"{folder} has {sets[name].name} and {path.name}: keep one of them")
+            sets[name] = path
+    others = [path for path in inside if path not in sets.values()]
+    has_only_sets = not any(path.is_dir() for path in others)
+    if sets and has_only_sets and "train" not in sets:
+        raise UserError(f"{folder} has {listed(sorted(sets))}, but no train, to learn from")
+    if "train" not in sets or not (len(sets) > 1 or has_only_sets):
+        return {"train": folder}  # what is called as a set is a class
+    skipped += others
+    return sets
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    classes = tuple(path.name for path in _inside(folder) if path.is_dir())
     if len(classes) < 2:
-        raise UserError(f"{train_folder} has no sub-folders, one for each of two or more classes")
-    files, labels = _files(train_folder, classes)
-    size, mode = _form(files)
-    size = image_size or min(LARGEST, size)
-    pixels = _pixels(PictureFiles(files, size, mode))
-    if split:
-        test_files, test_labels = _files(folder / "test", classes)
-        test = _pixels(PictureFiles(test_files, size, mode)), test_labels
-        return Loaded((pixels, labels), test, tuple(classes))
-    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(0))
-    held_out, kept = torch.tensor_split(order, [max(1, round(TEST_SHARE * len(files)))])
-    parts = [(_some(pixels, some), labels[some]) for some in (kept.sort()[0], held_out.sort()[0])]
-    return Loaded(parts[0], parts[1], tuple(classes))
+        raise UserError(f"{folder} has no sub-folders, one for each of two or more classes")
+    for name in classes:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{folder / name}: the class's name is not UTF-8: rename it") from None
+    return classes
 
 
-def _files(folder: Path, classes: Sequence[str]) -> tuple[list[Path], Tensor]:
-    """All pictures below a folder and their labels, sorted."""
-    suffixes = {end for end, form in Image.registered_extensions().items() if form in FORMATS}
+def _files(folder: Path, classes: Sequence[str], skipped: list[Path]) -> tuple[list[Path], Tensor]:
+    """List the pictures of a set, sorted by class and path, and their labels."""
+    inside = _inside(folder)
+    skipped += [path for path in inside if not path.is_dir()]
+    unknown = [path.name for path in inside if path.is_dir() and path.name not in classes]
+    if unknown:
+        raise UserError(f"{folder} has classes that train does not have: {listed(unknown)}")
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        inside = sorted(path for path in (folder / name).rglob("*") if path.is_file())
-        found = [path for path in inside if path.suffix.lower() in suffixes]
+        found = _pictures(folder / name, skipped) if folder / name in inside else []
         files += found
         labels += [label] * len(found)
     if not files:
@@ -102,27 +169,100 @@ def _files(folder: Path, classes: Sequence[str]) -> tuple[list[Path], Tensor]:
     return files, torch.tensor(labels)
 
 
-def _form(files: Sequence[Path]) -> tuple[int, str]:
-    """The shorter side of the first picture, and RGB if any is coloured, else L."""
-    size, mode = 0, "L"
+def _pictures(folder: Path, skipped: list[Path]) -> list[Path]:
+    """List the pictures below a folder, sorted; links are followed, but no folder is read twice."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for at, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(at)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in sorted(Path(at, name) for name in names if not name.startswith(".")):
+            is_picture = path.suffix.lower() in SUFFIXES and path.is_file()
+            (found if is_picture else skipped).append(path)
+    return sorted(found)
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        _refuse(error)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _check_classes(
+    files: dict[str, tuple[list[Path], Tensor]], folders: dict[str, Path], classes: Sequence[str]
+) -> None:
+    """Refuse a class without pictures to train on; print which ones have none in other sets.
+
+    Raises:
+        UserError: there is one.
+    """
+    for name, (_, labels) in files.items():
+        counts = torch.bincount(labels, minlength=len(classes)).tolist()
+        empty = [each for each, num in zip(classes, counts, strict=True) if not num]
+        if empty and name == "train":
+            raise UserError(
+                f"{folders[name]}: there are no pictures of {listed(empty)}: add some, or remove"
+                " the sub-folder"
+            )
+        if empty:
+            say(f"{folders[name]}: there are no pictures of {listed(empty)}")
+
+
+def _form(folder: Path, files: Sequence[Path], image_size: int | None) -> Form:
+    """Find the form: RGB if any picture is coloured, the size of the first one if none is given."""
+    size, mode, num_paged = 0, "L", 0
+    values: dict[str, list[float]] = {}
     for path in files:
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with open_picture(path) as image:
+                kind = _kind(image)
                 size = size or min(image.size)
-                if image.mode not in ("1", "L", "LA", "I", "I;16", "F"):
-                    mode = "RGB"
-        except (OSError, UnidentifiedImageError) as error:
-            raise UserError(f"{path} is no picture, or damaged: mend or remove it") from error
-    return size, mode
+                mode = mode if kind in GREY_KINDS else "RGB"
+                if has_wide_range(image.mode):
+                    values.setdefault(kind, []).extend(extremes(upright(image)))
+                num_paged += has_several_pages(image)
+        except PictureError as error:
+            raise _unreadable(error) from error
+    if num_paged:
+        say(f"{folder}: of {num_paged} pictures with several pages, only the first is taken")
+    ranges = {kind: usual_range(min(some), max(some)) for kind, some in values.items()}
+    return Form(image_size or min(LARGEST, size), mode, ranges)
+
+
+def _kind(image: Image.Image) -> str:
+    """Return the mode, one for all of 16 bits."""
+    return image.mode[:4]
+
+
+def _unreadable(error: PictureError) -> UserError:
+    return UserError(f"{error}; to go on without it, remove it")
 
 
 def _pixels(files: PictureFiles) -> Pixels:
-    num_bytes = len(files) * files.size**2 * (1 if files.mode == "L" else 3)
+    num_bytes = len(files) * files.form.size**2 * (1 if files.form.mode == "L" else 3)
     return files.in_memory() if num_bytes <= MAX_BYTES_IN_MEMORY else files
+
+
+def _hold_out(
+    pixels: Pixels, labels: Tensor
+) -> tuple[tuple[Pixels, Tensor], tuple[Pixels, Tensor]]:
+    """Hold out `TEST_SHARE` of some images: those that are kept, and those that are not."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    held_out, kept = torch.tensor_split(order, [max(1, round(TEST_SHARE * len(labels)))])
+    kept, held_out = kept.sort()[0], held_out.sort()[0]
+    return (_some(pixels, kept), labels[kept]), (_some(pixels, held_out), labels[held_out])
 
 
 def _some(pixels: Pixels, numbers: Tensor) -> Pixels:
     if isinstance(pixels, PictureFiles):
-        paths = [pixels.paths[number] for number in numbers.tolist()]
-        return PictureFiles(paths, pixels.size, pixels.mode)
+        return PictureFiles([pixels.paths[number] for number in numbers.tolist()], pixels.form)
     return pixels[numbers]

@@ -1,8 +1,9 @@
 """Images with their labels, wherever they are: in memory, or in files."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -26,14 +27,16 @@ class Loaded:
     """A data set.
 
     Attributes:
-        train: images to learn from and to choose by, N of them, and their labels, ``(N,)`` int64.
+        train: images to learn from, N of them, and their labels, ``(N,)`` int64.
         test: the same of those that are held out.
         classes: what the labels mean, K names.
+        val: the same as `train` of a validation set; None: a part of `train` is split off.
     """
 
     train: tuple[Pixels, Tensor]
     test: tuple[Pixels, Tensor]
     classes: tuple[str, ...]
+    val: tuple[Pixels, Tensor] | None = None
 
 
 class ImageSet(Dataset[Batch]):
@@ -62,6 +65,20 @@ class ImageSet(Dataset[Batch]):
     def chosen_labels(self) -> Tensor:
         """The labels of the set, in its order, ``(M,)``."""
         return self.labels[self.indices]
+
+    def to(self, device: torch.device) -> Self:
+        """Copy the set to a device: batches are then gathered there, with nothing to transfer.
+
+        Args:
+            device: where batches are used.
+
+        Returns:
+            A set of the same images in the same order; this one if its images are read from files.
+        """
+        if not isinstance(self.images, Tensor):
+            return self
+        images, labels = self.images[self.indices].to(device), self.chosen_labels.to(device)
+        return type(self)(images, labels, torch.arange(len(self), device=device))
 
     def __getitem__(self, positions: Tensor) -> Batch:
         chosen = self.indices[positions]

@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from mnist_lit.data.images import Batch, ImageSet
 
+CPU = torch.device("cpu")
+
 
 class EpochShuffle(DistributedSampler[Tensor]):
     """Batches of positions, in a new order every epoch, set by the seed and the epoch's number.
@@ -25,13 +27,20 @@ class EpochShuffle(DistributedSampler[Tensor]):
         seed: two samplers of one seed give the same orders.
         rank: which process this is, counted from 0.
         num_ranks: how many there are.
+        device: where the positions are needed; the orders are the same for all devices.
     """
 
     def __init__(
-        self, size: int, batch_size: int, seed: int, rank: int = 0, num_ranks: int = 1
+        self,
+        size: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        num_ranks: int = 1,
+        device: torch.device = CPU,
     ) -> None:
         super().__init__(range(size), num_ranks, rank, seed=seed)  # type: ignore[arg-type]
-        self.size, self.batch_size = size, batch_size
+        self.size, self.batch_size, self.device = size, batch_size, device
         self.start = 0  # how many batches of the epoch are done already
 
     def __len__(self) -> int:
@@ -54,6 +63,8 @@ class EpochShuffle(DistributedSampler[Tensor]):
         # Seeded by both, not by their sum: epoch 1 of seed 1 is not epoch 0 of seed 2.
         mixed = random.Random(f"{self.seed} {self.epoch}").getrandbits(63)
         order = torch.randperm(self.size, generator=torch.Generator().manual_seed(mixed))
+        # The whole order at once: a copy in every step would make the host wait for the GPU.
+        order = order.to(self.device)
         start, self.start = self.start, 0
         for batch in torch.split(order, self.batch_size)[start:]:
             share = batch[self.rank :: self.num_replicas]
@@ -69,11 +80,14 @@ class EvalShare(DistributedSampler[Tensor]):
         batch_size: how many of them a batch has.
         rank: which process this is, counted from 0.
         num_ranks: how many there are; all get at least one image, if there are enough.
+        device: where the positions are needed.
     """
 
-    def __init__(self, size: int, batch_size: int, rank: int, num_ranks: int) -> None:
+    def __init__(
+        self, size: int, batch_size: int, rank: int, num_ranks: int, device: torch.device = CPU
+    ) -> None:
         super().__init__(range(size), num_ranks, rank)  # type: ignore[arg-type]
-        batches = torch.split(torch.arange(size), batch_size)
+        batches = torch.split(torch.arange(size, device=device), batch_size)
         shares = [batch[rank::num_ranks] for batch in batches]
         self._shares = [share for share in shares if len(share)]
 

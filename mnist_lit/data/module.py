@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader
 
 from mnist_lit.data.augment import Augment
 from mnist_lit.data.downloads import DOWNLOADS
+from mnist_lit.data.folders import say
 from mnist_lit.data.images import Batch, ImageSet, Loaded
-from mnist_lit.data.loaders import EpochShuffle, EvalShare, ResumableLoader
+from mnist_lit.data.loaders import CPU, EpochShuffle, EvalShare, ResumableLoader
 from mnist_lit.data.no_digits import no_digits
 from mnist_lit.data.sources import SOURCES, default_data_dir, load
 from mnist_lit.data.styles import with_styles
@@ -45,13 +46,14 @@ class MNISTDataModule(LightningDataModule):
     Args:
         dataset: mnist, which comes with the package; fashion_mnist, kmnist, qmnist, emnist_letters
             and other splits of EMNIST, which are downloaded; a folder with a sub-folder of pictures
-            for each class, or with two of these, train and test; or the import path of a function,
-            load(train: bool), that returns images and labels.
+            for each class, or with train, val and test, which each have these sub-folders; or the
+            import path of a function, load(train: bool), that returns images and labels.
         data_dir: folder for files that are extracted or downloaded; null: torch's cache folder.
         image_size: height and width that images are brought to, in pixels; null: as they are;
             pictures in a folder: the shorter side of the first one, but 64 at most.
         batch_size: images in a training batch, over all processes.
-        val_size: how many of the training images are held out for validation.
+        val_size: how many of the training images are held out for validation; not used where a
+            folder of pictures has val, whose pictures are the validation images.
         split_seed: which ones; the same on every machine, whatever else is seeded.
         num_workers: processes that load batches; with everything in memory, 0 is fastest.
         augment: random warps of the training images.
@@ -88,6 +90,7 @@ class MNISTDataModule(LightningDataModule):
             self._check_options(known.classes)
         self._loaded: Loaded | None = None
         self._sets: dict[str, ImageSet] = {}
+        self._on_gpu: dict[str, ImageSet] = {}
         self.holds_test_back = False
 
     @property
@@ -137,25 +140,42 @@ class MNISTDataModule(LightningDataModule):
             return
         loaded = self._load()
         images, labels = loaded.train
-        if self.val_size >= len(images):
-            raise UserError(
-                f"data.val_size is {self.val_size}, but there are {len(images)} images"
-                " to share between training and validation: take fewer"
-            )
-        generator = torch.Generator().manual_seed(self.split_seed)
-        order = torch.randperm(len(images), generator=generator)
         test_images, test_labels = loaded.test
+        if loaded.val is None:
+            kept, held_out = self._split(len(images))
+            val = ImageSet(images, labels, held_out)
+        else:
+            kept = torch.arange(len(images))
+            val = ImageSet(*loaded.val, torch.arange(len(loaded.val[1])))
+            say(
+                f"{self.dataset}: validation is on the {len(val)} of val; data.val_size is not used"
+            )
         self._sets = {
-            "train": ImageSet(images, labels, order[self.val_size :].sort().values),
-            "val": ImageSet(images, labels, order[: self.val_size].sort().values),
+            "train": ImageSet(images, labels, kept),
+            "val": val,
             "test": ImageSet(test_images, test_labels, torch.arange(len(test_images))),
         }
         self.mean, self.std = _pixel_statistics(self._sets["train"])
 
+    def _split(self, num_images: int) -> tuple[Tensor, Tensor]:
+        """Split training images into those that are kept and those held out for validation.
+
+        Raises:
+            UserError: there are too few.
+        """
+        if self.val_size >= num_images:
+            raise UserError(
+                f"data.val_size is {self.val_size}, but there are {num_images} images"
+                " to share between training and validation: take fewer"
+            )
+        generator = torch.Generator().manual_seed(self.split_seed)
+        order = torch.randperm(num_images, generator=generator)
+        return order[self.val_size :].sort().values, order[: self.val_size].sort().values
+
     def train_dataloader(self) -> ResumableLoader:
-        images = self._sets["train"]
-        seed = torch.initial_seed()
-        shuffle = EpochShuffle(len(images), self.batch_size, seed, *self._rank_of_ranks())
+        images = self._on_device("train")
+        seed, device = torch.initial_seed(), images.indices.device
+        shuffle = EpochShuffle(len(images), self.batch_size, seed, *self._rank_of_ranks(), device)
         return ResumableLoader(images, shuffle, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -183,12 +203,29 @@ class MNISTDataModule(LightningDataModule):
         return self._sets[name]
 
     def _eval_loader(self, name: str) -> DataLoader[Batch]:
-        images = self.images(name)
+        images = self._on_device(name)
         rank, num_ranks = self._rank_of_ranks()
         if len(images) < num_ranks:
             raise UserError(f"{name}: {len(images)} images are too few for {num_ranks} processes")
-        share = EvalShare(len(images), EVAL_BATCH_SIZE, rank, num_ranks)
+        device = images.indices.device
+        share = EvalShare(len(images), EVAL_BATCH_SIZE, rank, num_ranks, device)
         return DataLoader(images, sampler=share, **self._loader_options())
+
+    def _on_device(self, name: str) -> ImageSet:
+        """Keep the images of one of `SETS` on the GPU that trains, if they fit there.
+
+        Returns:
+            The set, on the GPU or, without one, where it was.
+        """
+        images = self.images(name)
+        device = self.trainer.strategy.root_device if self.trainer else CPU
+        if device.type != "cuda" or self.num_workers:  # worker processes cannot share the GPU's
+            return images
+        if name not in self._on_gpu:
+            free_bytes, _ = torch.cuda.mem_get_info(device)
+            num_bytes = len(images) * self._first().numel()
+            self._on_gpu[name] = images.to(device) if num_bytes < free_bytes / 4 else images
+        return self._on_gpu[name]
 
     def _rank_of_ranks(self) -> tuple[int, int]:
         """Which process this is, counted from 0, and of how many."""

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pytorch_lightning import Trainer
 
 from mnist_lit.console import dispensable_output, warning_if_failed
-from mnist_lit.figures import RIGHT, WRONG, Drawing
+from mnist_lit.figures import RIGHT, WRONG, Drawing, styled
 from mnist_lit.finder.data import PagesDataModule
 from mnist_lit.finder.looking import Eye, Seen
 from mnist_lit.finder.module import SURE, LitFinder
@@ -67,10 +68,11 @@ def _drawing(model: LitFinder, data: PagesDataModule) -> Figure:
     return drawing(pages, seen)
 
 
+@styled
 def drawing(pages: Sequence[Page], seen: Sequence[Seen | None]) -> Figure:
-    """Pages, and what is seen on them: green if it is there, red if not."""
+    """Draw pages with the digits that are detected: blue if right, orange and dashed if not."""
     figure = Drawing(figsize=(12, 2.2 * len(pages) / 3), layout="constrained")
-    figure.suptitle(f"Pages of test digits: what is seen with more than {SURE:.0%}")
+    figure.suptitle(f"Synthetic pages: digits detected with more than {SURE:.0%}")
     axes = figure.subplots(len(pages) // 3, 3).flatten()
     for axis, page, found in zip(axes, pages, seen, strict=True):
         axis.axis("off")
@@ -80,13 +82,29 @@ def drawing(pages: Sequence[Page], seen: Sequence[Seen | None]) -> Figure:
             assert found
             digit, (left, top, right, bottom) = int(digits[number]), found.boxes[number].tolist()
             x, y = (left + right) / 2, (top + bottom) / 2
-            is_there = any(
+            is_right = any(
                 label == digit and x0 <= x < x1 and y0 <= y < y1
                 for label, x0, y0, x1, y1 in page.digits
             )
-            colour = RIGHT if is_there else WRONG
-            axis.add_patch(
-                Rectangle((left, top), right - left, bottom - top, fill=False, color=colour)
-            )
-            axis.text(left, top - 1, str(digit), color=colour)
+            _draw_box(axis, (left, top, right, bottom), digit, is_right)
     return figure
+
+
+def _draw_box(
+    axis: Axes, box: tuple[float, float, float, float], digit: int, is_right: bool
+) -> None:
+    left, top, right, bottom = box
+    colour, line = (RIGHT, "-") if is_right else (WRONG, "--")
+    axis.add_patch(
+        Rectangle((left, top), right - left, bottom - top, fill=False, color=colour, ls=line, lw=2)
+    )
+    axis.text(
+        left + 1,
+        top - 1,
+        str(digit),
+        va="bottom",
+        color="white",
+        fontsize=13,
+        fontweight="bold",
+        bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5},
+    )

@@ -4,7 +4,6 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
-from statistics import median
 from typing import Any
 
 import matplotlib as mpl
@@ -15,10 +14,13 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
+from mnist_lit.errors import printable
+from mnist_lit.figures import BLUE, ORANGE, log_scale, short, stretch_accuracy
+from mnist_lit.figures import STYLE as FIGURE_STYLE
 from mnist_lit.pages.evidence import History, Reliability
 
 # Colours that matplotlib draws with, and what the page's style has for them instead.
-INK, PAPER, FIRST, SECOND = "#010203", "#fdfeff", "#0072b2", "#d55e00"
+INK, PAPER, FIRST, SECOND = "#010203", "#fdfeff", BLUE, ORANGE
 IN_PAGE = {
     INK: "currentColor",
     PAPER: "var(--paper)",
@@ -26,20 +28,23 @@ IN_PAGE = {
     SECOND: "var(--second)",
 }
 STYLE: dict[Any, Any] = {
+    **FIGURE_STYLE,
     "svg.fonttype": "none",  # text stays text
     "font.size": 11,
+    "axes.titlesize": 13,
     "text.color": INK,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "xtick.color": INK,
     "ytick.color": INK,
+    "grid.color": INK,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "legend.facecolor": "none",
     "legend.edgecolor": "none",
     "savefig.facecolor": "none",
 }
-# Told apart by the colour-blind too. Source: Okabe and Ito, "Color Universal Design" (2008); the
+# Distinct for the colour-blind, too. Source: Okabe and Ito, "Color Universal Design" (2008); the
 # last two, a grey and a dark violet, are not theirs.
 COLOURS = (
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00",
@@ -69,11 +74,11 @@ def svg(name: str, draw: Callable[[], Figure]) -> str:
 
 
 def curves(histories: Mapping[str, History]) -> str:
-    """Loss and accuracy over the steps, beside one another where there is room.
+    """Draw loss and accuracy over the steps, side by side where there is room.
 
     Args:
-        histories: of one run, training and validation are told apart; of several, by their names,
-            the runs, and only the validation is drawn.
+        histories: run name -> metrics. Of one run, training and validation are drawn; of several,
+            only the validation of each.
     """
     loss = svg("loss", lambda: _loss_curves(histories))
     accuracy = svg("accuracy", lambda: _accuracy_curves(histories))
@@ -84,7 +89,8 @@ def _loss_curves(histories: Mapping[str, History]) -> Figure:
     figure = _figure(5.2, 3.8)
     axis = figure.subplots()
     _plot(axis, histories, "loss")
-    axis.set(title="loss", ylabel="cross-entropy", yscale="log")
+    log_scale(axis)
+    axis.set(title="loss", ylabel="cross-entropy")
     return figure
 
 
@@ -92,12 +98,8 @@ def _accuracy_curves(histories: Mapping[str, History]) -> Figure:
     figure = _figure(5.2, 3.8)
     axis = figure.subplots()
     _plot(axis, histories, "acc")
-    axis.set(title="accuracy", ylabel="share told right")
-    axis.yaxis.set_major_formatter(PercentFormatter(1))
-    validated = [history["val/acc"] for history in histories.values() if "val/acc" in history]
-    if validated:  # what is learned in the first steps is not worth the room
-        usual = min(median(value for _, value in points) for points in validated)
-        axis.set_ylim(max(0, usual - 2 * (1 - usual) - 0.005), 1)
+    stretch_accuracy(axis)
+    axis.set(title="accuracy", ylabel="accuracy (scale: error rate)")
     return figure
 
 
@@ -116,33 +118,80 @@ def _plot(axis: Axes, histories: Mapping[str, History], metric: str) -> None:
         ]
     for label, points, colour, line, marker in lines:
         steps, values = zip(*points, strict=True) if points else ((), ())
-        axis.plot(steps, values, line, color=colour, marker=marker, ms=4, label=label)
+        axis.plot(steps, values, line, color=colour, marker=marker, ms=4, label=printable(label))
     axis.set_xlabel("step")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axis.legend(fontsize=11 if len(lines) <= 6 else 7)
-    _grid(axis)
+    axis.grid()
+
+
+def results(found: Mapping[str, tuple[float, float, int]]) -> str:
+    """Draw the accuracy of each run with its 95 % confidence interval, and beside it the loss.
+
+    Args:
+        found: run name -> accuracy, loss and number of images that they were measured on.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
+    """
+    accuracies = {name: accuracy for name, (accuracy, _, _) in found.items()}
+    losses = {name: loss for name, (_, loss, _) in found.items()}
+    intervals = [wilson(accuracy, count) for accuracy, _, count in found.values()]
+    charts = (
+        svg("accuracies", lambda: _points("accuracy", accuracies, "{x:.2%}", intervals)),
+        svg("losses", lambda: _points("loss", losses, "{x:g}")),
+    )
+    return f'<div class="pair">{"".join(charts)}</div>\n'
+
+
+def _points(
+    title: str,
+    values: Mapping[str, float],
+    form: str,
+    intervals: Sequence[tuple[float, float]] = (),
+) -> Figure:
+    figure = _figure(5.2, 1.1 + 0.32 * len(values), left=1.35)
+    axis = figure.subplots()
+    rows = range(len(values))
+    for row, interval in zip(rows, intervals, strict=False):
+        axis.plot(interval, [row, row], color=FIRST, lw=2)
+    axis.plot(list(values.values()), rows, "o", color=FIRST)
+    axis.set_yticks(rows, [short(name) for name in values])
+    axis.set_ylim(len(values) - 0.5, -0.5)  # the first on top
+    axis.xaxis.set_major_formatter(form)
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=4))
+    axis.set_title(title)
+    axis.grid()
+    return figure
+
+
+def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Return the confidence interval of a share, measured on `count` images."""
+    centre = share + z**2 / (2 * count)
+    half = z * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
+    return (centre - half) / (1 + z**2 / count), (centre + half) / (1 + z**2 / count)
 
 
 def reliability(found: Reliability) -> Figure:
-    """Accuracy over confidence, and how many answers there are of each."""
+    """Draw accuracy over confidence, and how many answers there are of each."""
     figure = _figure(5.2, 4.6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    above.plot([0, 1], [0, 1], "--", color=INK, lw=1, label="as sure as right")
+    above.plot([0, 1], [0, 1], "--", color=INK, lw=1, label="perfectly calibrated")
     confidence = found.confidence.numpy()
     above.plot(confidence, found.accuracy.numpy(), "o-", color=FIRST, label="this network")
-    above.set(title="how far confidence is meant", ylabel="share told right", ylim=(-0.02, 1.02))
+    above.set(ylabel="accuracy", ylim=(-0.02, 1.02))
     above.legend()
     below.bar(confidence, found.counts.numpy(), width=0.03, color=FIRST)
-    below.set(xlabel="confidence", ylabel="answers", yscale="log", xlim=(0, 1.02))
+    below.set(xlabel="confidence", ylabel="answers", xlim=(0, 1.02))
+    log_scale(below)
     for axis in (above, below):
         axis.xaxis.set_major_formatter(PercentFormatter(1))
-        _grid(axis)
+        axis.grid()
     above.yaxis.set_major_formatter(PercentFormatter(1))
     return figure
 
 
 def scatter(points: Tensor, shares: Tensor, labels: Tensor, classes: Sequence[str]) -> Figure:
-    """Images by two numbers, coloured by class, each class named where most of it is.
+    """Draw images by two numbers, coloured by class; each class is named at its median.
 
     Args:
         points: ``(N, 2)``.
@@ -150,14 +199,15 @@ def scatter(points: Tensor, shares: Tensor, labels: Tensor, classes: Sequence[st
         labels: ``(N,)``.
         classes: K names.
     """
-    figure = _figure(7, 5.6)
+    figure = _figure(5.2, 4.6)
     axis = figure.subplots()
+    axis.margins(0.08)  # for the names
     for label, (name, colour) in enumerate(zip(classes, cycle(COLOURS), strict=False)):
         chosen = points[labels == label].numpy()
         axis.scatter(
             chosen[:, 0],
             chosen[:, 1],
-            s=6,
+            s=4,
             color=colour,
             lw=0,
             rasterized=True,
@@ -166,7 +216,7 @@ def scatter(points: Tensor, shares: Tensor, labels: Tensor, classes: Sequence[st
             axis.text(
                 float(np.median(chosen[:, 0])),
                 float(np.median(chosen[:, 1])),
-                name,
+                short(name),
                 fontsize=13 if len(classes) <= 12 else 9,
                 fontweight="bold",
                 ha="center",
@@ -178,18 +228,18 @@ def scatter(points: Tensor, shares: Tensor, labels: Tensor, classes: Sequence[st
         (axis.set_ylabel, 2, shares[1]),
     ):
         set_label(f"component {number}: {share:.0%} of the variance")
-    axis.set_title(f"last hidden layer, {len(points):,} test images")
     return figure
 
 
-def _figure(width: float, height: float) -> Figure:
-    """Of so many inches, with room for labels: to measure them would take most of the time."""
+def _figure(width: float, height: float, left: float = 0.9) -> Figure:
+    """Make a figure with fixed margins: to measure the labels would take most of the time.
+
+    Args:
+        width: in inches.
+        height: in inches.
+        left: margin for the labels of the y axis, in inches.
+    """
     figure = Figure(figsize=(width, height), dpi=150)  # of points; lines have no pixels
-    left, right, below, above = 0.9 / width, 0.2 / width, 0.6 / height, 0.4 / height
-    figure.subplots_adjust(left, below, 1 - right, 1 - above, wspace=0.25, hspace=0.12)
+    margins = left / width, 0.6 / height, 1 - 0.2 / width, 1 - 0.4 / height
+    figure.subplots_adjust(*margins, wspace=0.25, hspace=0.12)
     return figure
-
-
-def _grid(axis: Axes) -> None:
-    axis.grid(alpha=0.25, color=INK)
-    axis.spines[["top", "right"]].set_visible(False)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mnist_lit.pages import charts, markup
-from mnist_lit.pages.evidence import Evidence, as_text
+from mnist_lit.pages.evidence import Evidence, differing
 from mnist_lit.pages.run_page import mistake
 
 NUM_SHOWN = 12  # images that one of two tells right and the other wrong, either way
@@ -29,45 +29,40 @@ SEED = "seed_everything"
 
 
 def comparison(runs: Sequence[Evidence]) -> str:
-    """What differs between runs: recipes, results, curves and answers, as HTML.
+    """Compare runs: options, results, curves and answers, as HTML.
 
     Args:
         runs: two or more, all of them tested, or none.
     """
     title = f"{len(runs)} runs side by side"
     sections = [
-        f"<h1>{title}</h1>\n",
         _recipes(runs),
         _results(runs),
         markup.section(
             "Validation",
-            "Loss and accuracy on the validation images over the training.",
+            "Loss and accuracy on the validation images over the training. Accuracy is on a"
+            " logarithmic scale of the error rate.",
             charts.curves({run.name: run.history for run in runs}),
         ),
         _answers(runs),
     ]
-    return markup.document(title, sections)
+    return markup.document(title, f"<h1>{title}</h1>\n", sections)
 
 
 def _recipes(runs: Sequence[Evidence]) -> str:
-    names = sorted({name for run in runs for name in run.options})
-    differing = {
-        name: values
-        for name in names
-        if len(set(values := [as_text(run.options.get(name)) for run in runs])) > 1
-    }
-    if not differing:
-        return markup.section("What differs", "The recipes are the same.")
-    rows = [(name, *values) for name, values in differing.items()]
+    rows = [(name, *values) for name, values in differing([run.options for run in runs]).items()]
+    if not rows:
+        return markup.section("What differs", "All runs have the same options.")
     return markup.section(
         "What differs",
-        "Options that are not the same in all of them.",
-        markup.table(["option", *(run.name for run in runs)], rows),
+        "Options that are not the same in all runs; of a class that only some use, those arguments"
+        " that are not its defaults.",
+        markup.table(["option", *(run.name for run in runs)], rows, "options"),
     )
 
 
 def groups(runs: Sequence[Evidence]) -> list[list[Evidence]]:
-    """Runs that differ in nothing but their seeds, together."""
+    """Group the runs that differ in nothing but their seeds."""
     found: dict[str, list[Evidence]] = {}
     for run in runs:
         others = {name: value for name, value in run.options.items() if name != SEED}
@@ -77,6 +72,8 @@ def groups(runs: Sequence[Evidence]) -> list[list[Evidence]]:
 
 def _results(runs: Sequence[Evidence]) -> str:
     rows = []
+    loss = "test/loss" if "test/loss" in runs[0].results else "val/loss"
+    found = {run.name: (run.accuracy, run.results[loss], len(run.labels)) for run in runs}
     metrics = {name: shown for name, shown in METRICS.items() if name in runs[0].results}
     for group in groups(runs):
         rows += [
@@ -88,10 +85,16 @@ def _results(runs: Sequence[Evidence]) -> str:
                 rows.append(_summary(group, metrics, name, statistic))
     return markup.section(
         "Results",
-        "Of the best checkpoints: accuracies, loss and calibration error. Where runs differ in"
-        " their seeds only, their mean and standard deviation follow.",
+        f"Of the best checkpoints. The charts show accuracy, with its 95 % confidence interval, and"
+        f" loss on the {_images(runs)} images. Where runs differ in their seeds only, their mean"
+        " and standard deviation follow.",
+        charts.results(found),
         markup.table(["run", *(label for label, _ in metrics.values())], rows),
     )
+
+
+def _images(runs: Sequence[Evidence]) -> str:
+    return "test" if "test/acc" in runs[0].results else "validation"
 
 
 def _summary(
@@ -111,10 +114,9 @@ def _answers(runs: Sequence[Evidence]) -> str:
     if not pairs:
         return markup.section(
             "Answers",
-            "The runs have been asked about different images: their answers are not compared.",
+            "No two runs were evaluated on the same images, so their answers are not compared.",
         )
     rows = []
-    images = "Test" if "test/acc" in runs[0].results else "Validation"
     for one, other in pairs[:MOST_PAIRS]:
         only_one, only_other = disagreements(one, other)
         chance = mcnemar(len(only_one), len(only_other))
@@ -129,10 +131,10 @@ def _answers(runs: Sequence[Evidence]) -> str:
         )
     return markup.section(
         "Answers",
-        f"{images} images that only the first, or only the second of two runs tells right. Were"
-        " both as good, they would differ by so much or more with the probability p (McNemar's"
-        " exact test): from 0.05 on, the difference is no more than noise would make. Of many"
-        " pairs, some are below it by chance.",
+        f"The number of {_images(runs)} images that only the first, or only the second of two runs"
+        " classifies correctly. If both were equally good, they would differ by so much or more"
+        " with the probability p (McNemar's exact test): from 0.05 on, no difference is shown. Of"
+        " many pairs, some are below it by chance.",
         markup.table(["runs", "only the first", "only the second", "p", "better"], rows),
         *_images_of(*pairs[0]),
     )
@@ -178,5 +180,5 @@ def _images_of(one: Evidence, other: Evidence) -> Iterator[str]:
             surest = wrong.probs[numbers].max(1).values.argsort(descending=True, stable=True)
             shown = numbers[surest[:NUM_SHOWN]].tolist()
             names = [escape(run.name) for run in (right, wrong)]
-            yield "<h3>Only {} tells these right; what {} says</h3>\n".format(*names)
+            yield "<h3>Only {} is correct; the answers of {}</h3>\n".format(*names)
             yield markup.grid(mistake(wrong, number) for number in shown)

@@ -1,5 +1,7 @@
 """What a page about a run is made from, and what is measured on it."""
 
+import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,7 @@ from torchmetrics.functional.classification import (
 
 from mnist_lit.classifier import Classifier
 from mnist_lit.data.images import ImageSet
+from mnist_lit.errors import printable
 
 NOTHING = "-"
 
@@ -49,7 +52,7 @@ class Evidence:
 
     @property
     def classes(self) -> Sequence[str]:
-        return self.classifier.classes
+        return tuple(map(printable, self.classifier.classes))
 
     @property
     def labels(self) -> Tensor:
@@ -66,30 +69,56 @@ class Evidence:
         """In [0, 1]."""
         return float((self.answers == self.labels).double().mean())
 
-    def differing(self, defaults: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-        """Options that are not the defaults, by their whole names: value and default, as text.
-
-        Args:
-            defaults: options by their whole names; what is not there has none.
-        """
-        options = {name: as_text(self.options[name]) for name in self.options}
-        usual = {name: as_text(value) for name, value in defaults.items()}
-        return {
-            name: (options.get(name, NOTHING), usual.get(name, NOTHING))
-            for name in sorted({*options, *usual})
-            if options.get(name, NOTHING) != usual.get(name, NOTHING)
-        }
-
     def images(self, numbers: Tensor) -> Tensor:
         """Images that it was asked about, by their numbers, ``(B, C, H, W)`` uint8."""
         return self.asked[numbers][0]
+
+
+def differing(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Find the options that are not the same in all runs.
+
+    Constructor arguments are left out where each run that has them uses the default of its class:
+    choosing another optimizer is one difference, not ten.
+
+    Args:
+        runs: the options of each, by their full names.
+
+    Returns:
+        Option -> its value in each run as text, sorted by option.
+    """
+    names = sorted({name for options in runs for name in options})
+    values = {name: [as_text(options.get(name)) for options in runs] for name in names}
+    return {
+        name: texts
+        for name, texts in values.items()
+        if len(set(texts)) > 1 and not all(_is_class_default(options, name) for options in runs)
+    }
+
+
+def _is_class_default(options: Mapping[str, Any], name: str) -> bool:
+    """Return True for a constructor argument that is unset, or has the default of its class.
+
+    Only classes that are imported already are looked up: an option must not cause an import.
+    """
+    if name not in options:
+        return True
+    owner, is_argument, argument = name.partition(".init_args.")
+    module, _, class_name = str(options.get(f"{owner}.class_path")).rpartition(".")
+    found = getattr(sys.modules.get(module), class_name, None)
+    if not (is_argument and isinstance(found, type)):
+        return False
+    parameter = inspect.signature(found).parameters.get(argument)
+    if parameter is None:
+        return False
+    value, default = options[name], parameter.default
+    return bool(value == default) or as_text(value) == as_text(default)
 
 
 def as_text(value: Any) -> str:
     """An option's value as a person would write it: classes by their names, with what they get."""
     if value is None:
         return NOTHING
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(map(as_text, value)) or NOTHING
     if isinstance(value, Mapping) and "class_path" in value:
         given = (value.get("init_args") or {}).items()
@@ -163,7 +192,7 @@ def examples(evidence: Evidence, most: int = 10) -> list[int]:
 
 
 def attributions(network: nn.Module, images: Tensor, answers: Tensor) -> Tensor | None:
-    """What in images speaks for an answer (above 0), and what against it.
+    """Measure how much each pixel raises (above 0) or lowers the logit of an answer.
 
     Source: Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks" (2017); captum's
     `IntegratedGradients`, from paper alone to the image.
@@ -177,9 +206,14 @@ def attributions(network: nn.Module, images: Tensor, answers: Tensor) -> Tensor 
         ``(B, H, W)``: the sum over an image is by how much its ink raises the answer's logit. None
         if the network has no gradient there, as one that sees ink or none.
     """
-    if not network(images.clone().requires_grad_()).requires_grad:
+
+    def logits(batch: Tensor) -> Tensor:
+        answered: Tensor = network(batch.clone())  # which it may change in place
+        return answered
+
+    if not logits(images.clone().requires_grad_()).requires_grad:
         return None
-    found: Tensor = IntegratedGradients(network).attribute(images, target=answers, n_steps=64)
+    found: Tensor = IntegratedGradients(logits).attribute(images, target=answers, n_steps=64)
     return found.detach().sum(1)
 
 
@@ -194,7 +228,7 @@ def last_hidden(network: nn.Module, images: Tensor) -> Tensor | None:
     hooks = [layer.register_forward_pre_hook(keep) for layer in linear]
     try:
         with torch.no_grad():
-            network(images)
+            network(images.clone())  # which it may change in place
     finally:
         for hook in hooks:
             hook.remove()

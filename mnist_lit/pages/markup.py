@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -13,9 +14,17 @@ from torch import Tensor
 STYLE = Path(__file__).with_name("page.css")
 
 
-def document(title: str, sections: Iterable[str]) -> str:
-    """A whole page, which loads nothing."""
-    return f"""\
+def document(title: str, heading: str, sections: Iterable[str]) -> str:
+    """Build a whole page, which loads nothing; after its heading comes a table of contents.
+
+    Surrogates, as in the name of a folder that is not UTF-8, are written as escapes.
+    """
+    body = "".join(sections)
+    contents = "".join(
+        f'<li><a href="#{anchor}">{name}</a></li>'
+        for anchor, name in re.findall(r'<h2 id="(.*?)">(.*?)</h2>', body)
+    )
+    page = f"""\
 <!DOCTYPE html>
 <html lang="en">
 <head>
@@ -31,20 +40,29 @@ def document(title: str, sections: Iterable[str]) -> str:
 </head>
 <body>
 <main>
-{"".join(sections)}</main>
+{heading}<nav><ul>{contents}</ul></nav>
+{body}</main>
 </body>
 </html>
 """
+    return page.encode(errors="backslashreplace").decode()
 
 
 def section(title: str, how_to_read: str, *parts: str) -> str:
-    """A part of a page, with a sentence that says how to read it."""
+    """Build a section: its heading, a paragraph that explains it, and HTML."""
+    anchor = re.sub(r"\W+", "-", title.lower())
     explained = f"<p>{escape(how_to_read)}</p>\n" if how_to_read else ""
-    return f"<section>\n<h2>{escape(title)}</h2>\n{explained}{''.join(parts)}</section>\n"
+    head = f'<h2 id="{anchor}">{escape(title)}</h2>'
+    return f"<section>\n{head}\n{explained}{''.join(parts)}</section>\n"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose first column names its rows."""
+def columns(*parts: str) -> str:
+    """Put parts side by side where there is room, else one below the other."""
+    return f'<div class="columns">\n{"".join(parts)}</div>\n'
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
+    """Build a table whose first column names its rows."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
     body = "".join(
         f'<tr><th scope="row">{escape(first)}</th>'
@@ -53,7 +71,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         for first, *rest in rows
     )
     head = f"<thead><tr>{head}</tr></thead>"
-    return f'<div class="wide"><table>{head}\n<tbody>{body}</tbody></table></div>\n'
+    return f'<div class="wide"><table class="{kind}">{head}\n<tbody>{body}</tbody></table></div>\n'
 
 
 def grid(figures: Iterable[str], kind: str = "") -> str:

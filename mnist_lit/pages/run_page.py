@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib import colormaps
 from torch import Tensor
 
 from mnist_lit import figures
@@ -14,6 +13,7 @@ from mnist_lit.pages import charts, markup
 from mnist_lit.pages.evidence import (
     Evidence,
     attributions,
+    differing,
     examples,
     last_hidden,
     principal_components,
@@ -22,10 +22,11 @@ from mnist_lit.pages.evidence import (
 )
 
 NUM_MISTAKES = 36
-NUM_SAMPLES = 12
+NUM_SAMPLES = 12  # over all classes, and as many with the lowest confidence
 NUM_MAPS = 12  # of the first convolution, at most
-NUM_POINTS = 2000  # test images in the picture of the last hidden layer
-IS = ("", "is")  # whether an answer is true, for the page's style
+NUM_POINTS = 2000  # test images in the chart of the last hidden layer
+LONGEST_UPRIGHT = 3  # characters of a class name that fit above a column
+MOST_SIDE_BY_SIDE = 12  # classes whose confusion table fits beside another one
 SETS = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -36,18 +37,19 @@ def run_page(evidence: Evidence, defaults: Mapping[str, Any]) -> str:
         evidence: of the run.
         defaults: options by their whole names, to say what differs from them.
     """
+    table, confusion = _per_class(evidence), _confusion(evidence)
+    is_small = len(evidence.classes) <= MOST_SIDE_BY_SIDE
     sections = [
-        _heading(evidence),
         _recipe(evidence, defaults),
         _training(evidence),
-        _per_class(evidence),
-        _confusion(evidence),
+        markup.columns(table, confusion) if is_small else table + confusion,
         _mistakes(evidence),
-        _confidence(evidence),
         *_inside(evidence),
+        markup.columns(_confidence(evidence), *_hidden(evidence)),
         _samples(evidence),
     ]
-    return markup.document(f"{evidence.name}: {evidence.accuracy:.2%}", sections)
+    title = f"{evidence.name}: {evidence.accuracy:.2%}"
+    return markup.document(title, _heading(evidence), sections)
 
 
 def _heading(evidence: Evidence) -> str:
@@ -63,7 +65,7 @@ def _heading(evidence: Evidence) -> str:
     listed = "".join(f"<li><strong>{value}</strong>{name}</li>" for name, value in facts.items())
     options = evidence.options
     network = str(options["model.network.class_path"]).rpartition(".")[2]
-    what = f"{network} on {options['data.dataset']}, seed {options['seed_everything']}"
+    what = f"{network} on {options.get('data.dataset')}, seed {options.get('seed_everything')}"
     return (
         f'<h1>{escape(evidence.name)}</h1>\n<p class="lead">{escape(what)}</p>\n'
         f'<ul class="facts">{listed}</ul>\n'
@@ -76,21 +78,22 @@ def _duration(seconds: float) -> str:
 
 
 def _recipe(evidence: Evidence, defaults: Mapping[str, Any]) -> str:
-    differing = evidence.differing(defaults)
+    changed = differing([evidence.options, defaults])
+    rows = [(name, *values) for name, values in changed.items()]
     shown = (
-        markup.table(
-            ["option", "here", "default"], ((name, *values) for name, values in differing.items())
-        )
-        if differing
+        markup.table(["option", "here", "default"], rows, "options wrap")
+        if rows
         else "<p>All options are the defaults.</p>\n"
     )
     made_by = "".join(f"{escape(line)}\n" for line in evidence.provenance)
     repeat = f"mnist-lit fit --config {evidence.place}/config.yaml"
     return markup.section(
         "What was trained",
-        "Options that are not the defaults; what it was made with; and how to repeat it.",
-        shown,
-        f"<pre>{made_by}</pre>\n<pre>{escape(repeat)}</pre>\n",
+        "Options that are not the defaults; versions and machine; and how to repeat it.",
+        markup.columns(
+            f"<div>{shown}</div>\n",
+            f"<div><pre>{made_by}</pre>\n<pre>{escape(repeat)}</pre></div>\n",
+        ),
     )
 
 
@@ -102,9 +105,9 @@ def _training(evidence: Evidence) -> str:
     ]
     return markup.section(
         "Training",
-        "Training values are those of the steps, with dropout and whatever else makes learning"
-        " harder, so they may be worse than those of the validation. The table is of the best"
-        " checkpoint, asked without these.",
+        "The curves of the training are measured during its steps, with dropout and augmentation,"
+        " so they may be worse than those of the validation. The table is of the best checkpoint,"
+        " without these. Accuracy is on a logarithmic scale of the error rate.",
         charts.curves({evidence.name: evidence.history}),
         markup.table(["images", "accuracy", "loss"], rows),
     )
@@ -126,8 +129,8 @@ def _per_class(evidence: Evidence) -> str:
     means = (f"{score[present].mean():.2%}" for score in scores.values())
     return markup.section(
         "Each class",
-        "Recall, the accuracy of a class: the share of its images that is told right. Precision:"
-        " the share of its answers that is right. F1: their harmonic mean.",
+        "Recall: the share of a class's images that is classified correctly. Precision: the share"
+        " of its answers that is correct. F1: their harmonic mean.",
         markup.table(["class", *scores, "images"], [*rows, ("mean", *means, f"{len(labels):,}")]),
     )
 
@@ -136,25 +139,29 @@ def _confusion(evidence: Evidence) -> str:
     classes = evidence.classes
     counts = figures.counts(evidence.labels, evidence.answers, len(classes))
     most = max(1, int(counts.clone().fill_diagonal_(0).max()))
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in classes)
-    rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{_cells(row, number, most)}</tr>\n'
+    answered = f'<th colspan="{len(classes)}" scope="colgroup">answered</th>'
+    head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in classes)
+    rows = [
+        f'<th scope="row">{escape(name)}</th>{_cells(row, number, most)}</tr>\n'
         for number, (name, row) in enumerate(zip(classes, counts.tolist(), strict=True))
-    )
+    ]
+    true = f'<th rowspan="{len(classes)}" scope="rowgroup"><span>true</span></th>'
+    names = "long" if max(map(len, classes)) > LONGEST_UPRIGHT else ""
     return markup.section(
         "Confusion",
-        "A row for each true class, a column for each answer. Only mistakes are coloured, the more"
-        " of them, the stronger; the diagonal is what was told right.",
-        f'<div class="wide"><table class="confusion"><thead><tr><td></td>{head}</tr></thead>\n'
-        f"<tbody>{rows}</tbody></table></div>\n",
+        "Rows: the true class. Columns: the answer. Mistakes are coloured, the more of them, the"
+        " stronger; the diagonal counts the correct answers.",
+        f'<div class="wide"><table class="confusion {names}">\n'
+        f'<thead><tr><td colspan="2" rowspan="2"></td>{answered}</tr>\n<tr>{head}</tr></thead>\n'
+        f"<tbody><tr>{true}{'<tr>'.join(rows)}</tbody></table></div>\n",
     )
 
 
 def _cells(row: list[int], diagonal: int, most: int) -> str:
     return "".join(
-        f'<td class="diagonal">{count:,}</td>'
+        f'<td class="diagonal">{count}</td>'
         if column == diagonal
-        else f'<td style="--share: {count / most:.2f}">{count:,}</td>'
+        else f'<td style="--share: {count / most:.2f}">{count}</td>'
         if count
         else "<td></td>"
         for column, count in enumerate(row)
@@ -164,25 +171,26 @@ def _cells(row: list[int], diagonal: int, most: int) -> str:
 def _mistakes(evidence: Evidence) -> str:
     wrong = figures.surest_mistakes(evidence.labels, evidence.probs)
     explained = (
-        f"{len(wrong):,} of {len(evidence.labels):,} test images are told wrong. Of these, the"
-        " network was surest of the first: what it answered, how sure it was, and what is true."
+        f"{len(wrong):,} of {len(evidence.labels):,} test images are classified wrongly. Those with"
+        " the highest confidence come first: the answer, the true class and the confidence."
     )
     return markup.section(
         "The surest mistakes",
-        explained if len(wrong) else "There are none: all test images are told right.",
+        explained if len(wrong) else "There are none: all test images are classified correctly.",
         markup.grid(mistake(evidence, number) for number in wrong[:NUM_MISTAKES].tolist()),
     )
 
 
 def mistake(evidence: Evidence, number: int) -> str:
-    """A test image with what was answered, and what is true where that is something else."""
+    """Show a test image with the answer, the true class where it is another one, and how sure."""
     probs, classes = evidence.probs[number], evidence.classes
     label, answer = int(evidence.labels[number]), int(probs.argmax())
-    caption = f"{classes[answer]}, {figures.percent(float(probs[answer]))}"
+    confidence = figures.percent(float(probs[answer]))
     image = markup.picture(evidence.images(torch.tensor([number]))[0], classes[label])
     if label == answer:
-        return markup.figure(image, caption)
-    return markup.figure(image, f"{caption}\nis {classes[label]}", "wrong")
+        return markup.figure(image, f"read {classes[answer]}\n{confidence}")
+    caption = f"read {classes[answer]}, is {classes[label]}\n{confidence}"
+    return markup.figure(image, caption, "wrong")
 
 
 def _confidence(evidence: Evidence) -> str:
@@ -190,12 +198,12 @@ def _confidence(evidence: Evidence) -> str:
     temperature = evidence.results["temperature"]
     found = reliability(evidence.probs, evidence.labels)
     return markup.section(
-        "How far confidence is meant",
-        "Of answers of 80 %, 80 % should be right: on the dashed line. Below it, the network is"
-        f" too sure. On average it is off by {error:.2%} (expected calibration error, 15 bins),"
-        f" with logits divided by {temperature:.2f}, as fitted on the validation images. Below:"
-        " how many answers there are of each.",
-        f'<div class="narrow">{charts.svg("reliability", lambda: charts.reliability(found))}</div>',
+        "Calibration",
+        "Of the answers with a confidence of 80 %, 80 % should be correct: on the dashed line."
+        " Below it, the network is overconfident. The expected calibration error is"
+        f" {error:.2%} (15 bins), with the temperature {temperature:.2f}, fitted on the validation"
+        " images. The bars count the answers.",
+        charts.svg("reliability", lambda: charts.reliability(found)),
     )
 
 
@@ -206,8 +214,8 @@ def _inside(evidence: Evidence) -> Iterator[str]:
     if kernels:
         yield markup.section(
             "Learned filters",
-            "The weights of the first convolutions. All filters of a convolution are on one scale:"
-            " red strengthens the answer where there is ink, blue weakens it.",
+            "The weights of the first convolutions; all filters of a convolution are on one scale."
+            " Blue weights are positive, orange ones negative.",
             charts.svg("filters", lambda: figures.filters(kernels)),
         )
     if len(chosen):
@@ -220,19 +228,20 @@ def _inside(evidence: Evidence) -> Iterator[str]:
         speaking = attributions(network, images, evidence.answers[chosen])
         if speaking is not None:
             yield _attention(speaking, names)
-    some = torch.arange(min(NUM_POINTS, len(evidence.labels)))
-    hidden = last_hidden(network, evidence.images(some) / 255)
+
+
+def _hidden(evidence: Evidence) -> Iterator[str]:
+    some = figures.over_classes(evidence.labels, NUM_POINTS)
+    hidden = last_hidden(evidence.classifier.network, evidence.images(some) / 255)
     if hidden is not None:
         points, shares = principal_components(hidden)
-        labels = evidence.labels[: len(points)]
+        labels = evidence.labels[some]
         yield markup.section(
             "The last hidden layer",
-            "What the network makes of an image before it decides, seen along the two directions in"
-            " which images differ most (principal components). Classes that lie apart are told"
-            " apart easily; where they meet they may still be apart in another direction.",
-            '<div class="narrow">'
-            + charts.svg("hidden", lambda: charts.scatter(points, shares, labels, evidence.classes))
-            + "</div>",
+            f"The activations of {len(some):,} test images before the last linear layer, along the"
+            " two directions in which they differ most (principal components). Classes that meet"
+            " here may still be apart in another direction.",
+            charts.svg("hidden", lambda: charts.scatter(points, shares, labels, evidence.classes)),
         )
 
 
@@ -250,18 +259,18 @@ def _feature_maps(pixels: Tensor, maps: Tensor, names: list[str]) -> str:
         )
     return markup.section(
         "Feature maps",
-        "How strongly each filter of the first convolution answers (dark), everywhere in an image"
-        " of each class; all on one scale.",
+        "The output of each filter of the first convolution for an image of each class; dark is"
+        " high, all on one scale.",
         markup.grid(shown, "broad"),
     )
 
 
 def _attention(speaking: Tensor, names: list[str]) -> str:
     limit = max(float(speaking.abs().max()), 1e-9)
-    shades = colormaps["RdBu"]((speaking / limit / 2 + 0.5).numpy())[..., :3]
+    shades = figures.SIGNED((speaking / limit / 2 + 0.5).numpy())[..., :3]
     return markup.section(
         "What the network looks at",
-        "For an image of each class: blue ink speaks for the answer that was given, red ink against"
+        "For an image of each class: blue pixels raise the logit of the answer, orange ones lower"
         " it (integrated gradients).",
         markup.grid(
             markup.figure(
@@ -273,23 +282,26 @@ def _attention(speaking: Tensor, names: list[str]) -> str:
 
 
 def _samples(evidence: Evidence) -> str:
-    first = list(range(min(NUM_SAMPLES // 2, len(evidence.labels))))
-    least_sure = evidence.probs.max(1).values.argsort(stable=True)[: NUM_SAMPLES // 2].tolist()
+    first = figures.over_classes(evidence.labels, NUM_SAMPLES).tolist()
+    least_sure = evidence.probs.max(1).values.argsort(stable=True)[:NUM_SAMPLES].tolist()
     return markup.section(
         "Sample answers",
-        "The first test images, then those of which the network is least sure, each with the three"
-        " answers that are most probable; the true one is coloured.",
+        "Test images of all classes, then those with the lowest confidence, each with the three"
+        " most probable answers, and the true one in bold.",
         markup.grid((_sample(evidence, number) for number in first + least_sure), "broad"),
     )
 
 
 def _sample(evidence: Evidence, number: int) -> str:
-    label = int(evidence.labels[number])
-    probs, answers = evidence.probs[number].topk(min(3, len(evidence.classes)))
+    label, probs = int(evidence.labels[number]), evidence.probs[number].tolist()
+    shown = evidence.probs[number].topk(min(3, len(evidence.classes))).indices.tolist()
+    if label not in shown:
+        shown.append(label)
     rows = "".join(
-        f'<span class="{IS[answer == label]}">{escape(evidence.classes[answer])}</span>'
-        f'<span><i style="width: {prob:.1%}"></i></span><span>{figures.percent(prob)}</span>'
-        for prob, answer in zip(probs.tolist(), answers.tolist(), strict=True)
+        f'<span class="{"is" if answer == label else ""}">{escape(evidence.classes[answer])}</span>'
+        f'<span><i style="width: {probs[answer]:.1%}"></i></span>'
+        f"<span>{figures.percent(probs[answer])}</span>"
+        for answer in shown
     )
     image = markup.picture(evidence.images(torch.tensor([number]))[0], evidence.classes[label])
     return f'<div class="sample">{markup.figure(image, "")}<div class="bars">{rows}</div></div>\n'

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from mnist_lit.pictures.arrays import Box
-from mnist_lit.pictures.decoding import FORMATS, Picture, PictureError, decode
+from mnist_lit.pictures.decoding import FORMATS, SUFFIXES, Page, Picture, decode, pages_of
 from mnist_lit.pictures.digits import Arc, Found, FoundDigit, Place, halves, lines, ways_to_read
 from mnist_lit.pictures.ink import find_ink, usual_size
+from mnist_lit.pictures.limits import PictureError
 from mnist_lit.pictures.paper import denoise, papers, strength_on
 from mnist_lit.pictures.pieces import find_pieces, join_strokes, near_each_other, whole_size
 from mnist_lit.pictures.preparation import FRAME
@@ -15,10 +16,12 @@ from mnist_lit.pictures.sheet import Sheet
 __all__ = [
     "FORMATS",
     "FRAME",
+    "SUFFIXES",
     "Arc",
     "Box",
     "Found",
     "FoundDigit",
+    "Page",
     "Picture",
     "PictureError",
     "Place",
@@ -26,25 +29,28 @@ __all__ = [
     "find_digits",
     "halves",
     "lines",
+    "pages_of",
 ]
 
 NOISIEST = 0.06  # of the range from black to white; what looks noisier has another paper
 LITTLE_INK = 0.1  # of the picture; less is writing and what writing comes with
 
 
-def find_digits(picture: Picture) -> Found:
+def find_digits(picture: Picture | Page) -> Found:
     """Find the places in a picture where digits are; none is an answer too.
 
     Args:
-        picture: a path, the bytes of a file, or a PIL image; of any size, mode and polarity. Of
-            more than 2,000 pieces of ink, the largest are searched.
+        picture: a path, the bytes of a file, a PIL image or an array; of any size, mode and
+            polarity. Of a file with several pages the first one is read, unless it is one of
+            `pages_of`. Of more than 2,000 pieces of ink, the largest are searched.
 
     Raises:
         PictureError: it cannot be read.
     """
-    pixels, shrunk = decode(picture)
+    page = picture if isinstance(picture, Page) else pages_of(picture, most=1)[0]
+    pixels, shrunk = decode(page)
     pixels = denoise(pixels)
-    best = Found([])
+    best = Found([], note=page.note)
     most = -1.0
     for paper in papers(pixels):
         strength, noise = strength_on(pixels, paper)
@@ -63,7 +69,7 @@ def find_digits(picture: Picture) -> Found:
         share = explained / max(1, num_ink)
         fits = float(noise.mean()) < NOISIEST
         if share + fits > most:  # whatever fits comes first
-            best, most = Found(found, components.are_few), share + fits
+            best, most = Found(found, components.are_few, note=page.note), share + fits
             searched = strength, noise, (whole, usual, components.largest_size)
         if fits and (share > 0.5 or (found and num_ink < LITTLE_INK * strength.size)):
             break

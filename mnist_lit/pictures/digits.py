@@ -75,11 +75,13 @@ class Found:
         places: where there are some, in any order.
         complete: whether all ink was searched; else only the largest pieces of it were.
         sheet: what was searched; None: nothing in it may be a digit.
+        note: which other pages of the file are left out; "" for none.
     """
 
     places: list[Place]
     complete: bool = True
     sheet: Sheet | None = None
+    note: str = ""
 
     @cached_property
     def digits(self) -> list[FoundDigit]:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -19,14 +20,14 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from torch import Tensor
 
 from mnist_lit import __version__
 from mnist_lit.classifier import Classifier
-from mnist_lit.memory import keep_freed_memory
 from mnist_lit.models import named_class
 from mnist_lit.pictures import FORMATS, Found, PictureError, find_digits
+from mnist_lit.pictures.pdf import is_pdf
 from mnist_lit.serve import PAGE
 from mnist_lit.serve.protocol import ANSWER_TIMEOUT_S, REQUEST_TIMEOUT_S
 
@@ -92,11 +93,14 @@ def create_app(
         network: the class of its network, if it is none of this package.
         only_host: answer only to this address and this machine's own names, whatever others a
             foreign web page makes the browser believe in (DNS rebinding); None: to all.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or its network reads no digits.
     """
-    keep_freed_memory()  # not said yet in a process that is one of several workers
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     classifier = Classifier.load(ckpt_path, named_class(network))
+    classifier.read_found([])  # raises if it was trained on something else
     small, large = Lane(NUM_THREADS), Lane(1)
     places, large_places = asyncio.Semaphore(MAX_REQUESTS), asyncio.Semaphore(MAX_LARGE)
     app = FastAPI(title="mnist_lit", version=__version__, docs_url=None, redoc_url=None)
@@ -104,12 +108,14 @@ def create_app(
     if only_host:
         names = ["localhost", "127.0.0.1", "[::1]", only_host]
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=names)
+    app.add_middleware(ReadToEnd)  # the outermost: whoever answers
     app.mount("/page", StaticFiles(directory=PAGE))
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(PAGE / "index.html")
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         """Whether the server answers."""
@@ -154,13 +160,45 @@ class Doorkeeper:
 
 def _refusal(headers: Headers) -> JSONResponse | None:
     # A browser says in Origin whose page asks; others say nothing.
-    if "origin" in headers:
-        _, _, host = headers["origin"].partition("://")
+    for origin in headers.getlist("origin"):
+        _, _, host = origin.partition("://")
         if host.lower() != headers.get("host", "").lower():
             return JSONResponse({"detail": "the page that asks is of another server"}, 403)
     if "content-length" in headers and "transfer-encoding" in headers:  # RFC 9112, 6.1
         return JSONResponse({"detail": "two lengths at once"}, 400, {"Connection": "close"})
     return None
+
+
+class ReadToEnd:
+    """Ends an answer only after the rest of its request's body was read, and discarded.
+
+    A connection that is closed while there is something left to read is reset, and a client that is
+    still sending loses the answer.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        unread = scope["type"] == "http"
+
+        async def receive_part() -> Message:
+            nonlocal unread
+            part = await receive()
+            unread = part.get("more_body", False)
+            return part
+
+        async def send_part(part: Message) -> None:
+            if unread and part["type"] == "http.response.body" and not part.get("more_body"):
+                await send({**part, "more_body": True})
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                        while unread:
+                            await receive_part()
+                part = {"type": "http.response.body"}
+            await send(part)
+
+        await self.app(scope, receive_part, send_part)
 
 
 async def _body(request: Request) -> bytes:
@@ -245,6 +283,8 @@ async def _answer(
 def _find(picture: bytes) -> Found:
     if _num_pixels(picture) > MAX_PIXELS:
         raise PictureError(f"the picture has more than {MAX_PIXELS / 1e6:.0f} million pixels")
+    if is_pdf(picture):  # how long one takes to render cannot be known before
+        raise PictureError("the picture is a PDF, which `mnist-lit predict` reads, but no server")
     return find_digits(picture)
 
 

@@ -39,8 +39,9 @@ class Protocol(H11Protocol):
             self._limit(EXCHANGE_TIMEOUT_S)
 
     def on_response_complete(self) -> None:
-        # For what is left of this exchange, and for the head of the next one.
-        self._limit(REQUEST_TIMEOUT_S)
+        if self.conn.their_state is h11.SEND_BODY:  # for longer than `ReadToEnd` waits
+            self.transport.close()
+        self._limit(REQUEST_TIMEOUT_S)  # for the head of the next request
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:

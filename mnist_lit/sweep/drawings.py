@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
-from mnist_lit.figures import RIGHT, WRONG, Drawing
+from mnist_lit.figures import RIGHT, WRONG, Drawing, styled
 from mnist_lit.sweep.space import Option, Value
 
 
@@ -33,8 +33,9 @@ class Point:
     params: Mapping[str, Any]
 
 
+@styled
 def history(points: Sequence[Point], label: str, is_minimized: bool) -> Drawing:
-    """The value of each trial, and the best one so far; far worse ones are on the rim.
+    """Draw the value of each trial and the best so far; much worse ones are drawn at the edge.
 
     Args:
         points: by their numbers; one at least was completed.
@@ -59,13 +60,14 @@ def history(points: Sequence[Point], label: str, is_minimized: bool) -> Drawing:
     axis.step([p.number for p in complete], best, where="post", color="black", label="best so far")
     axis.set(xlabel="trial", ylabel=label)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.grid(alpha=0.3)
+    axis.grid()
     axis.legend()
     return figure
 
 
+@styled
 def importances(shares: Mapping[str, float]) -> Drawing:
-    """How much each option matters.
+    """Draw the importance of each option as bars.
 
     Args:
         shares: name -> share, in [0, 1].
@@ -80,10 +82,11 @@ def importances(shares: Mapping[str, float]) -> Drawing:
     return figure
 
 
+@styled
 def parallel(
     points: Sequence[Point], space: Sequence[Option], label: str, is_minimized: bool
 ) -> Drawing:
-    """A line for each trial through the values that it tried, coloured by its rank.
+    """Draw a line for each trial through the values that it tried, coloured by its rank.
 
     Args:
         points: the trials.

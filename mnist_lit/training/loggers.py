@@ -15,6 +15,7 @@ from pytorch_lightning import LightningModule, Trainer, loggers
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
+from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file, write_csv
 from mnist_lit.training.runs import Run
 
@@ -137,14 +138,23 @@ class Rewinding:
 
 
 def history(run: Run) -> dict[str, list[tuple[int, float]]]:
-    """What ``metrics.csv`` holds: metric -> (step, value) pairs, in the order of the steps."""
+    """Read ``metrics.csv``: metric -> (step, value) pairs, in the order of the steps.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     found: dict[str, list[tuple[int, float]]] = {}
     if run.metrics.is_file():
-        with run.metrics.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                for name, value in row.items():
-                    if value:
-                        found.setdefault(name, []).append((int(row["step"]), float(value)))
+        try:
+            with run.metrics.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    for name, value in row.items():
+                        if value:
+                            found.setdefault(name, []).append((int(row["step"]), float(value)))
+        except (ValueError, KeyError, TypeError, csv.Error) as error:
+            raise UserError(
+                f"{run.metrics} is damaged: delete it, and there is a report without curves"
+            ) from error
     return found
 
 

@@ -126,8 +126,11 @@ def trials_in(folder: Path) -> list[Run]:
     table = folder / "trials.csv"
     if not table.is_file():
         return []
-    with table.open(newline="", encoding="utf-8") as file:
-        complete = [row["trial"] for row in csv.DictReader(file) if row["state"] == "complete"]
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            complete = [row["trial"] for row in csv.DictReader(file) if row["state"] == "complete"]
+    except (ValueError, KeyError, csv.Error) as error:
+        raise UserError(f"{table} is damaged: `mnist-lit sweep` writes it again") from error
     found = (Run(folder / f"version_{number}") for number in complete)
     return [run for run in found if run.best.is_file()]  # others lie on other machines
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import Namespace
 from pytorch_lightning import loggers
 from pytorch_lightning.loggers import Logger
@@ -16,6 +15,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from mnist_lit.console import warning_if_failed
 from mnist_lit.errors import UserError
+from mnist_lit.figures import over_classes
 from mnist_lit.files import whole_file
 from mnist_lit.pages.evidence import NOTHING, Evidence, as_text, last_hidden
 from mnist_lit.training.loggers import ContinuingCSVLogger, OrderedTensorBoardLogger
@@ -186,7 +186,7 @@ def log_evidence(logger: loggers.TensorBoardLogger, evidence: Evidence, step: in
     for label, name in enumerate(evidence.classes):
         is_class, probs = evidence.labels == label, evidence.probs[:, label]
         writer.add_pr_curve(f"precision and recall/{name}", is_class.numpy(), probs.numpy(), step)
-    some = torch.arange(min(NUM_EMBEDDED, len(evidence.labels)))
+    some = over_classes(evidence.labels, NUM_EMBEDDED)
     images = evidence.images(some) / 255
     hidden = last_hidden(network, images)
     if hidden is not None:
