@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from mnist_lit import __version__
+from mnist_lit.console import discard, escape_what_cannot_be_encoded
 from mnist_lit.errors import UserError, printable
 from mnist_lit.memory import keep_freed_memory
 
@@ -38,6 +39,7 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, or 2 for what the user can mend."""
+    escape_what_cannot_be_encoded()
     if argv is None:  # this process is the program's own
         # Figures only go into files. A notebook's backend, which `!mnist-lit` inherits, may not be
         # installed here, and then matplotlib could not even be imported.
@@ -55,14 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever reads the output has had enough, like head
-        _discard_output()
+        discard(sys.stdout)  # or Python would try again when it ends
         return 141
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EBADF):
             raise
         what = "the disk is full" if error.errno == errno.ENOSPC else "nothing can be written to"
         print(f"mnist-lit: error: {what}", file=sys.stderr)
-        _discard_output()
+        discard(sys.stdout)
         return 2
 
 
@@ -80,11 +82,6 @@ def _run(command: str, options: list[str]) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     exit_code: int = import_module(COMMANDS[command].module).main([command, *options])
     return exit_code
-
-
-def _discard_output() -> None:
-    """What is still to come, too: Python would try to print it when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _overview() -> str:

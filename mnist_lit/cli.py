@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from torch import nn
 from torch.optim import Optimizer
 
+from mnist_lit.console import plain_console
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.models import ModuleSpec, Shape
@@ -38,7 +39,7 @@ from mnist_lit.training.loggers import LogPositions
 from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.monitors import BestCheckpoint, StopEarly
 from mnist_lit.training.progress import Progress, TrainingLog
-from mnist_lit.training.results import show
+from mnist_lit.training.results import scores, show
 from mnist_lit.training.resuming import LastCheckpoint, Provenance, RandomState
 from mnist_lit.training.runs import Run
 
@@ -54,6 +55,8 @@ EXPECTED_WARNINGS = (
     "LightningCLI's args parameter is intended",
     # LightningCLI 2.6 calls jsonargparse 4.53 by names that its version 5 will not have.
     r"\s*(``[\w.]+`` was deprecated in v4|By default only one Jsonargparse)",
+    # TrainingLog logs each epoch, however short.
+    "The number of training batches .* is smaller than the logging interval",
     # --optimizer is to replace the default one.
     ".*configure_optimizers` will be overridden by",
     # What is started without srun, where there is one, is to be one process.
@@ -318,13 +321,19 @@ class CLI(LightningCLI):
         """Loss and accuracy on the validation images."""
         self._load_weights(model)
         with self._company().together():
-            self.trainer.validate(model, datamodule=datamodule)
+            (metrics,) = self.trainer.validate(model, datamodule=datamodule, verbose=False)
+        self._show(metrics, "val")
 
     def test(self, model: Learner, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
         """Loss and accuracy on the test images."""
         self._load_weights(model)
         with self._company().together():
-            self.trainer.test(model, datamodule=datamodule)
+            (metrics,) = self.trainer.test(model, datamodule=datamodule, verbose=False)
+        self._show(metrics, "test")
+
+    def _show(self, metrics: Mapping[str, float], name: str) -> None:
+        if self.trainer.is_global_zero:
+            plain_console().print(scores(metrics, [name]))
 
     def _load_weights(self, model: Learner) -> None:
         runs.load_weights(model, self.checkpoint_path)

@@ -1,9 +1,11 @@
 """Writing files that are there whole or not at all."""
 
+import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -51,6 +53,14 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
         finally:
             with suppress(OSError):  # Windows keeps it while others wait, who have it open
                 lock.unlink()
+
+
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Write a table; what a row lacks stays empty."""
+    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def write_asked(path: Path, content: bytes, option: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import torch
 import yaml
 from jsonargparse import Namespace
+from jsonargparse.typing import Path_fr
 from pytorch_lightning.cli import LightningArgumentParser
 
 from mnist_lit.checkpoints import load_checkpoint
@@ -81,7 +82,8 @@ def help_on(command: str) -> str:
         return EVALUATION_HELP.format(command=command, images=images)
     default = Path(recipes.packaged("default"))
     names = ", ".join(sorted(recipes.packaged_names()))
-    text = default.read_text().partition("\n\n")[2]  # what stands before says how to use the file
+    # What stands before says how to use the file.
+    text = default.read_text(encoding="utf-8").partition("\n\n")[2]
     text = textwrap.indent(text, "    ")
     return FIT_HELP.format(recipes=names, default=text)
 
@@ -132,7 +134,10 @@ def recipe_of(checkpoint_path: Path, root: Path, named: Collection[str]) -> str:
             return str(run.config)
         recipes.check_file(run.config)
         try:
-            recipe, text = recipes.load_yaml(run.config.read_text()), str(run.config)
+            recipe, text = (
+                recipes.load_yaml(run.config.read_text(encoding="utf-8")),
+                str(run.config),
+            )
         except yaml.YAMLError as error:
             raise UserError(f"{run.config} is damaged: {one_line(error)}") from error
     else:
@@ -262,6 +267,13 @@ class Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         line = innermost_reason(message).removeprefix("Parser key ")
         raise UserError(f"{line} ({self._hint(line)})")
+
+    def parse_path(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Namespace:
+        """As jsonargparse does, but read UTF-8 in any locale."""
+        text = Path(path).read_text(encoding="utf-8")
+        with Path_fr(path).relative_path_context():
+            options: Namespace = self.parse_string(text, os.path.basename(path), *args, **kwargs)
+        return options
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
         """Of a command, the Trainer's options alone: the others are in `help_on`."""

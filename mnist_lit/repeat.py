@@ -2,29 +2,36 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from mnist_lit.arguments import ArgumentParser
 from mnist_lit.cli import CLI
+from mnist_lit.console import dispensable_output, plain_console, warning_if_failed
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
+from mnist_lit.files import write_csv
 from mnist_lit.training import limits
 from mnist_lit.training.learner import Learner
 from mnist_lit.training.resuming import Interrupted
+from mnist_lit.training.runs import Run
 
 MAX_SEED = 2**32 - 1  # NumPy's
 
+Row = Mapping[str, Any]  # what one run came to
+
+# Headers of two lines: with all columns, the table fits into 80 characters.
 COLUMNS: Mapping[str, tuple[str, str]] = {
-    "train/acc": ("training accuracy", ".3%"),
-    "val/acc": ("validation accuracy", ".3%"),
-    "test/acc": ("test accuracy", ".3%"),
-    "test/loss": ("test loss", ".4f"),
+    "train/acc": ("train\nacc", ".3%"),
+    "val/acc": ("val\nacc", ".3%"),
+    "test/acc": ("test\nacc", ".3%"),
+    "test/loss": ("test\nloss", ".4f"),
     "epochs": ("epochs", ".1f"),
-    "fit_seconds": ("training s", ".1f"),
+    "fit_seconds": ("train\ns", ".1f"),
 }
 
 
@@ -39,36 +46,52 @@ class NewRun(CLI):
 
 
 def main(args: Sequence[str]) -> int:
-    """Train once for each seed, then print a table; `args` begins with the command's name."""
+    """Train once for each seed; print and save a table. `args` begins with the command's name."""
     parser = ArgumentParser(
         "repeat", "Trains one recipe once for each seed; every option of fit may follow."
     )
     parser.add_argument(
-        "--seeds", default="1,2,3,4,5", metavar="N,N,…", help="default: %(default)s"
+        "--seeds", default="1,2,3,4,5", metavar="N,N,...", help="default: %(default)s"
     )
     given, options = parser.parse_known_args(args[1:])
     seeds = _parse_seeds(given.seeds)
     for option in ("--seed_everything", "--ckpt_path"):
         if any(text.split("=")[0] == option for text in options):
             raise UserError(f"repeat takes no {option}: it starts a run of its own for each seed")
-    console = Console(highlight=False)
-    results: list[Mapping[str, float]] = []
+    _repeat(seeds, options)
+    return 0
+
+
+@dispensable_output()
+def _repeat(seeds: Sequence[int], options: Sequence[str]) -> None:
+    console, rows = plain_console(), list[Row]()
+    table = Path()  # known with the first run
     try:
         for number, seed in enumerate(seeds, start=1):
             console.print(f"seed {seed}, {number} of {len(seeds)}")
             cli = NewRun(["fit", *options, f"--seed_everything={seed}"])
             if cli.run is None:
                 raise UserError("repeat needs complete runs: leave out trainer.fast_dev_run")
-            results.append(json.loads(cli.run.results.read_text()))
+            rows.append(_row(cli.run))
+            if number == 1:
+                table = cli.run.folder.with_name(f"repeat_{cli.run.folder.name}.csv")
+            with warning_if_failed("saving the table"):
+                write_csv(table, rows, list(rows[0]))
     except Interrupted:
-        rest = ",".join(map(str, seeds[len(results) + 1 :]))
+        rest = ",".join(map(str, seeds[len(rows) + 1 :]))
         if rest:
             print(f"then repeat the rest with --seeds {rest}", file=sys.stderr)
         raise
     finally:
-        if results:
-            console.print(_table(results))
-    return 0
+        if rows:
+            console.print(_table(rows))
+            console.print(f"table  {table}")
+
+
+def _row(run: Run) -> Row:
+    results = json.loads(run.results.read_text(encoding="utf-8"))
+    measured = {name: results[name] for name in COLUMNS}
+    return {"seed": results["seed"], "run": run.folder.name, **measured}
 
 
 def _parse_seeds(text: str) -> list[int]:
@@ -81,23 +104,23 @@ def _parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-def _table(results: Sequence[Mapping[str, float]]) -> Table:
+def _table(rows: Sequence[Row]) -> Table:
     """A row for each seed, then mean and standard deviation (of a sample: n - 1)."""
-    table = Table("seed", *(label for label, _ in COLUMNS.values()))
-    for result in results:
-        cells = (format(result[name], form) for name, (_, form) in COLUMNS.items())
-        table.add_row(str(result["seed"]), *cells)
+    table = Table("seed", "run", title=f"n = {len(rows)}")
+    for label, _ in COLUMNS.values():
+        table.add_column(label, justify="right")
+    for row in rows:
+        table.add_row(str(row["seed"]), row["run"], *_cells(row))
     table.add_section()
-    table.add_row(f"mean, n = {len(results)}", *_summary(results, mean))
-    if len(results) > 1:
-        table.add_row("standard deviation", *_summary(results, stdev))
+    table.add_row("mean", "", *_cells(_summary(rows, mean)))
+    if len(rows) > 1:
+        table.add_row("sd", "", *_cells(_summary(rows, stdev)))
     return table
 
 
-def _summary(
-    results: Sequence[Mapping[str, float]], statistic: Callable[[list[float]], float]
-) -> list[str]:
-    return [
-        format(statistic([result[name] for result in results]), form)
-        for name, (_, form) in COLUMNS.items()
-    ]
+def _cells(row: Row) -> Iterator[str]:
+    return (format(row[name], form) for name, (_, form) in COLUMNS.items())
+
+
+def _summary(rows: Sequence[Row], statistic: Callable[[list[float]], float]) -> Row:
+    return {name: statistic([row[name] for row in rows]) for name in COLUMNS}

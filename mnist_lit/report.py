@@ -174,7 +174,7 @@ def _config(run: Run, named: Collection[str]) -> dict[str, Any]:
     text = recipe_of(run.best, Path(), named)
     if text == str(run.config):
         recipes.check_file(run.config)
-        text = run.config.read_text()
+        text = run.config.read_text(encoding="utf-8")
     try:
         config = recipes.load_yaml(text)
     except yaml.YAMLError:

@@ -58,7 +58,7 @@ def fit(tmp_path: Path) -> Fit:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs end without figures and page, which take longer than brief trainings do."""
-    monkeypatch.setattr("mnist_lit.training.results._draw", lambda *args: [])
+    monkeypatch.setattr("mnist_lit.training.results.drawings", lambda *args: {})
     monkeypatch.setattr("mnist_lit.training.results.run_page", lambda *args: "")
 
 

@@ -58,5 +58,5 @@ def _scalars(run: Run) -> dict[str, list[tuple[int, float]]]:
     return {
         tag: [(event.step, event.value) for event in events.Scalars(tag)]
         for tag in events.Tags()["scalars"]
-        if tag != "images_per_s"
+        if not tag.endswith("images_per_s")
     }

@@ -140,7 +140,7 @@ def test_own_network_of_own_data_is_compared_without_running_their_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("theirs.py").write_text("raise SystemExit('executed')")
+    Path("theirs.py").write_text("raise SystemExit('executed')", encoding="utf-8")
     shape = Shape(num_classes=5, in_channels=3, image_size=32)
     network = own.Perceptron(*shape)
     save(tmp_path / "own.ckpt", network, shape=shape, dataset="theirs.images")

@@ -54,7 +54,7 @@ def test_output_may_be_closed() -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is full")
 @pytest.mark.parametrize("command", ["fit", "predict"])
 def test_help_that_cannot_be_written_is_said(command: str) -> None:
-    with open("/dev/full", "w") as full:
+    with open("/dev/full", "w", encoding="utf-8") as full:
         done = subprocess.run(
             [sys.executable, "-m", "mnist_lit", command, "--help"],
             stdout=full,

@@ -131,7 +131,7 @@ def test_reader_of_the_output_may_leave(pictures: Path) -> None:
 def test_full_disk_is_said_in_one_line(pictures: Path) -> None:
     picture = str(pictures / "42.png")
     command = [sys.executable, "-m", "mnist_lit", "predict", picture, "--format=json"]
-    with open("/dev/full", "w") as full:
+    with open("/dev/full", "w", encoding="utf-8") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
 
     assert done.returncode == 2

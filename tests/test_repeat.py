@@ -1,5 +1,6 @@
 """One recipe, several seeds."""
 
+import csv
 import json
 import signal
 from pathlib import Path
@@ -18,17 +19,23 @@ from mnist_lit.training.runs import Run
 def test_repeat_prints_what_the_runs_say(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "80")
     options = ["--trainer.limit_train_batches=10", f"--trainer.default_root_dir={tmp_path}"]
     assert main(["repeat", "--seeds=3,4", *BRIEFLY, *options]) == 0
     printed = capsys.readouterr().out
+    table = printed[printed.rindex("n = 2") :]
     results = [json.loads(path.read_text()) for path in sorted(tmp_path.rglob("results.json"))]
     accuracies = [result["test/acc"] for result in results]
 
     assert [result["seed"] for result in results] == [3, 4]
-    assert "n = 2" in printed
-    assert f"{mean(accuracies):.3%}" in printed
-    assert f"{stdev(accuracies):.3%}" in printed
+    assert f"{mean(accuracies):.3%}" in table
+    assert f"{stdev(accuracies):.3%}" in table
+    assert "version_1" in table
+    assert "…" not in table
+    with (tmp_path / "lightning_logs" / "repeat_version_0.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["seed"], row["run"]) for row in rows] == [("3", "version_0"), ("4", "version_1")]
+    assert [float(row["test/acc"]) for row in rows] == accuracies
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -50,6 +57,7 @@ def test_an_interrupted_one_shows_what_it_has_and_what_is_left(
     said = capsys.readouterr()
 
     assert "n = 1" in said.out
+    assert len(list(tmp_path.rglob("repeat_version_0.csv"))) == 1
     assert said.err.endswith("--seeds 5\n")
 
 

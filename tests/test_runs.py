@@ -47,6 +47,18 @@ def test_without_a_run_there_is_no_newest(tmp_path: Path) -> None:
         runs.newest(tmp_path)
 
 
+def test_run_whose_results_were_not_drawn_is_unfinished(tmp_path: Path) -> None:
+    run = claim(tmp_path, "a recipe")
+    run.results.write_text("{}", encoding="utf-8")
+    assert run.is_finished
+    assert runs.unfinished("auto", tmp_path) is None
+
+    run.drawing.touch()
+    assert not run.is_finished
+    assert run.has_results
+    assert runs.unfinished("auto", tmp_path) == "last"
+
+
 @pytest.mark.parametrize(("content", "is_complete"), [("", False), ("{", False), ("{}", True)])
 def test_results_that_were_cut_off_are_none(
     content: str, is_complete: bool, tmp_path: Path

@@ -447,7 +447,7 @@ def workers_of(server: Server, without: Sequence[int] = ()) -> list[int]:
     pid = server.process.pid
     deadline = time.monotonic() + 20
     while True:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
         workers = [int(child) for child in children if int(child) not in without]
         if len(workers) == 2:
             return workers

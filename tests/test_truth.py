@@ -72,7 +72,7 @@ def test_programs_get_the_truth_beside_the_answer(labels: Path, capsys: Printed)
 
 
 def test_lines_that_run_together_are_not_whole(labels: Path, capsys: Printed) -> None:
-    labels.write_text("file,truth\nlines.png,42317\n")
+    labels.write_text("file,truth\nlines.png,42317\n", encoding="utf-8")
     assert main(["predict", f"--truth={labels}"]) == 0
 
     assert "lines.png │ 42317 │ 42 317 │ 0 " in capsys.readouterr().out

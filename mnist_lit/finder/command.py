@@ -67,7 +67,7 @@ class FinderCLI(CLI):
 def main(args: Sequence[str]) -> int:
     """Train a finder; `args` begins with the command's name."""
     if {"-h", "--help"} & set(args):
-        recipe = Path(recipes.packaged(recipes.FINDER)).read_text()
+        recipe = Path(recipes.packaged(recipes.FINDER)).read_text(encoding="utf-8")
         print(HELP.format(recipe=textwrap.indent(recipe, "    ")))
         return 0
     if "--trainer.help" in args:

@@ -11,14 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pytorch_lightning import Trainer
 
+from mnist_lit.console import dispensable_output, warning_if_failed
 from mnist_lit.figures import RIGHT, WRONG, Drawing, styled
-from mnist_lit.files import whole_file
 from mnist_lit.finder.data import PagesDataModule
 from mnist_lit.finder.looking import Eye, Seen
 from mnist_lit.finder.module import SURE, LitFinder
 from mnist_lit.finder.network import USUAL
 from mnist_lit.finder.page import Page
+from mnist_lit.training.results import draw, saved
 from mnist_lit.training.runs import Run
+from mnist_lit.training.tracking import finalize
 
 NUM_SHOWN = 18
 
@@ -30,18 +32,26 @@ def finish(
     data: PagesDataModule,
     facts: Mapping[str, Any],
 ) -> None:
-    """Measure a trained finder on test pages, draw some, and write ``results.json``."""
+    """Measure a trained finder on test pages and save the results; then draw some pages, and log.
+
+    Only the first part can fail: a figure or a logger that fails costs a warning.
+    """
+    loggers, trainer.loggers = trainer.loggers, []  # `test` would close them
     (measured,) = trainer.test(model, datamodule=data, verbose=False)
-    path = run.figures / "pages.png"
-    with whole_file(path) as temporary:
-        _drawing(model, data).savefig(temporary, format="png", dpi=100)
-    with whole_file(run.results) as path:
-        path.write_text(json.dumps({**facts, **measured}, indent=2, allow_nan=False) + "\n")
+    with saved(run, {**facts, **measured}):
+        draw(run.figures, {"pages": lambda: _drawing(model, data)})
+        for logger in loggers:
+            with warning_if_failed(f"logging the results to {type(logger).__name__}"):
+                logger.log_metrics(
+                    {**measured, "epoch": trainer.current_epoch}, trainer.global_step
+                )
+                finalize(logger)
 
 
+@dispensable_output()
 def show(run: Run) -> None:
     """Print how good a finished run is, and where everything lies."""
-    results = json.loads(run.results.read_text())
+    results = json.loads(run.results.read_text(encoding="utf-8"))
     print(
         f"{results['test/acc']:.2%} of the digits of test pages found right"
         f" (loss {results['test/loss']:.4f})\n"

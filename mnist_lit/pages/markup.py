@@ -36,7 +36,7 @@ def document(title: str, heading: str, sections: Iterable[str]) -> str:
 <title>{escape(title)}</title>
 <link rel="icon" href="data:,">
 <style>
-{STYLE.read_text()}</style>
+{STYLE.read_text(encoding="utf-8")}</style>
 </head>
 <body>
 <main>

@@ -1,8 +1,7 @@
 """What a sweep says and leaves: lines, tables, pictures, and the best options as a recipe."""
 
-import csv
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -10,14 +9,14 @@ import yaml
 from matplotlib.figure import Figure
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from rich.console import Console
 from rich.table import Table
 
-from mnist_lit.files import whole_file
+from mnist_lit.console import plain_console
+from mnist_lit.files import whole_file, write_csv
 from mnist_lit.sweep import drawings
 from mnist_lit.sweep.space import Option
 from mnist_lit.sweep.study import COMPLETE, ENDED, Sweep
-from mnist_lit.training.results import counted
+from mnist_lit.training.results import counted, draw
 
 NUM_SHOWN = 5
 STATES = {
@@ -67,11 +66,8 @@ def write(sweep: Sweep, recipe: Mapping[str, Any], space: Sequence[Option]) -> N
         recipe: all options of the best trial, nested as in a config file.
         space: what was searched.
     """
-    with whole_file(sweep.folder / "trials.csv") as path, path.open("w", newline="") as file:
-        rows = list(_rows(sweep, space))
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    rows = list(_rows(sweep, space))
+    write_csv(sweep.folder / "trials.csv", rows, list(rows[0]))
     best = sweep.trials(COMPLETE)[0]
     _, metrics = sweep.best_epoch(best) or (0, {})
     with whole_file(sweep.folder / "best.yaml") as path:
@@ -79,11 +75,10 @@ def write(sweep: Sweep, recipe: Mapping[str, Any], space: Sequence[Option]) -> N
             f"# Trial {best.number}, the best of {len(sweep.trials(ENDED))} by validation:"
             f" {_scores(metrics)}.\n"
             "#\n# Only what was searched: give it behind the recipe of the sweep.\n\n"
-            + yaml.safe_dump(chosen(recipe, [option.name for option in space]), sort_keys=False)
+            + yaml.safe_dump(chosen(recipe, [option.name for option in space]), sort_keys=False),
+            encoding="utf-8",
         )
-    for name, figure in _draw(sweep, space):
-        with whole_file(sweep.folder / "figures" / f"{name}.png") as path:
-            figure.savefig(path, format="png", dpi=100)
+    draw(sweep.folder / "figures", _drawings(sweep, space))
 
 
 def _rows(sweep: Sweep, space: Sequence[Option]) -> Iterator[dict[str, Any]]:
@@ -141,16 +136,18 @@ def importances(sweep: Sweep, space: Sequence[Option]) -> dict[str, float]:
     return {option.name: float(found.get(option.name, 0.0)) for option in space}
 
 
-def _draw(sweep: Sweep, space: Sequence[Option]) -> Iterator[tuple[str, Figure]]:
+def _drawings(sweep: Sweep, space: Sequence[Option]) -> dict[str, Callable[[], Figure]]:
     points = [
         drawings.Point(trial.number, value, trial.state == TrialState.PRUNED, trial.params)
         for trial in sorted(sweep.trials(ENDED), key=lambda trial: trial.number)
         if (value := sweep.value_of(trial)) is not None
     ]
     label = {"val/loss": "validation loss", "val/acc": "validation accuracy"}[sweep.monitor]
-    yield "history", drawings.history(points, label, sweep.is_minimized)
-    yield "importances", drawings.importances(importances(sweep, space))
-    yield "parallel", drawings.parallel(points, space, label, sweep.is_minimized)
+    return {
+        "history": lambda: drawings.history(points, label, sweep.is_minimized),
+        "importances": lambda: drawings.importances(importances(sweep, space)),
+        "parallel": lambda: drawings.parallel(points, space, label, sweep.is_minimized),
+    }
 
 
 def show(sweep: Sweep, space: Sequence[Option]) -> None:
@@ -165,7 +162,7 @@ def show(sweep: Sweep, space: Sequence[Option]) -> None:
     for name in sorted(shares, key=lambda name: -shares[name]):
         tried = (short(trial.params[name]) for trial in best)
         table.add_row(name, *tried, f"{shares[name]:.0%}")
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     console.print(table)
     states = [trial.state for trial in sweep.study.get_trials(deepcopy=False)]
     counts = ", ".join(

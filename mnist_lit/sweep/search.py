@@ -10,10 +10,10 @@ import torch
 import yaml
 from optuna.exceptions import OptunaError
 from optuna.trial import TrialState
-from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
 from mnist_lit.cli import CLI
+from mnist_lit.console import dispensable_output, plain_console
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.options import with_recipe
 from mnist_lit.sweep import outcome
@@ -24,6 +24,7 @@ from mnist_lit.training import recipes, runs
 from mnist_lit.training.results import counted, show
 
 
+@dispensable_output()
 def search(
     space_path: Path | None,
     n_trials: int,
@@ -115,8 +116,7 @@ def try_one(
         told = sweep.tell(trial, state)
         if not run.exists:  # it took no step
             shutil.rmtree(run.folder, ignore_errors=True)
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(outcome.line(sweep, told, reason), markup=False)
+    plain_console().print(outcome.line(sweep, told, reason))
     return True
 
 
@@ -147,7 +147,7 @@ def end(sweep: Sweep, space: Sequence[Option], args: list[str], root: Path) -> N
             " given there, tests it"
         )
         return
-    if not run.has_results:
+    if not run.is_finished:
         place = ["--trainer.default_root_dir", str(root)] if root.parts else []
         CLI(with_recipe(["fit", "--ckpt_path", str(run.last), *place]))
     show(run)

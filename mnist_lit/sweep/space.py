@@ -92,7 +92,7 @@ def read(path: Path) -> list[Option]:
     """
     recipes.check_file(path, "--space")
     try:
-        content = recipes.load_yaml(path.read_text())
+        content = recipes.load_yaml(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise UserError(f"--space {path} is no YAML: {one_line(error)}") from error
     if not isinstance(content, dict) or not content:

@@ -16,6 +16,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback
 
+from mnist_lit.console import dispensable_output
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.training import recipes, runs
@@ -29,7 +30,7 @@ from mnist_lit.training.progress import TrainingLog
 from mnist_lit.training.results import counted, finish, leave_untested
 from mnist_lit.training.resuming import Interrupted, LastCheckpoint, num_ranks, requeue
 from mnist_lit.training.runs import Run, Start
-from mnist_lit.training.tracking import introduce, run_loggers
+from mnist_lit.training.tracking import closing_if_failed, introduce, run_loggers
 
 C = TypeVar("C", bound=Callback)
 
@@ -63,6 +64,7 @@ class Life:
     def __post_init__(self) -> None:
         self._run: Run | None = None  # until its folder is known
 
+    @dispensable_output()
     def live(self, start: Start) -> Run | None:
         """Train in a run folder, a new one or a checkpoint's; then evaluate the best checkpoint.
 
@@ -117,8 +119,9 @@ class Life:
             company.part()
             if not company.is_first:
                 return None
-            runs.load_weights(self.model, run.best)
-            self.conclude(run)
+            with closing_if_failed(self.trainer.loggers):
+                runs.load_weights(self.model, run.best)
+                self.conclude(run)
             return run
 
     def _intention(self, start: Start) -> Any:
@@ -162,7 +165,7 @@ class Life:
         epochs = _epochs_done(checkpoint)
         stopper = self._callback(StopEarly)
         stopping = checkpoint["callbacks"].get(stopper.state_key, {"wait_count": 0})
-        return run.has_results and bool(
+        return run.is_finished and bool(
             epochs >= (self.trainer.max_epochs or 0) >= 0
             or checkpoint["global_step"] >= self.trainer.max_steps != -1
             or stopping["wait_count"] >= stopper.patience
@@ -185,7 +188,7 @@ class Life:
             self.trainer.loggers = []
         self._callback(BestCheckpoint).dirpath = str(run.checkpoints)
         self._callback(LastCheckpoint).path = run.last
-        path = start.checkpoint_path
+        path, loggers = start.checkpoint_path, self.trainer.loggers
         # The recipe has more; and of options that change later, some loggers would have none.
         self.model.save_hyperparameters(dict(self.model.hparams), logger=False)
         try:
@@ -196,6 +199,7 @@ class Life:
                 raise
             said = f"{type(error).__name__}: {one_line(error)}"
             raise UserError(f"no training can go on from {path} ({said})") from error
+        self.trainer.loggers = loggers  # which TrainingLog has kept from being closed
         first_step.take()  # nothing may have been left to train
         if self.trainer.is_global_zero and not run.best.is_file():
             raise UserError(

@@ -4,7 +4,7 @@ import csv
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
@@ -16,8 +16,11 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
 from mnist_lit.errors import UserError
-from mnist_lit.files import whole_file
+from mnist_lit.files import whole_file, write_csv
 from mnist_lit.training.runs import Run
+
+# Where TensorBoard shows these: behind train, val and test. It opens the first groups only.
+BEHIND = {name: f"z_trainer/{name}" for name in ("epoch", "images_per_s", "lr")}
 
 
 @contextmanager
@@ -59,12 +62,17 @@ class _ContinuingWriter(ExperimentWriter):
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         path = Path(self.metrics_file_path)
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        with whole_file(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames)
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(path, rows, fieldnames)
+
+
+class OrderedTensorBoardLogger(loggers.TensorBoardLogger):
+    """Lightning's, but with losses and accuracies in front: TensorBoard sorts by name."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        renamed = {BEHIND.get(name, name): value for name, value in metrics.items()}
+        super().log_metrics(renamed, step)
 
 
 class LogPositions(Callback):
@@ -138,7 +146,7 @@ def history(run: Run) -> dict[str, list[tuple[int, float]]]:
     found: dict[str, list[tuple[int, float]]] = {}
     if run.metrics.is_file():
         try:
-            with run.metrics.open(newline="") as file:
+            with run.metrics.open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
                     for name, value in row.items():
                         if value:

@@ -5,6 +5,7 @@ from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, RichProgressBar
+from rich.progress import TimeElapsedColumn, TimeRemainingColumn
 
 from mnist_lit.data.loaders import EpochShuffle
 from mnist_lit.training.learner import Learner
@@ -42,6 +43,11 @@ class TrainingLog(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._fit_since = self._since = time.monotonic()
+        # So that each epoch has a point on the curves, and its line what was trained.
+        trainer.log_every_n_steps = min(  # type: ignore[attr-defined]
+            trainer.log_every_n_steps,  # type: ignore[attr-defined]
+            trainer.num_training_batches,
+        )
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._epoch_is_whole, self._images, self._seconds = True, 0, 0.0
@@ -76,6 +82,14 @@ class TrainingLog(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.fit_seconds, self._fit_since = self._seconds_until_now(), None
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Keep the Trainer from closing loggers: what concludes the run does, once it has results.
+
+        One that fails while it is closed would end the run before them.
+        """
+        if stage == "fit":
+            trainer.loggers = []
 
     def _seconds_until_now(self) -> float:
         since = 0.0 if self._fit_since is None else time.monotonic() - self._fit_since
@@ -122,9 +136,10 @@ class Progress(RichProgressBar):
         }
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
-        description, bar, _, times, _ = super().configure_columns(trainer)
+        description, bar, *_ = super().configure_columns(trainer)
         bar.bar_width = 12  # so that everything fits into 80 columns
-        return [description, bar, times]
+        # Not Lightning's column of times: it has a bullet, which some encodings lack.
+        return [description, bar, TimeElapsedColumn(), TimeRemainingColumn()]
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"

@@ -90,7 +90,7 @@ def check_file(path: Path, option: str = "--config") -> None:
     try:
         status = path.stat()
         if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES:
-            path.read_text()
+            path.read_text(encoding="utf-8")
         else:
             raise UserError(f"{option} {path} is no file of at most {MAX_BYTES / 1e6:.0f} MB")
     except UnicodeDecodeError:
@@ -260,7 +260,7 @@ def defaults() -> dict[str, Any]:
         f"trainer.{name}": parameter.default
         for name, parameter in signature(Trainer).parameters.items()
     }
-    recipe = yaml.safe_load(Path(packaged("default")).read_text())
+    recipe = yaml.safe_load(Path(packaged("default")).read_text(encoding="utf-8"))
     return {name: value for name, value in trainer.items() if name not in PLACES} | options_of(
         recipe
     )
@@ -268,7 +268,8 @@ def defaults() -> dict[str, Any]:
 
 def provenance(run: Run) -> list[str]:
     """What ``config.yaml`` says of what made the run, line by line."""
-    lines = run.config.read_text(errors="replace").splitlines() if run.has_config else []
+    text = run.config.read_text(encoding="utf-8", errors="replace") if run.has_config else ""
+    lines = text.splitlines()
     comments = takewhile(lambda line: line.startswith("#"), lines)
     return [line.removeprefix("# ") for line in comments if "==" not in line]  # jsonargparse's own
 
@@ -287,10 +288,10 @@ def write(run: Run, recipe: str, notes: Sequence[str]) -> None:
     """Write ``config.yaml`` anew; notes of earlier writes are kept."""
     kept = []
     if run.config.is_file():
-        lines = run.config.read_text(errors="replace").splitlines()
+        lines = run.config.read_text(encoding="utf-8", errors="replace").splitlines()
         kept = [line.removeprefix("# ") for line in lines if line.startswith("# from ")]
     with whole_file(run.config) as path:
-        path.write_text(as_file(recipe, [*kept, *notes]))
+        path.write_text(as_file(recipe, [*kept, *notes]), encoding="utf-8")
 
 
 def versions() -> list[str]:
@@ -302,7 +303,8 @@ def versions() -> list[str]:
     lines.append(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
-        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        described = subprocess.run(command, capture_output=True, check=True).stdout
+        commit = described.decode(errors="replace")
         lines.append(f"git {commit.strip()}")
     except (OSError, subprocess.CalledProcessError):
         pass  # no git, or not in a repository

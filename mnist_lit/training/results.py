@@ -2,19 +2,21 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from pytorch_lightning import Trainer
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from mnist_lit import figures
 from mnist_lit.classifier import Classifier
+from mnist_lit.console import dispensable_output, plain_console, warning_if_failed
 from mnist_lit.data.images import ImageSet
 from mnist_lit.data.module import SETS, MNISTDataModule
 from mnist_lit.errors import UserError
@@ -27,7 +29,9 @@ from mnist_lit.training.loggers import history
 from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.recipes import defaults, options_of, provenance
 from mnist_lit.training.runs import Run, store_temperature
-from mnist_lit.training.tracking import finalize, log_compared, log_evidence, log_figure
+from mnist_lit.training.tracking import log_end
+
+LABELS = dict(zip(SETS, ("training", "validation", "test"), strict=True))
 
 
 def finish(
@@ -38,7 +42,9 @@ def finish(
     facts: dict[str, Any],
     recipe: Mapping[str, Any],
 ) -> None:
-    """Evaluate and calibrate a trained network; write the figures, the report and ``results.json``.
+    """Evaluate and calibrate a trained network and save the results; then draw, report and log.
+
+    Only the first part can fail. A figure, report or logger that fails costs a warning.
 
     Args:
         run: where they go; its best checkpoint gets the temperature.
@@ -47,6 +53,33 @@ def finish(
         data: what it was trained on.
         facts: goes into ``results.json`` as it is, in front of the measured values.
         recipe: all options, nested as in a config file, for loggers to compare runs by.
+    """
+    # `predict` would end these, and a logger that fails would cost the results.
+    loggers, trainer.loggers = trainer.loggers, []
+    results, probs = _evaluate(run, trainer, model, data, facts)
+    with saved(run, results):
+        pictures = draw(run.figures, drawings(run, model, data, probs))
+        evidence = None
+        with warning_if_failed("the report"):
+            classifier = Classifier.load(run.best, type(model.network))
+            evidence = evidence_of(run, recipe, results, classifier, data.images("test"), probs)
+            page = run_page(evidence, defaults())
+            with whole_file(run.report) as path:
+                path.write_text(page, encoding="utf-8")
+        metrics = {name: results[name] for name in ("test/acc", "test/loss")}
+        metrics["epoch"] = trainer.current_epoch
+        for logger in loggers:
+            with warning_if_failed(f"logging the results to {type(logger).__name__}"):
+                log_end(logger, recipe, trainer.global_step, metrics, pictures, evidence)
+
+
+def _evaluate(
+    run: Run, trainer: Trainer, model: LitClassifier, data: MNISTDataModule, facts: dict[str, Any]
+) -> tuple[dict[str, Any], Tensor]:
+    """Measure and calibrate the best checkpoint.
+
+    Returns:
+        The content of ``results.json``, and the probabilities of the test images, ``(N, K)``.
     """
     outputs = alone(trainer).predict(model, datamodule=data)
     log_probs = dict(zip(SETS, map(torch.cat, outputs or []), strict=True))
@@ -70,27 +103,37 @@ def finish(
         "temperature": temperature,
         "test/calibration_error": calibration_error(probs, data.images("test").chosen_labels),
     }
-    test_metrics = {name: value for name, value in measured.items() if name.startswith("test/")}
-    for logger in trainer.loggers:
-        logger.log_metrics({**test_metrics, "epoch": trainer.current_epoch}, trainer.global_step)
-        logger.save()
-        log_compared(logger, recipe)
-    for name, figure in _draw(run, model, data, probs):
-        path = run.figures / f"{name}.png"
-        with whole_file(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=100)
-        for logger in trainer.loggers:
-            log_figure(logger, path, trainer.global_step)
-    classifier = Classifier.load(run.best, type(model.network))
-    evidence = evidence_of(run, recipe, results, classifier, data.images("test"), probs)
-    for logger in trainer.loggers:
-        log_evidence(logger, evidence, trainer.global_step)
-        finalize(logger)
-    page = run_page(evidence, defaults())
-    with whole_file(run.report) as path:
-        path.write_text(page)
-    with whole_file(run.results) as path:  # the last file: where it is, the run is complete
-        path.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+    return results, probs
+
+
+@contextmanager
+def saved(run: Run, results: Mapping[str, Any]) -> Iterator[None]:
+    """Save ``results.json``; if the process dies inside the block, resuming the run repeats it."""
+    run.drawing.touch()
+    with whole_file(run.results) as path:
+        path.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    yield
+    run.drawing.unlink(missing_ok=True)
+
+
+def draw(folder: Path, drawings: Mapping[str, Callable[[], Figure]]) -> list[Path]:
+    """Save figures as PNG.
+
+    Args:
+        folder: where.
+        drawings: for each name, a function that makes the figure.
+
+    Returns:
+        The files; one that fails costs a warning, and none of the others.
+    """
+    paths = []
+    for name, make in drawings.items():
+        path = folder / f"{name}.png"
+        with warning_if_failed(f"the figure {name}"):
+            with whole_file(path) as temporary:
+                make().savefig(temporary, format="png", dpi=100)
+            paths.append(path)
+    return paths
 
 
 def leave_untested(trainer: Trainer, recipe: Mapping[str, Any]) -> None:
@@ -101,8 +144,8 @@ def leave_untested(trainer: Trainer, recipe: Mapping[str, Any]) -> None:
         recipe: all options, nested as in a config file.
     """
     for logger in trainer.loggers:
-        log_compared(logger, recipe)
-        finalize(logger)
+        with warning_if_failed(f"logging the results to {type(logger).__name__}"):
+            log_end(logger, recipe, trainer.global_step)
 
 
 def evidence_of(
@@ -158,39 +201,62 @@ def _acc_per_class(counts: Tensor, classes: Sequence[str]) -> dict[str, float | 
     }
 
 
-def _draw(
+def drawings(
     run: Run, model: LitClassifier, data: MNISTDataModule, probs: Tensor
-) -> Iterator[tuple[str, Figure]]:
+) -> dict[str, Callable[[], Figure]]:
+    """For the name of each figure of a run, a function that makes it."""
     images, labels = data.images("test").images, data.images("test").chosen_labels
     kernels = figures.first_kernels(model.network)
-    yield "predictions", figures.predictions(images, labels, probs, data.classes)
-    yield "confusion", figures.confusion(labels, probs.argmax(1), data.classes)
-    if kernels:
-        yield "filters", figures.filters(kernels)
-    yield "mistakes", figures.mistakes(images, labels, probs, data.classes)
-    yield "curves", figures.curves(history(run))
+    found: dict[str, Callable[[], Figure]] = {
+        "predictions": lambda: figures.predictions(images, labels, probs, data.classes),
+        "confusion": lambda: figures.confusion(labels, probs.argmax(1), data.classes),
+        "filters": lambda: figures.filters(kernels),
+        "mistakes": lambda: figures.mistakes(images, labels, probs, data.classes),
+        "curves": lambda: figures.curves(history(run)),
+    }
+    if not kernels:
+        del found["filters"]
+    return found
 
 
 def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def scores(metrics: Mapping[str, float], names: Iterable[str], title: str | None = None) -> Table:
+    """Make a table of accuracy and loss, with a row for each set of images.
+
+    Args:
+        metrics: ``test/acc``, ``test/loss`` and so on.
+        names: of the sets, as in `SETS`.
+        title: above the table.
+    """
+    table = Table("", "accuracy", "loss", title=title)
+    for name in names:
+        acc, loss = metrics[f"{name}/acc"], metrics[f"{name}/loss"]
+        table.add_row(LABELS[name], f"{acc:.2%}", f"{loss:.4f}")
+    return table
+
+
+@dispensable_output()
 def show(run: Run) -> None:
     """Print how good a finished run is, and where everything lies."""
-    results = json.loads(run.results.read_text())
-    table = Table("", "accuracy", "loss", title="best checkpoint")
-    for name, label in zip(SETS, ("training", "validation", "test"), strict=True):
-        table.add_row(label, f"{results[f'{name}/acc']:.2%}", f"{results[f'{name}/loss']:.4f}")
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(table)
+    results = json.loads(run.results.read_text(encoding="utf-8"))
+    console = plain_console()
+    console.print(scores(results, SETS, "best checkpoint"))
     console.print(
         f"{results['params']:,} parameters, {counted(results['epochs'], 'epoch')}"
         f" in {results['fit_seconds']:.0f} s, {results['images_per_s']:,.0f} images a second\n"
         f"confidence is off by {results['test/calibration_error']:.2%} on average"
-        f" (test images, temperature {results['temperature']:.2f})\n"
-        f"checkpoint  {run.best}\n"
-        f"figures     {run.figures}\n"
-        f"results     {run.results}\n"
-        f"report      {run.report}\n"
-        f"curves      tensorboard --logdir {run.folder.parent}"
+        f" (test images, temperature {results['temperature']:.2f})"
     )
+    places = {
+        "checkpoint": run.best,
+        "figures": run.figures,
+        "results": run.results,
+        "report": run.report,
+    }
+    for name, path in places.items():
+        if path.exists():
+            console.print(f"{name:10}  {path}")
+    console.print(f"curves      tensorboard --logdir {run.folder.parent}")

@@ -44,11 +44,16 @@ class Run:
 
     @property
     def has_results(self) -> bool:
-        """Whether it came to its end; a file that was cut off does not count."""
+        """True if it was trained and evaluated; a file that was cut off does not count."""
         try:
             return isinstance(json.loads(self.results.read_bytes()), dict)
         except (OSError, ValueError):
             return False
+
+    @property
+    def is_finished(self) -> bool:
+        """True if it has results, and figures and report were made, or failed."""
+        return self.has_results and not self.drawing.exists()
 
     @property
     def config(self) -> Path:
@@ -86,6 +91,11 @@ class Run:
     def results(self) -> Path:
         return self.folder / "results.json"
 
+    @property
+    def drawing(self) -> Path:
+        """A file that exists while figures and report of the saved results are being made."""
+        return self.folder / ".drawing"
+
 
 def run_of(checkpoint_path: Path) -> Run | None:
     """The run that a checkpoint lies in; None if it lies somewhere else."""
@@ -117,7 +127,7 @@ def trials_in(folder: Path) -> list[Run]:
     if not table.is_file():
         return []
     try:
-        with table.open(newline="") as file:
+        with table.open(newline="", encoding="utf-8") as file:
             complete = [row["trial"] for row in csv.DictReader(file) if row["state"] == "complete"]
     except (ValueError, KeyError, csv.Error) as error:
         raise UserError(f"{table} is damaged: `mnist-lit sweep` writes it again") from error
@@ -141,7 +151,7 @@ def claim(root: Path, config: str, kind: str = FIT) -> Run:
             claimed = Run(Path(temporary) / "run")
             claimed.folder.mkdir()
             with whole_file(claimed.config) as path:
-                path.write_text(config)
+                path.write_text(config, encoding="utf-8")
             while True:
                 existing = all_runs(root, kind)
                 version = existing[-1].version + 1 if existing else 0
@@ -232,7 +242,7 @@ def unfinished(ckpt_path: str | None, root: Path, kind: str = FIT) -> str | None
     if ckpt_path != "auto":
         return ckpt_path
     existing = [run for run in all_runs(root, kind) if run.exists]
-    return "last" if existing and not existing[-1].has_results else None
+    return "last" if existing and not existing[-1].is_finished else None
 
 
 def start(ckpt_path: str | None, root: Path, kind: str = FIT) -> Start:

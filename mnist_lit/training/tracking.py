@@ -2,8 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,30 @@ from pytorch_lightning.loggers import Logger
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.summary import hparams
 
+from mnist_lit.console import warning_if_failed
 from mnist_lit.errors import UserError
 from mnist_lit.figures import over_classes
 from mnist_lit.files import whole_file
-from mnist_lit.pages.evidence import Evidence, last_hidden
-from mnist_lit.training.loggers import ContinuingCSVLogger
-from mnist_lit.training.recipes import options_of
+from mnist_lit.pages.evidence import NOTHING, Evidence, as_text, last_hidden
+from mnist_lit.training.loggers import ContinuingCSVLogger, OrderedTensorBoardLogger
+from mnist_lit.training.recipes import defaults, options_of
 from mnist_lit.training.runs import Run
 
 NUM_EMBEDDED = 1000  # test images in TensorBoard's projector
-# TensorBoard takes the columns of its table from one run, tested or not, for all of them.
-COMPARED_BY = ("val/acc", "val/loss", "test/acc", "test/loss")
+# Columns of TensorBoard's HParams tab for every run; others only for what is not the default.
+COMPARED = {
+    "seed_everything",
+    "data.dataset",
+    "data.batch_size",
+    "data.val_size",
+    "model.network.class_path",
+    "model.network.init_args.dropout",
+    "model.lr",
+    "model.schedule",
+    "model.label_smoothing",
+    "model.loss",
+    "trainer.max_epochs",
+}
 # What these keep has a number of its own, by which they go on with it: `Logger.version`.
 NUMBERED_BY = {"MLFlowLogger": "run_id", "WandbLogger": "version"}
 
@@ -109,7 +122,7 @@ def run_loggers(
     own: list[Logger] = [ContinuingCSVLogger(*place)]
     if tensorboard is not None:
         given = {"default_hp_metric": False, **tensorboard}
-        own.append(loggers.TensorBoardLogger(*place, **given))
+        own.append(OrderedTensorBoardLogger(*place, **given))
         own[-1].log_hyperparams(options_of(recipe))  # not CSV's, which would write over this one's
     return [*own, *others]
 
@@ -124,23 +137,65 @@ def introduce(run: Run, others: Sequence[Logger], recipe: Mapping[str, Any]) -> 
     if numbers == _numbers(run):
         return
     for logger in others:
-        logger.log_hyperparams(_as_hparams(recipe))
+        logger.log_hyperparams(_as_hparams(options_of(recipe)))
     with whole_file(run.loggers) as path:
-        path.write_text(json.dumps(numbers) + "\n")
+        path.write_text(json.dumps(numbers) + "\n", encoding="utf-8")
 
 
-def log_compared(logger: Logger, recipe: Mapping[str, Any]) -> None:
-    """Have TensorBoard compare runs by their options and what they came to; others do anyway."""
-    if isinstance(logger, loggers.TensorBoardLogger):
-        for summary in hparams(_as_hparams(recipe), dict.fromkeys(COMPARED_BY, 0.0)):  # type: ignore[no-untyped-call]
-            # Anew: the Trainer has closed the one of the training.
-            logger.experiment._get_file_writer().add_summary(summary)
+def log_end(
+    logger: Logger,
+    recipe: Mapping[str, Any],
+    step: int,
+    metrics: Mapping[str, float] | None = None,
+    pictures: Sequence[Path] = (),
+    evidence: Evidence | None = None,
+) -> None:
+    """Give a logger what there is at the end of a run, and close it.
+
+    Args:
+        logger: which.
+        recipe: all options, nested as in a config file.
+        step: the last one.
+        metrics: of the test images.
+        pictures: PNG files.
+        evidence: of the run; None: there is none.
+    """
+    try:
+        if metrics:
+            logger.log_metrics(dict(metrics), step)
+        if isinstance(logger, loggers.TensorBoardLogger):
+            log_compared(logger, recipe)
+        for path in pictures:
+            log_figure(logger, path, step)
+        if evidence and isinstance(logger, loggers.TensorBoardLogger):
+            log_evidence(logger, evidence, step)
+    finally:
+        finalize(logger)
 
 
-def log_evidence(logger: Logger, evidence: Evidence, step: int) -> None:
+def log_compared(logger: loggers.TensorBoardLogger, recipe: Mapping[str, Any]) -> None:
+    """Show a run in the HParams tab; other loggers compare runs anyway."""
+    # Without the first one, a list of columns: TensorBoard would take it from a single run. So it
+    # makes columns of what any run has, and of all metrics.
+    _, start, end = hparams(_compared(recipe), {})  # type: ignore[no-untyped-call]
+    for summary in (start, end):
+        logger.experiment._get_file_writer().add_summary(summary)
+
+
+def _compared(recipe: Mapping[str, Any]) -> dict[str, bool | float | str]:
+    """The options of `COMPARED`, and those that are not the defaults."""
+    usual = {name: as_text(value) for name, value in defaults().items()}
+    return _as_hparams(
+        {
+            name: value
+            for name, value in options_of(recipe).items()
+            if name in COMPARED or as_text(value) != usual.get(name, NOTHING)
+        }
+    )
+
+
+def log_evidence(logger: loggers.TensorBoardLogger, evidence: Evidence, step: int) -> None:
     """Let TensorBoard show how a network answers, what it makes of images, and its graph."""
-    if not isinstance(logger, loggers.TensorBoardLogger):
-        return
     writer, network = logger.experiment, evidence.classifier.network
     for label, name in enumerate(evidence.classes):
         is_class, probs = evidence.labels == label, evidence.probs[:, label]
@@ -169,6 +224,18 @@ def log_figure(logger: Logger, path: Path, step: int) -> None:
         logger.log_image(path.stem, [str(path)])
 
 
+@contextmanager
+def closing_if_failed(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Close loggers as those of a failed run, where a training comes to no results."""
+    try:
+        yield
+    except BaseException:
+        for logger in loggers:
+            with warning_if_failed(f"closing {type(logger).__name__}"):
+                logger.finalize("failed")
+        raise
+
+
 def finalize(logger: Logger) -> None:
     """Have a logger write what it has: nothing follows."""
     logger.finalize("success")
@@ -176,9 +243,9 @@ def finalize(logger: Logger) -> None:
         logger.experiment.finish()  # else the next run of this process would go on with its one
 
 
-def _as_hparams(recipe: Mapping[str, Any]) -> dict[str, bool | float | str]:
-    """Options by their whole names; numbers and text, which is what loggers take."""
+def _as_hparams(options: Mapping[str, Any]) -> dict[str, bool | float | str]:
+    """Convert options to numbers and text, which is what loggers take."""
     return {
         name: value if isinstance(value, bool | int | float) else str(value)
-        for name, value in options_of(recipe).items()
+        for name, value in options.items()
     }

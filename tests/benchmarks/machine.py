@@ -12,7 +12,9 @@ def describe() -> str:
 
 def _processor() -> str:
     lines = (
-        Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
+        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if os.path.exists("/proc/cpuinfo")
+        else []
     )
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()

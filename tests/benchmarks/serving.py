@@ -94,7 +94,7 @@ def memory_mib(process_id: int) -> float:
     """Resident memory of a process and its children."""
     processes = Path("/proc", str(process_id), "task").glob("*/children")
     ids = [str(process_id), *(child for file in processes for child in file.read_text().split())]
-    texts = [Path("/proc", child, "status").read_text() for child in ids]
+    texts = [Path("/proc", child, "status").read_text(encoding="utf-8") for child in ids]
     return sum(int(text.split("VmRSS:")[1].split()[0]) for text in texts) / 1024
 
 
