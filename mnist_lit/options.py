@@ -225,7 +225,7 @@ def replaced_callbacks(args: Sequence[str], callbacks: Any) -> list[str]:
     kept = recipes.callback_names(callbacks)
     replaced: list[str] = []
     for config in given.config:
-        text = Path(config).read_text() if os.path.exists(config) else config
+        text = Path(config).read_text(encoding="utf-8") if os.path.exists(config) else config
         trainer = (recipes.load_yaml(text) or {}).get("trainer") or {}
         names = recipes.callback_names(trainer.get("callbacks"))
         replaced += [name for name in names if name not in [*kept, *replaced]]

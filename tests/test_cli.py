@@ -348,7 +348,7 @@ def test_callbacks_of_a_config_that_are_replaced_are_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("timer.yaml").write_text("trainer: {callbacks: [{class_path: Timer}]}\n")
+    Path("timer.yaml").write_text("trainer: {callbacks: [{class_path: Timer}]}\n", encoding="utf-8")
     dry = ["--trainer.fast_dev_run=1", "--trainer.enable_progress_bar=false"]
 
     assert main(["fit", *options, *dry]) == 0

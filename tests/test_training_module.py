@@ -69,7 +69,7 @@ def test_logged_learning_rate_is_that_of_the_step(
         accelerator="cpu",
     )
     trainer.fit(model, datamodule=data)
-    with Path(log.log_dir, "metrics.csv").open(newline="") as file:
+    with Path(log.log_dir, "metrics.csv").open(encoding="utf-8", newline="") as file:
         rates = [float(row["lr"]) for row in csv.DictReader(file) if row["lr"]]
 
     in_steps, in_epochs = [0.1, 0.05, 0.025, 0.0125], [0.1, 0.1, 0.05, 0.05]
