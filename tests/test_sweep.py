@@ -165,7 +165,7 @@ def test_trials_are_compared_by_validation(searched: tuple[Path, list[str]]) -> 
 
     assert f"{len(complete)} runs side by side" in page
     assert f"{float(complete[0]['val/acc']):.2%}" in page
-    assert "Validation images that only the first" in page
+    assert "The number of validation images that only the first" in page
     assert "test loss" not in page
     assert happened.count("test images") == seen
 
