@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mnist_lit.checkpoints import load_checkpoint, network_state
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.files import user_path
-from mnist_lit.finder.looking import Eye
+from mnist_lit.finder.detector import Detector
 from mnist_lit.finder.merging import merged
 from mnist_lit.models import ModuleSpec, Network, Shape, paper_and_ink
 from mnist_lit.pictures import (
@@ -217,7 +217,7 @@ class Classifier:
             digits = [digit for place in found.places for digit in likeliest(place, as_one_or_two)]
             left_out = "" if found.complete and len(numbers) <= MAX_CUT else TOO_MUCH_INK
             if self.finder and found.sheet and not (left_out or _is_clear(found.sheet, digits)):
-                seen = Eye.packaged().look(found.sheet.ink, found.sheet.sizes)
+                seen = Detector.packaged().detect(found.sheet.ink, found.sheet.sizes)
                 digits = digits if seen is None else merged(found.sheet, each, seen)
             readings.append(_reading(digits, "; ".join(filter(None, (left_out, found.note)))))
         return readings

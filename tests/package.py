@@ -19,7 +19,7 @@ from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.classifier import PACKAGED, Classifier
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.files import whole_file
-from mnist_lit.finder.looking import PACKAGED as FINDER
+from mnist_lit.finder.detector import PACKAGED as FINDER
 from mnist_lit.training.calibration import calibration_error
 from mnist_lit.training.runs import Run
 

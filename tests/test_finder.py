@@ -15,7 +15,7 @@ from mnist_lit.classifier import PACKAGED
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.finder.data import NewPages, PagesDataModule
-from mnist_lit.finder.looking import Eye
+from mnist_lit.finder.detector import Detector
 from mnist_lit.finder.module import LitFinder, counts
 from mnist_lit.finder.network import NUM_DIGITS, USUAL, Finder
 from mnist_lit.finder.page import FAINT, HEIGHT, WIDTH, Page, where_they_touch
@@ -238,13 +238,13 @@ def test_what_is_unclear_is_not_asked() -> None:
     assert float(loss(answer, targets)) > before + 1
 
 
-def test_eye_finds_the_boxes_that_were_asked_for(pages: list[Page]) -> None:
+def test_detector_finds_the_boxes_that_were_asked_for(pages: list[Page]) -> None:
     num_found = num_there = 0
     for page in pages[:40]:
         answer = answering(torch.from_numpy(target(page))[None])
         ink = (255 * page.ink).astype(np.uint8)
         ink[0, 0] = ink[-1, -1] = 255  # all of the page has ink, what is around it has none
-        seen = Eye(Told(answer)).look(np.pad(ink, ((30, 9), (50, 70))), [USUAL])
+        seen = Detector(Told(answer)).detect(np.pad(ink, ((30, 9), (50, 70))), [USUAL])
         assert seen is not None
         num_there += len(page.digits)
         for label, *box in page.digits:
@@ -281,7 +281,9 @@ def test_finder_learns_and_goes_on_to_the_very_same_weights(
         for run in (whole, parts)
     ]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    seen = Eye.load(whole / "checkpoints" / "best.ckpt").look(np.zeros((50, 70), np.uint8), [28])
+    seen = Detector.load(whole / "checkpoints" / "best.ckpt").detect(
+        np.zeros((50, 70), np.uint8), [28]
+    )
     assert seen is not None
     assert seen.boxes.isfinite().all()
     capsys.readouterr()
@@ -347,7 +349,7 @@ def test_fit_says_that_the_recipe_is_not_for_it(capsys: pytest.CaptureFixture[st
 
 def test_a_classifier_is_no_finder() -> None:
     with pytest.raises(UserError, match="holds no finder"):
-        Eye.load(PACKAGED)
+        Detector.load(PACKAGED)
 
 
 def test_validation_pages_have_digits_that_no_training_page_has(data_dir: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mnist_lit.finder.looking import Seen
+from mnist_lit.finder.detector import Detections
 from mnist_lit.finder.merging import merged
 from mnist_lit.pictures import Box
 from mnist_lit.pictures.sheet import Sheet
@@ -15,13 +15,13 @@ SHEET = Sheet(np.zeros((100, 100), np.uint8), (28.0,), 1.0, is_canvas=False)
 WHOLE, STROKE, ELSEWHERE = (20, 20, 60, 80), (25, 22, 35, 78), (70, 20, 95, 80)
 
 
-def sees(*seen: tuple[Box, int, float]) -> Seen:
+def sees(*seen: tuple[Box, int, float]) -> Detections:
     """What a finder sees: boxes, and which digit is there, and how probable that is."""
     boxes = torch.tensor([box for box, *_ in seen], dtype=torch.float32)
     probs = torch.full((len(seen), 10), 0.01)
     for number, (_, digit, prob) in enumerate(seen):
         probs[number, digit] = prob
-    return Seen(boxes, probs)
+    return Detections(boxes, probs)
 
 
 def reads(box: Box, digit: int, prob: float) -> Digit:

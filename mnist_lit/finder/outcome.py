@@ -14,7 +14,7 @@ from pytorch_lightning import Trainer
 from mnist_lit.console import dispensable_output, warning_if_failed
 from mnist_lit.figures import RIGHT, WRONG, Drawing, styled
 from mnist_lit.finder.data import PagesDataModule
-from mnist_lit.finder.looking import Eye, Seen
+from mnist_lit.finder.detector import Detections, Detector
 from mnist_lit.finder.module import SURE, LitFinder
 from mnist_lit.finder.network import USUAL
 from mnist_lit.finder.page import Page
@@ -63,13 +63,13 @@ def show(run: Run) -> None:
 
 def _drawing(model: LitFinder, data: PagesDataModule) -> Figure:
     pages = [data.page("test", number) for number in range(NUM_SHOWN)]
-    eye = Eye(model.network)
-    seen = [eye.look((255 * page.ink).astype(np.uint8), [USUAL]) for page in pages]
+    detector = Detector(model.network)
+    seen = [detector.detect((255 * page.ink).astype(np.uint8), [USUAL]) for page in pages]
     return drawing(pages, seen)
 
 
 @styled
-def drawing(pages: Sequence[Page], seen: Sequence[Seen | None]) -> Figure:
+def drawing(pages: Sequence[Page], seen: Sequence[Detections | None]) -> Figure:
     """Draw pages with the digits that are detected: blue if right, orange and dashed if not."""
     figure = Drawing(figsize=(12, 2.2 * len(pages) / 3), layout="constrained")
     figure.suptitle(f"Synthetic pages: digits detected with more than {SURE:.0%}")
