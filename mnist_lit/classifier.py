@@ -92,16 +92,13 @@ class Classifier:
         checkpoint = load_checkpoint(path)
         try:
             hyper_parameters = checkpoint["hyper_parameters"]
-            spec = ModuleSpec.from_hyper_parameters(hyper_parameters)
+            spec = ModuleSpec(**hyper_parameters["network"], trusted=network)
             sizes = {
                 name: hyper_parameters[name] for name in Shape._fields & hyper_parameters.keys()
             }
-            shape, state = Shape(**sizes), network_state(checkpoint)
-            dataset = checkpoint["mnist_lit"]["recipe"]["data"]["dataset"]
-            others = [f"{dataset} {label}" for label in range(shape.num_classes)]
-            classes = checkpoint.get("classes", DIGITS if dataset == "mnist" else others)
-            loaded = replace(spec, trusted=network).build(shape)
-            loaded.load_state_dict(state)
+            shape, classes = Shape(**sizes), checkpoint["classes"]
+            loaded = spec.build(shape)
+            loaded.load_state_dict(network_state(checkpoint))
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:

@@ -218,17 +218,6 @@ class ModuleSpec:
         given = {name: value for name, value in init_args.items() if name not in follows}
         return cls(class_path_of(network_class), given, network_class)
 
-    @classmethod
-    def from_hyper_parameters(cls, hyper_parameters: Mapping[str, Any]) -> Self:
-        """What a checkpoint says of its network, in its own way or in that of version 0.1."""
-        network = hyper_parameters["network"]
-        if isinstance(network, str):
-            options = {name: hyper_parameters.get(name, False) for name in ("dropout", "mirror")}
-            return cls(class_path_of(SHORT_NAMES[network]), options)
-        if not isinstance(network, Mapping):
-            raise TypeError(f"a network is named by its class, not by a {type(network).__name__}")
-        return cls(network["class_path"], network["init_args"])
-
     def build(self, shape: Shape) -> nn.Module:
         """The network, with fresh weights.
 

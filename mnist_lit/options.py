@@ -23,10 +23,6 @@ from mnist_lit.files import user_path
 from mnist_lit.models import ModuleSpec, Shape, find_class
 from mnist_lit.training import recipes, runs
 
-MOVED = {f"--model.{name}": f"--model.network.{name}" for name in ("dropout", "mirror")}
-"""Options of version 0.1, and where they are now."""
-
-
 HELP_HINT = "`mnist-lit COMMAND --help` lists the options"
 MAX_SHOWN = 80  # characters of a value that is refused
 NO_IMPORT_PATH = "Expected a dot import path string: "
@@ -295,8 +291,6 @@ class Parser(LightningArgumentParser):
             return f"`--{option}.help CLASS` lists the options of a class"
         _, _, unknown = line.partition("unrecognized arguments: ")
         name = unknown.split(" ")[0].split("=")[0]
-        if name in MOVED:
-            return f"it is {MOVED[name]} now"
         known = [option for option in self._all_options() if option.startswith("--")]
         near = [option for option in known if name and option.startswith(name)]
         near = near or difflib.get_close_matches(name, known, n=1)

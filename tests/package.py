@@ -24,7 +24,7 @@ from mnist_lit.training.calibration import calibration_error
 from mnist_lit.training.runs import Run
 
 CARD = PACKAGED.with_name("README.md")
-KEPT = ("mnist_lit", "hyper_parameters", "state_dict", "temperature")
+KEPT = ("mnist_lit", "hyper_parameters", "state_dict", "temperature", "classes")
 TABLE = r"^(\|---\|---\|\n)(\|.*\n)*"  # of two columns
 NUM_PICTURES = 500  # of each kind
 

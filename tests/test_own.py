@@ -224,40 +224,6 @@ def test_plain_trainer_takes_either_half(tmp_path: Path) -> None:
         Classifier.load(tmp_path / "plain.ckpt", own.Perceptron)
 
 
-# --- recipes of version 0.1 -----------------------------------------------------------------------
-
-
-def test_old_recipe_still_works(tmp_path: Path, fit: Fit) -> None:
-    (tmp_path / "old.yaml").write_text("model: {network: wide, dropout: 0.1, mirror: true}\n")
-    limits = ("--trainer.limit_val_batches=1", "--trainer.fast_dev_run=1")
-    assert main(["fit", f"--config={tmp_path}/old.yaml", *limits]) == 0
-    (tmp_path / "older.yaml").write_text("model: {dropout: 0.1}\n")
-    run = fit(f"--config={tmp_path}/older.yaml", *BRIEF, "--trainer.max_epochs=1")
-
-    network = yaml.safe_load(run.config.read_text())["model"]["network"]
-    assert network["class_path"] == "mnist_lit.models.CNN"
-    assert network["init_args"]["dropout"] == 0.1
-
-
-def test_old_run_goes_on(fit: Fit, capsys: Printed) -> None:
-    run = fit(*BRIEF, "--trainer.max_epochs=1")
-    for path in (run.last, run.best):
-        checkpoint = torch.load(path, weights_only=True)
-        model = checkpoint["mnist_lit"]["recipe"]["model"]
-        model |= {"network": "cnn", **model["network"]["init_args"]}
-        for name in ("optimizer", "lr_scheduler"):
-            del checkpoint["mnist_lit"]["recipe"][name]
-        del model["loss"], checkpoint["classes"]
-        old = {"network": "cnn", "dropout": 0.25, "mirror": False, "lr": 0.003}
-        torch.save({**checkpoint, "hyper_parameters": old}, path)
-        run.config.write_text(yaml.safe_dump(checkpoint["mnist_lit"]["recipe"]))
-    fit("--ckpt_path=last", "--trainer.max_epochs=2")
-
-    assert results_of(run)["epochs"] == 2
-    assert "instead of cnn" not in capsys.readouterr().out
-    assert Classifier.load(run.best).classes == tuple("0123456789")
-
-
 # --- optimizers, schedules, losses ----------------------------------------------------------------
 
 ADAMW = (

@@ -107,7 +107,7 @@ def load_yaml(text: str) -> Any:
     """
     try:
         _count_nodes(yaml.compose(text, Loader=yaml.SafeLoader), {})
-        return upgraded(_LOAD_YAML(text))
+        return spelled_out(_LOAD_YAML(text))
     except RecursionError:
         raise yaml.YAMLError("nested too deeply, or refers to itself") from None
     except ValueError as error:  # a number of more digits than Python reads
@@ -135,8 +135,8 @@ def class_path(network: str) -> str:
     return class_path_of(known) if known else network
 
 
-def upgraded(recipe: Any) -> Any:
-    """Spell out short forms: names of networks, options of version 0.1, ``early_stopping: null``.
+def spelled_out(recipe: Any) -> Any:
+    """Spell out short forms: names of packaged networks, and ``early_stopping: null``.
 
     Args:
         recipe: options, nested as in a config file, or anything else, which is left as it is.
@@ -147,16 +147,12 @@ def upgraded(recipe: Any) -> Any:
     if not isinstance(model, dict):
         return recipe
     network = model.get("network")
-    moved = {name: model[name] for name in ("dropout", "mirror") if name in model}
-    if isinstance(network, str) or moved:
-        named: dict[str, Any] = (
-            {"class_path": network} if isinstance(network, str) else network or {}
-        )
-        network = {**named, "init_args": {**named.get("init_args", {}), **moved}}
-    if isinstance(network, dict) and isinstance(network.get("class_path"), str):
-        network = {**network, "class_path": class_path(network["class_path"])}
-    rest = {name: value for name, value in model.items() if name not in moved}
-    return {**recipe, "model": {**rest, "network": network} if network else rest}
+    if isinstance(network, str):
+        network = {"class_path": network}
+    if not isinstance(network, dict) or not isinstance(network.get("class_path"), str):
+        return recipe
+    named = {**network, "class_path": class_path(network["class_path"])}
+    return {**recipe, "model": {**model, "network": named}}
 
 
 def _count_nodes(node: yaml.Node | None, counted: dict[int, int]) -> int:
@@ -197,7 +193,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     Raises:
         UserError: one of them must not.
     """
-    before, after = dict(flat(upgraded(old))), dict(flat(new))
+    before, after = dict(flat(old)), dict(flat(new))
     scheduled = (
         "lr_scheduler.class_path" in before
     )  # ... which has the learning rate it goes on with
@@ -248,7 +244,7 @@ def flat(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 def options_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Options by their whole names, but for those that say where things are."""
-    options = {name: value for name, value in flat(upgraded(recipe)) if name not in PLACES}
+    options = {name: value for name, value in flat(spelled_out(recipe)) if name not in PLACES}
     if options.get("trainer.logger") is None:
         options["trainer.logger"] = True  # which is what it means
     return options
