@@ -402,5 +402,5 @@ def test_readme_begins_an_experiment_of_ones_own(tmp_path: Path, data_dir: Path)
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
     )
     assert done.returncode == 0, done.stderr
-    _, of_test = re.split("^checkpoint .*best.ckpt$", done.stdout, maxsplit=1, flags=re.MULTILINE)
+    _, of_test = re.split("^checkpoint /.*best.ckpt$", done.stdout, maxsplit=1, flags=re.MULTILINE)
     assert re.search(r"test +│ +\d+\.\d+%", of_test.split("epoch ")[0])
