@@ -220,7 +220,6 @@ def test_seed_changes_the_weights(fit: Fit) -> None:
         (["--data.batch_size=0"], "data.batch_size"),
         (["--model.lr=-0.1"], "model.lr"),
         (["--model.network.dropout=1"], "dropout 1.0 is no share"),
-        (["--model.dropout=0.1"], "it is --model.network.dropout now"),
         (["--data.val_size=70000"], "there are 60000 images"),
         (["--data.dataset=cifar"], "cifar"),
         (["--data.datset=mnist"], "--data.datset"),
