@@ -471,6 +471,14 @@ def test_killed_workers_are_replaced(chosen: list[int], picture: bytes) -> None:
         assert server.process.communicate(timeout=30) == ("", "")
 
 
+def test_first_requests_of_all_workers_are_answered(picture: bytes) -> None:
+    """Threads of a forked worker once made torch's thread pool anew at the same moment."""
+    with running("--workers=2") as server, ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda _: server.predict(picture)[0], range(160)))
+
+    assert answers == [200] * 160
+
+
 @linux
 def test_workers_end_with_a_killed_parent(picture: bytes) -> None:
     with running("--workers=2") as server:

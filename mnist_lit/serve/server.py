@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from threading import Thread
 from types import FrameType
 
+import torch
 import uvicorn
 from fastapi import FastAPI
 
@@ -106,6 +107,9 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     stopper.close()
+    # A fork leaves torch without its thread pool. Each thread that finds none makes one, and fails
+    # if another one is at it: so it is made here, where there are no others.
+    torch.set_num_threads(1)
     config.configure_logging()  # a spawned process has not done so yet
     server = Worker(config)
 
