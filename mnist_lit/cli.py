@@ -17,7 +17,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from torch import nn
 from torch.optim import Optimizer
 
-from mnist_lit.console import plain_console
+from mnist_lit.console import plain_console, warn
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.models import ModuleSpec, Shape
@@ -82,10 +82,6 @@ def main(args: Sequence[str]) -> int:
     if cli.run:
         show(cli.run)
     return 0
-
-
-def _print_warning(text: str) -> None:
-    print(f"mnist-lit: warning: {text}", file=sys.stderr)
 
 
 def _as_spec(module_class: type[nn.Module], *args: Any, **kwargs: Any) -> Any:
@@ -301,13 +297,13 @@ class CLI(LightningCLI):
         """Print what may surprise about a training that is about to begin."""
         replaced = replaced_callbacks(spelled_out(self.arguments), self.options.trainer.callbacks)
         if replaced:
-            _print_warning(
+            warn(
                 f"trainer.callbacks replaces {', '.join(replaced)} of the config; to keep all, add"
                 " yours with --trainer.callbacks+ CLASS"
             )
         buffers = model.unsaved_buffers()
         if buffers:
-            _print_warning(
+            warn(
                 f"no checkpoint holds {', '.join(buffers)} (persistent=False): a resumed run has"
                 " them as the constructor makes them, which is exact only if training does not"
                 " change them"

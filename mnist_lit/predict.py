@@ -29,7 +29,7 @@ UNSURE = 0.9  # what is read with a smaller probability is marked
 
 
 class Result(NamedTuple):
-    """What a page of a file says, or why it cannot be read.
+    """Reading of one page of a file, or the error of reading it.
 
     Attributes:
         path: the file.

@@ -33,7 +33,7 @@ NUMBERS = (
     *VALIDATED, "train/acc", "train/loss", "test/acc", "test/loss", "test/calibration_error",
     "temperature", "params", "epochs", "fit_seconds", "images_per_s",
 )  # fmt: skip
-"""What a report takes from ``results.json``."""
+"""Keys of ``results.json`` that a report needs."""
 
 
 def main(args: Sequence[str]) -> int:

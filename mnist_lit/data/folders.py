@@ -38,7 +38,7 @@ SETS = {
 
 
 class Form(NamedTuple):
-    """What all pictures of a data set are brought to.
+    """Common size, mode and value ranges of the pictures of a data set.
 
     Attributes:
         size: height and width: what is longer is cut off on both sides.

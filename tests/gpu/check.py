@@ -66,7 +66,7 @@ KILL = ["--trainer.callbacks+=kill.Kill", "--trainer.callbacks.spot=step"]
 
 
 Outcome = tuple[str, bool | None]
-"""What a row found, and whether that is as it should be; None: there is nothing to judge."""
+"""Text of a row and its verdict; None where there is nothing to judge."""
 
 
 class CommandError(RuntimeError):
