@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -15,17 +16,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mnist_lit.arguments import ArgumentParser, add_network_arguments
-from mnist_lit.classifier import Classifier
 from mnist_lit.errors import listed, printable
 from mnist_lit.files import user_path, write_asked
 from mnist_lit.models import named_class
-from mnist_lit.pictures import SUFFIXES, Found, Page, PictureError, find_digits, pages_of
-from mnist_lit.reading import Reading, joined
+from mnist_lit.reading.classifier import Classifier
+from mnist_lit.reading.decode import SUFFIXES, Page, pages_of
+from mnist_lit.reading.ink import Ink, find_ink
+from mnist_lit.reading.limits import PictureError
+from mnist_lit.reading.result import Reading, joined
 from mnist_lit.truth import Labelled, Outcome, labelled, show
 
-PAGES_AT_ONCE = 32
+PAGES_AHEAD = 8  # decoded while others are read
 NUM_THREADS = 2
-UNSURE = 0.9  # what is read with a smaller probability is marked
+MIN_PAGES_OF_BAR = 64  # fewer are read at once
+UNSURE = 0.9  # a number with a smaller probability is marked
 
 
 class Result(NamedTuple):
@@ -81,8 +85,9 @@ def main(args: Sequence[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     paths = [picture.path for picture in pictures] or list(_expand(given.files))
     classifier = Classifier.load(given.ckpt_path, named_class(given.network))
+    classifier.check_reads_digits()
     with warnings.catch_warnings():
-        # Pillow's, on odd metadata and on sizes that `find_digits` has its own limit for.
+        # Pillow's, on odd metadata and on sizes that `check_size` has its own limit for.
         warnings.filterwarnings("ignore", module="PIL")
         files = [pages_of(path) for path in paths]
         pages = [page for of_one in files for page in of_one]
@@ -152,34 +157,30 @@ def _pictures_in(folder: str) -> list[str]:
 
 
 def _read(classifier: Classifier, pages: Sequence[Page]) -> Iterator[Result]:
-    """Read pages in their order, their digits in batches; some are decoded in advance."""
+    """Read pages in their order; the next ones are decoded meanwhile."""
     with ThreadPoolExecutor(NUM_THREADS) as threads:
         waiting = iter(pages)
-        ahead = [threads.submit(_find, page) for page in islice(waiting, PAGES_AT_ONCE)]
-        while ahead:
-            following = [threads.submit(_find, page) for page in islice(waiting, PAGES_AT_ONCE)]
-            found = [future.result() for future in ahead]
-            readable = [digits for _, digits in found if not isinstance(digits, PictureError)]
-            readings = iter(classifier.read_found(readable))
-            for page, digits in found:
-                answer = digits if isinstance(digits, PictureError) else next(readings)
-                yield Result(str(page.picture), answer, page=page.number)
-            ahead = following
+        ahead = deque(threads.submit(_find, page) for page in islice(waiting, PAGES_AHEAD))
+        for page in pages:
+            found = ahead.popleft().result()
+            ahead += [threads.submit(_find, following) for following in islice(waiting, 1)]
+            answer = classifier.read_ink(found) if isinstance(found, Ink) else found
+            yield Result(str(page.picture), answer, page=page.number)
 
 
-def _find(page: Page) -> tuple[Page, Found | PictureError]:
+def _find(page: Page) -> Ink | PictureError:
     path = str(page.picture)
     try:
         if os.path.isdir(path) and os.access(path, os.R_OK):
             raise PictureError(f"{path} is a folder without pictures")
-        return page, find_digits(page)
+        return find_ink(page)
     except PictureError as error:
-        return page, error
+        return error
 
 
 def _with_progress(results: Iterable[Result], num_pages: int) -> Iterable[Result]:
-    """A bar on standard error, where it is a terminal and there is something to wait for."""
-    if num_pages < 2 * PAGES_AT_ONCE or not sys.stderr.isatty():
+    """Show a progress bar on standard error if it is a terminal and there are many pages."""
+    if num_pages < MIN_PAGES_OF_BAR or not sys.stderr.isatty():
         return results
     from rich.console import Console
     from rich.progress import track

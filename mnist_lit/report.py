@@ -13,7 +13,6 @@ import yaml
 from torch import Tensor
 
 from mnist_lit.arguments import ArgumentParser
-from mnist_lit.classifier import Classifier
 from mnist_lit.data.images import ImageSet
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
@@ -23,6 +22,7 @@ from mnist_lit.options import recipe_of
 from mnist_lit.pages.comparison import comparison
 from mnist_lit.pages.evidence import Evidence
 from mnist_lit.pages.run_page import run_page
+from mnist_lit.reading.classifier import Classifier
 from mnist_lit.training import recipes, runs
 from mnist_lit.training.results import evidence_of, measure
 from mnist_lit.training.runs import Run

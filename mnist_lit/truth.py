@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mnist_lit.errors import UserError, printable
-from mnist_lit.pictures import PictureError
-from mnist_lit.reading import Reading
+from mnist_lit.reading.limits import PictureError
+from mnist_lit.reading.result import Reading
 
 SURE = 0.99
 MOST_LISTED = 50

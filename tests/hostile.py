@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from stress import Array
 
-from mnist_lit.pictures.limits import MAX_PIXELS, MAX_PIXELS_AT_ONCE, MAX_PIXELS_OF_WEBP
+from mnist_lit.reading.limits import MAX_PIXELS, MAX_PIXELS_AT_ONCE, MAX_PIXELS_OF_WEBP
 
 SIDE = 1600
 
@@ -111,7 +111,7 @@ MEASURE = r"""
 import json, re, sys, time
 from pathlib import Path
 from mnist_lit import Classifier
-from mnist_lit.pictures import PictureError
+from mnist_lit.reading.limits import PictureError
 
 def highest_mb():
     return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 1e3

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.progress import track
 
-from mnist_lit.classifier import Classifier
+from mnist_lit.reading.classifier import Classifier
 
 EACH = 2  # of a kind
 COLUMNS = 6

@@ -16,7 +16,7 @@ from rich.progress import track
 from torch import Tensor
 
 from mnist_lit.checkpoints import load_checkpoint
-from mnist_lit.classifier import PACKAGED, Classifier
+from mnist_lit.reading.classifier import PACKAGED, Classifier
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.files import whole_file
 from mnist_lit.finder.detector import PACKAGED as FINDER

@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from mnist_lit.classifier import Classifier
+from mnist_lit.reading.classifier import Classifier
 from mnist_lit.data.module import SETS, MNISTDataModule
 from mnist_lit.pictures import find_digits
 

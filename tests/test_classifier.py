@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-import mnist_lit.classifier
+import mnist_lit.reading.classifier
 from mnist_lit import Classifier
-from mnist_lit.classifier import other_looks
+from mnist_lit.reading.classifier import other_looks
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
-from mnist_lit.pictures import PictureError
+from mnist_lit.reading.limits import PictureError
 from mnist_lit.reading import joined
 from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.runs import Run
@@ -160,7 +160,7 @@ def test_pages_are_read_one_by_one(classifier: Classifier, tmp_path: Path) -> No
 
 
 def test_example_in_the_documentation_is_true() -> None:
-    failed, attempted = doctest.testmod(mnist_lit.classifier)
+    failed, attempted = doctest.testmod(mnist_lit.reading.classifier)
 
     assert attempted == 5
     assert failed == 0

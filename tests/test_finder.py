@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_lit.__main__ import main
-from mnist_lit.classifier import PACKAGED
+from mnist_lit.reading.classifier import PACKAGED
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.finder.data import NewPages, PagesDataModule

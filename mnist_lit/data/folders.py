@@ -14,8 +14,9 @@ from torch import Tensor
 
 from mnist_lit.data.images import Loaded, Pixels
 from mnist_lit.errors import UserError, listed, printable
-from mnist_lit.pictures import SUFFIXES, PictureError
-from mnist_lit.pictures.colours import (
+from mnist_lit.reading.decode import SUFFIXES, has_several_pages, open_picture
+from mnist_lit.reading.limits import PictureError
+from mnist_lit.reading.pixels import (
     Range,
     extremes,
     has_wide_range,
@@ -23,7 +24,6 @@ from mnist_lit.pictures.colours import (
     upright,
     usual_range,
 )
-from mnist_lit.pictures.decoding import has_several_pages, open_picture
 
 MAX_BYTES_IN_MEMORY = 2_000_000_000  # of all images as they are trained on; more stay in the files
 LARGEST = 64  # pixels along each side, unless more are asked for

@@ -29,17 +29,17 @@ def main(args: Sequence[str]) -> int:
         raise UserError(
             "export needs onnx, onnxscript and onnxruntime: pip install 'mnist-lit[export]'"
         )
-    from mnist_lit.classifier import Classifier
     from mnist_lit.export import graph, reader
     from mnist_lit.export.comparison import compare, images_to_compare
     from mnist_lit.models import named_class
+    from mnist_lit.reading.classifier import Classifier
 
     classifier = Classifier.load(given.ckpt_path, named_class(given.network))
     if output.suffix == ".onnx":
         model = graph.as_onnx(classifier)
         content = model.SerializeToString()
     else:
-        classifier.read_found([])  # refused here, what reads no digits
+        classifier.check_reads_digits()
         model = graph.as_onnx(classifier, with_maps=True)
         content = reader.as_html(model).encode()
     agreement = compare(model, classifier, images_to_compare(given.ckpt_path, classifier.shape))

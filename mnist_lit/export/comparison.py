@@ -13,13 +13,13 @@ from onnx import ModelProto
 from torch import Tensor
 
 from mnist_lit.checkpoints import load_checkpoint
-from mnist_lit.classifier import BATCH_SIZE, PACKAGED, Classifier
 from mnist_lit.data.downloads import DOWNLOADS
 from mnist_lit.data.images import Pixels
 from mnist_lit.data.sources import SOURCES, default_data_dir, load
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.files import user_path
 from mnist_lit.models import Shape
+from mnist_lit.reading.classifier import BATCH_SIZE, PACKAGED, Classifier
 
 MOST = 1e-4  # that a probability may differ by
 NUM_RANDOM = 10_000

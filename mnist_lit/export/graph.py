@@ -12,9 +12,9 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 from mnist_lit import __version__
-from mnist_lit.classifier import Classifier
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.models import paper_and_ink
+from mnist_lit.reading.classifier import Classifier
 
 OPSET = 18  # what torch's exporter writes by itself; later ones it makes from that
 

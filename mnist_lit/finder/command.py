@@ -8,11 +8,11 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from mnist_lit.cli import CLI
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.finder.data import PagesDataModule
-from mnist_lit.finder.module import LitFinder
 from mnist_lit.finder.outcome import finish, show
 from mnist_lit.options import with_recipe
+from mnist_lit.synthetic.data import SheetDataModule
 from mnist_lit.training import limits, recipes, runs
+from mnist_lit.training.detection import LitDetector
 from mnist_lit.training.learner import Learner
 from mnist_lit.training.life import Life
 from mnist_lit.training.runs import Run
@@ -40,16 +40,16 @@ class FinderLife(Life):
     kind = runs.FINDER
 
     def conclude(self, run: Run) -> None:
-        assert isinstance(self.model, LitFinder)
-        assert isinstance(self.data, PagesDataModule)
+        assert isinstance(self.model, LitDetector)
+        assert isinstance(self.data, SheetDataModule)
         finish(run, self.trainer, self.model, self.data, self.facts())
 
 
 class FinderCLI(CLI):
     """`fit`, of a finder."""
 
-    learner = LitFinder
-    data_module = PagesDataModule
+    learner = LitDetector
+    data_module = SheetDataModule
     kind = runs.FINDER
 
     def fit_network_to_data(self, parser: LightningArgumentParser) -> None:

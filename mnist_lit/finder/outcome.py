@@ -13,11 +13,11 @@ from pytorch_lightning import Trainer
 
 from mnist_lit.console import dispensable_output, warning_if_failed
 from mnist_lit.figures import RIGHT, WRONG, Drawing, styled
-from mnist_lit.finder.data import PagesDataModule
-from mnist_lit.finder.detector import Detections, Detector
-from mnist_lit.finder.module import SURE, LitFinder
-from mnist_lit.finder.network import USUAL
-from mnist_lit.finder.page import Page
+from mnist_lit.models.detector import DIGIT_PX
+from mnist_lit.reading.detector import Detections, Detector
+from mnist_lit.synthetic.data import SheetDataModule
+from mnist_lit.synthetic.sheet import Sheet
+from mnist_lit.training.detection import MIN_PROB, LitDetector
 from mnist_lit.training.results import draw, saved
 from mnist_lit.training.runs import Run
 from mnist_lit.training.tracking import finalize
@@ -28,8 +28,8 @@ NUM_SHOWN = 18
 def finish(
     run: Run,
     trainer: Trainer,
-    model: LitFinder,
-    data: PagesDataModule,
+    model: LitDetector,
+    data: SheetDataModule,
     facts: Mapping[str, Any],
 ) -> None:
     """Measure a trained finder on test pages and save the results; then draw some pages, and log.
@@ -61,24 +61,24 @@ def show(run: Run) -> None:
     )
 
 
-def _drawing(model: LitFinder, data: PagesDataModule) -> Figure:
+def _drawing(model: LitDetector, data: SheetDataModule) -> Figure:
     pages = [data.page("test", number) for number in range(NUM_SHOWN)]
     detector = Detector(model.network)
-    seen = [detector.detect((255 * page.ink).astype(np.uint8), [USUAL]) for page in pages]
+    seen = [detector.detect((255 * page.ink).astype(np.uint8), [DIGIT_PX]) for page in pages]
     return drawing(pages, seen)
 
 
 @styled
-def drawing(pages: Sequence[Page], seen: Sequence[Detections | None]) -> Figure:
+def drawing(pages: Sequence[Sheet], seen: Sequence[Detections | None]) -> Figure:
     """Draw pages with the digits that are detected: blue if right, orange and dashed if not."""
     figure = Drawing(figsize=(12, 2.2 * len(pages) / 3), layout="constrained")
-    figure.suptitle(f"Synthetic pages: digits detected with more than {SURE:.0%}")
+    figure.suptitle(f"Synthetic pages: digits detected with more than {MIN_PROB:.0%}")
     axes = figure.subplots(len(pages) // 3, 3).flatten()
     for axis, page, found in zip(axes, pages, seen, strict=True):
         axis.axis("off")
         axis.imshow(1 - page.ink, cmap="gray", vmin=0, vmax=1)
         probs, digits = (found.probs if found else torch.zeros(0, 10)).max(dim=1)
-        for number in (probs > SURE).nonzero().flatten().tolist():
+        for number in (probs > MIN_PROB).nonzero().flatten().tolist():
             assert found
             digit, (left, top, right, bottom) = int(digits[number]), found.boxes[number].tolist()
             x, y = (left + right) / 2, (top + bottom) / 2

@@ -15,9 +15,9 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
-from mnist_lit.classifier import Classifier
 from mnist_lit.data.images import ImageSet
 from mnist_lit.errors import printable
+from mnist_lit.reading.classifier import Classifier
 
 NOTHING = "-"
 

@@ -24,10 +24,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from torch import Tensor
 
 from mnist_lit import __version__
-from mnist_lit.classifier import Classifier
 from mnist_lit.models import named_class
-from mnist_lit.pictures import FORMATS, Found, PictureError, find_digits
-from mnist_lit.pictures.pdf import is_pdf
+from mnist_lit.reading.classifier import Classifier
+from mnist_lit.reading.decode import FORMATS
+from mnist_lit.reading.ink import Ink, find_ink
+from mnist_lit.reading.limits import PictureError
+from mnist_lit.reading.pdf import is_pdf
 from mnist_lit.serve import PAGE
 from mnist_lit.serve.protocol import ANSWER_TIMEOUT_S, REQUEST_TIMEOUT_S
 
@@ -100,7 +102,7 @@ def create_app(
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     classifier = Classifier.load(ckpt_path, named_class(network))
-    classifier.read_found([])  # raises if it was trained on something else
+    classifier.check_reads_digits()
     small, large = Lane(NUM_THREADS), Lane(1)
     places, large_places = asyncio.Semaphore(MAX_REQUESTS), asyncio.Semaphore(MAX_LARGE)
     app = FastAPI(title="mnist_lit", version=__version__, docs_url=None, redoc_url=None)
@@ -274,22 +276,22 @@ async def _answer(
     loop = asyncio.get_running_loop()
     try:
         async with lane.turns:
-            found = await loop.run_in_executor(lane.threads, _find, picture)
-            return await loop.run_in_executor(lane.threads, _read, classifier, found, details)
+            ink = await loop.run_in_executor(lane.threads, _find, picture)
+            return await loop.run_in_executor(lane.threads, _read, classifier, ink, details)
     except PictureError as error:
         raise HTTPException(400, str(error)) from error
 
 
-def _find(picture: bytes) -> Found:
+def _find(picture: bytes) -> Ink:
     if _num_pixels(picture) > MAX_PIXELS:
         raise PictureError(f"the picture has more than {MAX_PIXELS / 1e6:.0f} million pixels")
     if is_pdf(picture):  # how long one takes to render cannot be known before
         raise PictureError("the picture is a PDF, which `mnist-lit predict` reads, but no server")
-    return find_digits(picture)
+    return find_ink(picture)
 
 
-def _read(classifier: Classifier, found: Found, details: bool) -> dict[str, Any]:
-    (reading,) = classifier.read_found([found])
+def _read(classifier: Classifier, ink: Ink, details: bool) -> dict[str, Any]:
+    reading = classifier.read_ink(ink)
     answer = reading.as_dict()
     if details and reading.digits:
         images = torch.stack([digit.image for digit in reading.digits[:MAX_DETAILED]])

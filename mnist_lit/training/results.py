@@ -15,7 +15,6 @@ from rich.table import Table
 from torch import Tensor
 
 from mnist_lit import figures
-from mnist_lit.classifier import Classifier
 from mnist_lit.console import dispensable_output, plain_console, warning_if_failed
 from mnist_lit.data.images import ImageSet
 from mnist_lit.data.module import SETS, MNISTDataModule
@@ -23,6 +22,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
 from mnist_lit.pages.evidence import Evidence
 from mnist_lit.pages.run_page import run_page
+from mnist_lit.reading.classifier import Classifier
 from mnist_lit.training.calibration import calibration_error, fit_temperature
 from mnist_lit.training.company import alone
 from mnist_lit.training.loggers import history

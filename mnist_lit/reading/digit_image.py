@@ -1,30 +1,33 @@
-"""One digit, prepared exactly as the images of MNIST were."""
+"""Prepare a digit exactly as the images of MNIST were prepared."""
 
 import cv2
 import numpy as np
 
-from mnist_lit.pictures.arrays import Array, Box, extent, scaled, with_margin
+from mnist_lit.reading.arrays import Array, Box, extent, scaled, with_margin
 
-FRAME = 28  # an MNIST image, of which ...
-FIT = 20  # ... a digit's longest side takes this much
-THINNEST, THICKEST = 0.09, 0.22  # strokes, as a share of the longest side
-EDGE = 0.3  # ink that a digit's longest side reaches to; its faint ends are part of it
-MIN_SIZE = 60  # pixels along the longest side; of less, strokes cannot be measured
-MAX_SIZE = 320  # ... and a larger digit has no more to tell
+FRAME = 28  # side of an MNIST image in pixels, of which ...
+FIT = 20  # ... a digit's longer side takes this much
+MIN_STROKE, MAX_STROKE = 0.09, 0.22  # widths of strokes, as shares of the digit's longer side
+EDGE = 0.3  # ink level at which a digit's longer side is measured
+MIN_SIZE = 60  # pixels along the longer side; of less, strokes cannot be measured
+MAX_SIZE = 320  # larger digits tell no more
 
 
-def prepare(ink: Array, box: Box) -> Array | None:
-    """Fit a digit's ink into the frame; None for a blob, which no pen has drawn.
+def fit_into_frame(ink: Array, box: Box) -> Array | None:
+    """Fit a digit's ink into a frame of 28 pixels; None for a blob, which no pen has drawn.
 
     Args:
         ink: ``(H, W)`` in [0, 1].
-        box: around it, without the margin, in the same pixels.
+        box: of the digit, without the margin, in the same pixels.
+
+    Returns:
+        ``(1, 28, 28)`` float32 in [0, 1].
 
     Source: the MNIST page, "size normalized to fit in a 20x20 pixel box while preserving their
     aspect ratio ... centered in a 28x28 image by computing the center of mass".
     """
     left, top, right, bottom = box
-    # If it is as large as it should be, resampling would only blur it.
+    # At the right size already, resampling would only blur it.
     if FIT - 2 <= max(right - left, bottom - top) <= FIT:
         return _centre(ink)
     ink = _sized(ink, MIN_SIZE, MAX_SIZE)
@@ -44,7 +47,7 @@ def prepare(ink: Array, box: Box) -> Array | None:
 
 
 def _sized(ink: Array, least: int, most: int) -> Array:
-    """Scale ink so that its longest side, in pixels, is `least` to `most`."""
+    """Scale ink so that its longer side has ``least`` to ``most`` pixels."""
     scale = min(max(max(ink.shape), least), most) / max(ink.shape)
     if scale == 1:
         return ink
@@ -54,32 +57,32 @@ def _sized(ink: Array, least: int, most: int) -> Array:
 
 
 def _with_usual_strokes(ink: Array, depth: Array, longest: float) -> Array:
-    """Thicken what a hair has drawn and thin what a brush has, to strokes as MNIST has them.
+    """Thicken or thin strokes to the widths that MNIST has.
 
     Args:
         ink: ``(H, W)`` in [0, 1].
-        depth: how far inside the ink each pixel is, in pixels.
-        longest: the digit's longest side, in pixels.
+        depth: distance of each pixel from the paper, in pixels.
+        longest: the digit's longer side, in pixels.
     """
     thickness = max(1.0, 4 * float(depth[depth > 0].mean()) - 2)
-    # The longest side changes with the strokes: both are at their limit together.
-    if thickness < THINNEST * longest:
-        add = (THINNEST * longest - thickness) / (1 - THINNEST) / 2
+    # The longer side changes with the strokes, which the formulas solve for.
+    if thickness < MIN_STROKE * longest:
+        add = (MIN_STROKE * longest - thickness) / (1 - MIN_STROKE) / 2
         margin = int(add) + 2
         padded = with_margin(ink, margin)
         outside = cv2.distanceTransform((padded <= 0.5).astype(np.uint8), cv2.DIST_L2, 5)
         return np.asarray(np.clip(add + 1 - outside, 0, 1))
-    if thickness > THICKEST * longest:
-        remove = (thickness - THICKEST * longest) / (1 - THICKEST) / 2
+    if thickness > MAX_STROKE * longest:
+        remove = (thickness - MAX_STROKE * longest) / (1 - MAX_STROKE) / 2
         remove = min(remove, float(depth.max()) / 2)
         return np.asarray(np.clip(depth - remove, 0, 1))
     return ink
 
 
 def _centre(ink: Array) -> Array:
-    """Put ink into the frame, its centre of mass as near to pixel 14, 14 as whole pixels allow.
+    """Crop a frame in which the centre of mass of the ink is at pixel 14, 14, up to a half.
 
-    There MNIST has it, half a pixel beyond the middle: 13.99, 14.00 on average.
+    That is where MNIST has it, half a pixel beyond the middle: 13.99, 14.00 on average.
     """
     height, width = ink.shape
     total = max(float(ink.sum()), 1e-6)

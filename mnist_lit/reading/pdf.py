@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
-from mnist_lit.pictures.limits import MAX_PIXELS_AT_ONCE, PictureError, too_large
+from mnist_lit.reading.limits import MAX_PIXELS_AT_ONCE, PictureError, too_large
 
 RENDERED_PX = 3200  # longest side of a rendered page: about 270 dots per inch of A4
 _PDFIUM = threading.Lock()  # PDFium must not be called by two threads at once

@@ -1,4 +1,4 @@
-"""What a picture says: `Reading`, and the digits it is made of."""
+"""`Reading`: the result of reading a picture, and the digits that it consists of."""
 
 import base64
 import html
@@ -6,12 +6,15 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import mean
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
-from mnist_lit.pictures import Box
+from mnist_lit.reading.arrays import Box
+
+MIN_LINE_OVERLAP = 0.2  # of the heights of two digits in a line, as a share of the lower one
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,12 @@ class Digit:
     """A digit that was read.
 
     Attributes:
-        digit: which, 0 to 9.
+        digit: 0 to 9.
         confidence: its probability.
-        box: where it is, in pixels of the picture as seen (EXIF orientation applied).
-        probabilities: of all ten, ``(10,)``.
-        image: what the network saw, ``(1, 28, 28)`` in [0, 1].
-        line: which line of writing it stands in, from 0 at the top.
+        box: left, top, right, bottom in pixels of the picture as seen (EXIF orientation applied).
+        probabilities: of all ten digits, ``(10,)``.
+        image: the classifier's input, ``(1, 28, 28)`` in [0, 1].
+        line: number of the line of writing, from 0 at the top.
     """
 
     digit: int
@@ -35,7 +38,7 @@ class Digit:
     line: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """What programs get, ready for JSON."""
+        """Convert to plain values for JSON."""
         return {
             "digit": self.digit,
             "confidence": round(self.confidence, 6),
@@ -44,13 +47,13 @@ class Digit:
         }
 
     def as_png(self) -> bytes:
-        """What the network saw, ink white on black."""
+        """Encode the classifier's input as PNG, ink white on black."""
         png = io.BytesIO()
         Image.fromarray((self.image[0] * 255).round().byte().numpy()).save(png, format="PNG")
         return png.getvalue()
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """Show the classifier's input and the digit in a notebook."""
         source = f"data:image/png;base64,{base64.b64encode(self.as_png()).decode()}"
         return (
             '<figure style="display: inline-block; margin: 0.5em; text-align: center">'
@@ -61,11 +64,11 @@ class Digit:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a picture says.
+    """All digits of a picture, in reading order.
 
     Attributes:
-        number: the digits of a line one after the other, a space between lines; "" for none.
-        digits: the same, one by one.
+        number: the digits as text, a space between lines; "" for none.
+        digits: the digits one by one.
         note: what was left out, and why; "" for nothing.
     """
 
@@ -73,18 +76,28 @@ class Reading:
     digits: tuple[Digit, ...]
     note: str = ""
 
+    @classmethod
+    def of(cls, digits: Sequence[Digit], note: str = "") -> "Reading":
+        """Put digits into reading order."""
+        read = [
+            [replace(digits[index], line=number) for index in line]
+            for number, line in enumerate(text_lines([digit.box for digit in digits]))
+        ]
+        number = " ".join("".join(str(digit.digit) for digit in line) for line in read)
+        return cls(number, tuple(digit for line in read for digit in line), note)
+
     @property
     def confidence(self) -> float:
-        """The probability that all digits are right; 1 where there is none."""
+        """Probability that all digits are right; 1 without any."""
         return math.prod(digit.confidence for digit in self.digits)
 
     def as_dict(self) -> dict[str, Any]:
-        """What programs get, ready for JSON."""
+        """Convert to plain values for JSON."""
         answer = {"number": self.number, "digits": [digit.as_dict() for digit in self.digits]}
         return {**answer, "note": self.note} if self.note else answer
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the number, and below it what the network saw of each digit."""
+        """Show the number and each digit as the classifier sees it in a notebook."""
         number = html.escape(self.number) or "no digit found"
         note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
         digits = "".join(digit._repr_html_() for digit in self.digits)
@@ -102,3 +115,28 @@ def joined(pages: Sequence[Reading]) -> Reading:
         tuple(digits),
         "; ".join(dict.fromkeys(page.note for page in pages if page.note)),
     )
+
+
+def text_lines(boxes: Sequence[Box]) -> list[list[int]]:
+    """Group boxes into lines of writing, which may slope.
+
+    From left to right, a box joins the line whose last box overlaps it most in height.
+
+    Returns:
+        Indices of the boxes of each line from left to right, lines from top to bottom.
+    """
+
+    def overlap(line: list[int], box: Box) -> float:
+        _, top, _, bottom = boxes[line[-1]]
+        common = min(bottom, box[3]) - max(top, box[1])
+        return common / min(bottom - top, box[3] - box[1])
+
+    found: list[list[int]] = []
+    for index in sorted(range(len(boxes)), key=lambda index: sum(boxes[index][::2])):
+        box = boxes[index]
+        line = max(found, key=lambda line: overlap(line, box), default=None)
+        if line is None or overlap(line, box) < MIN_LINE_OVERLAP:
+            found.append([index])
+        else:
+            line.append(index)
+    return sorted(found, key=lambda line: mean(sum(boxes[index][1::2]) for index in line))

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from mnist_lit.pictures import pdf
-from mnist_lit.pictures.arrays import Array, reduced
-from mnist_lit.pictures.colours import WORK_PX, from_array, to_uint8, upright
-from mnist_lit.pictures.limits import (
+from mnist_lit.reading import pdf
+from mnist_lit.reading.arrays import Array, reduced
+from mnist_lit.reading.limits import (
     MAX_PAGES,
     MAX_PIXELS,
     PictureError,
@@ -25,6 +24,7 @@ from mnist_lit.pictures.limits import (
     max_pages,
     too_large,
 )
+from mnist_lit.reading.pixels import WORK_PX, from_array, to_uint8, upright
 
 try:
     from pillow_heif import register_heif_opener

@@ -1,37 +1,37 @@
-"""The paper's colour everywhere, and how far from it each pixel is."""
+"""Estimate the colour of the paper, and the contrast of each pixel to it."""
 
 from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
-from mnist_lit.pictures.arrays import Array, quantile, reduced
+from mnist_lit.reading.arrays import Array, quantile, reduced
 
-COARSE = 40  # longest side of the map of the paper's colour
-FLAT = 0.015  # colours that differ by less, of the range from black to white, are the same paper
-# Over so much of a picture, as a share of the longest side, most is paper. If much is ink by this,
-# but most of that no digit (a sheet on a table), the next is tried.
+COARSE_PX = 40  # longest side of the map of the paper's colour
+SAME_COLOUR = 0.015  # of the range from black to white; smaller differences are one paper
+# Sides of the windows whose median is taken for paper, as shares of the picture's longer side. A
+# sheet on a table needs the small one.
 WINDOWS = (0.75, 0.3)
 DARKEST_SHADOW = 0.3  # of full light; in less, ink and noise are too much alike
-LEAST_CONTRAST = 0.08  # of the range from black to white; fainter is no ink
+MIN_CONTRAST = 0.08  # of ink, of the range from black to white
 
 
-def strength_on(pixels: Array, paper: Array) -> tuple[Array, Array]:
-    """How far each pixel's colour is from the paper's around it.
+def contrast_to(pixels: Array, paper: Array) -> tuple[Array, Array]:
+    """Compute the contrast of each pixel to the paper around it.
 
     Args:
         pixels: ``(H, W)`` or ``(H, W, 3)`` in [0, 1].
-        paper: one of `papers`.
+        paper: one of `paper_candidates`.
 
     Returns:
-        ``(H, W)`` from 0 on, and the noise in it (a standard deviation), which is no ink, alike.
+        Contrast, ``(H, W)``, 0 or more, and the standard deviation of its noise, the same shape.
     """
-    strength = _distance(pixels, paper)
-    noise = _noise(strength)
+    contrast = _distance(pixels, paper)
+    noise = _noise(contrast)
     if noise == 0 and np.ptp(_mean_of_colours(paper)) == 0:  # a canvas: there is nothing to mend
-        return strength, np.zeros_like(strength)
-    # Again, nearer to each place: the mean of everything that cannot be ink.
-    blank = (strength < max(LEAST_CONTRAST, 6 * noise)).astype(np.float32)
+        return contrast, np.zeros_like(contrast)
+    # Again, with a local estimate of the paper: the mean of everything that cannot be ink.
+    blank = (contrast < max(MIN_CONTRAST, 6 * noise)).astype(np.float32)
     size = paper.shape[1], paper.shape[0]
     weight = cv2.resize(blank, size, interpolation=cv2.INTER_AREA)
     blank_only = pixels * _for_each_colour(blank, pixels)
@@ -39,21 +39,21 @@ def strength_on(pixels: Array, paper: Array) -> tuple[Array, Array]:
     weight = _for_each_colour(cv2.GaussianBlur(weight, (0, 0), 1.5), pixels)
     colour = cv2.GaussianBlur(colour, (0, 0), 1.5)
     paper = (colour + 0.05 * paper) / (weight + 0.05)
-    strength = _distance(pixels, paper)
-    noise = _noise(strength)
+    contrast = _distance(pixels, paper)
+    noise = _noise(contrast)
     light = _mean_of_colours(paper)
-    strongest = np.unravel_index(int(strength.argmax()), strength.shape)
-    if np.ptp(light) < FLAT or pixels[strongest].mean() > light.mean():
-        return strength, np.broadcast_to(np.float32(noise), strength.shape)
-    # Ink takes its share of whatever light there is: all as in full light.
+    strongest = np.unravel_index(int(contrast.argmax()), contrast.shape)
+    if np.ptp(light) < SAME_COLOUR or pixels[strongest].mean() > light.mean():
+        return contrast, np.broadcast_to(np.float32(noise), contrast.shape)
+    # Ink absorbs a share of the light: divide by the light.
     light = np.maximum(light / light.max(), DARKEST_SHADOW)
-    size = strength.shape[1], strength.shape[0]
+    size = contrast.shape[1], contrast.shape[0]
     light = cv2.resize(light, size, interpolation=cv2.INTER_LINEAR)
-    return strength / light, noise / light
+    return contrast / light, noise / light
 
 
 def denoise(pixels: Array) -> Array:
-    """Blur a grainy picture just as much as its grain asks for.
+    """Blur a grainy picture in proportion to its grain.
 
     Source of the estimate: Immerkær, "Fast noise variance estimation" (1996), but with a median,
     which edges do not move.
@@ -67,26 +67,26 @@ def denoise(pixels: Array) -> Array:
     return pixels if blur_px < 0.5 else cv2.GaussianBlur(pixels, (0, 0), blur_px)
 
 
-def papers(pixels: Array) -> Iterator[Array]:
-    """What the paper's colour may be everywhere, as a coarse picture; the likeliest first."""
-    coarse = reduced(_without_strokes(pixels), COARSE, cv2.INTER_AREA)
+def paper_candidates(pixels: Array) -> Iterator[Array]:
+    """Yield maps of the paper's colour, ``(h, w)`` or ``(h, w, 3)``, the likeliest first."""
+    coarse = reduced(_without_strokes(pixels), COARSE_PX, cv2.INTER_AREA)
     rim = np.concatenate([coarse[0], coarse[-1], coarse[:, 0], coarse[:, -1]])
     colour = np.median(rim, axis=0)
-    differs = np.abs(rim - colour).reshape(len(rim), -1).max(axis=1) > FLAT
-    if differs.mean() < 0.3:  # a canvas, or a scan, however much of it is ink
+    differs = np.abs(rim - colour).reshape(len(rim), -1).max(axis=1) > SAME_COLOUR
+    if differs.mean() < 0.3:  # a canvas or a scan, however much of it is ink
         yield np.full_like(coarse, colour)
     for window in WINDOWS:
         yield _local_paper(coarse, window)
 
 
 def _without_strokes(pixels: Array) -> Array:
-    """A small picture of whatever is wide, so that a frame along the rim is not taken for paper."""
-    small = reduced(pixels, 4 * COARSE, cv2.INTER_NEAREST)
+    """Shrink a picture without thin strokes, so that a frame at the rim is not taken for paper."""
+    small = reduced(pixels, 4 * COARSE_PX, cv2.INTER_NEAREST)
     return cv2.medianBlur((small * 255 + 0.5).astype(np.uint8), 7) / np.float32(255)
 
 
 def _local_paper(coarse: Array, window: float) -> Array:
-    """A median over windows wider than any stroke.
+    """Take medians over windows that are wider than any stroke.
 
     A median follows slow changes of light and keeps the straight edge of a shadow. Beyond the
     picture, the paper goes on as it is at its rim, so that ink in a corner is not taken for it.
@@ -126,23 +126,23 @@ def _distance(pixels: Array, paper: Array) -> Array:
 
 
 def _for_each_colour(map_: Array, pixels: Array) -> Array:
-    """``(H, W)``, or ``(H, W, 1)`` to go with pixels that have colours."""
+    """Add an axis to a map ``(H, W)`` if the pixels have colours."""
     return map_ if pixels.ndim == 2 else map_[..., None]
 
 
 def _mean_of_colours(pixels: Array) -> Array:
-    """``(H, W, 3)`` to ``(H, W)``, several times as fast as NumPy's mean; grey as it is."""
+    """Convert ``(H, W, 3)`` to ``(H, W)``, several times as fast as NumPy's mean."""
     if pixels.ndim == 2:
         return pixels
     return np.asarray(cv2.transform(pixels, np.full((1, 3), 1 / 3, np.float32)))
 
 
 def _sample(values: Array) -> Array:
-    """A few thousand of all pixels, evenly; they tell enough."""
+    """Return a few thousand pixels on a regular grid."""
     step = 1 + min(values.shape) // 50
     return values[::step, ::step]
 
 
-def _noise(strength: Array) -> float:
-    """Standard deviation of what is paper: its lower third, so that no ink is among it."""
-    return quantile(_sample(strength), 0.3) / 0.385  # for half of a bell curve
+def _noise(contrast: Array) -> float:
+    """Estimate the standard deviation of the paper's contrast from its lower third, free of ink."""
+    return quantile(_sample(contrast), 0.3) / 0.385  # 0.3 quantile of a half-normal distribution

@@ -18,32 +18,34 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mnist_lit.checkpoints import load_checkpoint, network_state
 from mnist_lit.errors import UserError
-from mnist_lit.finder.network import NUM_DIGITS, STRIDE, USUAL, Finder
-from mnist_lit.pictures.arrays import extent, scaled
+from mnist_lit.models.characters import FIRST_SIGN, NUM_DIGITS
+from mnist_lit.models.detector import DIGIT_PX, STRIDE, DetectorNetwork
+from mnist_lit.reading.arrays import extent, scaled
 
-PACKAGED = Path(__file__).parents[1] / "weights" / "finder.pt"
-MAX_NETWORK_PIXELS = 1_000_000.0  # a picture, over all scales: 1.4 s of a core
+PACKAGED = Path(__file__).parents[1] / "weights" / "detector.pt"
+MAX_NETWORK_PIXELS = 1_000_000.0  # of a picture, over all scales: some 2 s of a core
 MAX_BAND_PIXELS = 400_000  # at once, because of the memory they take
-BAND_OVERLAP_PX = 64  # rows beyond a band that are seen with it; the field of view is little larger
+BAND_OVERLAP_PX = 112  # rows beyond a band that are seen with it: half the field of view
 OTHER_SIZES = (1.8, 1 / 1.8)  # sizes tried besides the given ones, as multiples of the first
 SAME_SIZE_LOG = 0.16  # |log ratio| of two sizes that count as one
 SIZE_FIT_LOG = 0.5  # |log ratio| of a digit's size and the scale's at which its vote falls to 1/e
-MIN_PEAK_PROB = 0.1  # of a detection
-MIN_VOTE_PROB = 0.35  # of a detection that votes for a scale
-CERTAIN_PROB = 0.5  # if all votes are above it, no further scale is tried
-MIN_INK = 16  # of 255; fainter margins of a picture are cut off
+MIN_PEAK_PROB = 0.1  # of a peak
+MIN_DETECTION_PROB = 0.35  # of a detected digit
+CERTAIN_PROB = 0.5  # if all digits are above it, no further scale is tried
+MIN_INK = 16  # of 255; fainter margins of a picture are cropped
 MARGIN_PX = 12  # of paper around the picture
 MAX_IOU = 0.5  # of two detections
+MAX_CONTAINED = 0.9  # share of a box inside another one, of two detections
 MAX_DETECTIONS = 2000
 
 
 @dataclass(frozen=True)
 class Detections:
-    """Detected digits, the most probable first.
+    """Detected characters, the most probable first.
 
     Attributes:
         boxes: left, top, right, bottom in pixels of the picture, ``(N, 4)``.
-        probs: probability of each digit, independent of the others, ``(N, 10)``.
+        probs: of each class, independent of the others, ``(N, NUM_CLASSES)``.
     """
 
     boxes: Tensor
@@ -57,12 +59,19 @@ class Detections:
         """Longer sides of the boxes, in pixels, ``(N,)``."""
         return (self.boxes[:, 2:] - self.boxes[:, :2]).amax(dim=1)
 
+    @property
+    def digits(self) -> "Detections":
+        """Detections of which a digit is the most probable class, with the ten digits' probs."""
+        probs, labels = self.probs.max(dim=1)
+        chosen = (labels < NUM_DIGITS) & (probs > MIN_DETECTION_PROB)
+        return Detections(self.boxes[chosen], self.probs[chosen, :NUM_DIGITS])
+
 
 class Detector:
-    """Finds digits of any size by running its network on rescaled pictures.
+    """Detects digits of any size by running a network on rescaled pictures.
 
     Args:
-        network: a trained `Finder`. It is copied, set to evaluation mode and fused.
+        network: a trained `DetectorNetwork`. It is copied, set to evaluation mode and fused.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -79,10 +88,10 @@ class Detector:
         """
         checkpoint = load_checkpoint(path)
         try:
-            network = Finder(checkpoint["hyper_parameters"]["width"])
+            network = DetectorNetwork(checkpoint["hyper_parameters"]["width"])
             network.load_state_dict(network_state(checkpoint))
         except (KeyError, RuntimeError, TypeError) as error:
-            raise UserError(f"{path} holds no finder") from error
+            raise UserError(f"{path} holds no detector") from error
         return cls(network)
 
     @classmethod
@@ -101,10 +110,11 @@ class Detector:
 
         Args:
             ink: ``(H, W)`` uint8, paper 0.
-            sizes: likely longer sides of digits, in pixels, the likeliest first.
+            sizes: likely longer sides of digits, in pixels, the likeliest first; one at least.
 
         Returns:
-            Detections of the best scale; None if every scale exceeds `MAX_NETWORK_PIXELS`.
+            Digits at the best scale, ``probs`` ``(N, 10)``; None if every scale exceeds
+            `MAX_NETWORK_PIXELS`.
         """
         x, y, right, bottom = extent(ink > MIN_INK)
         part = ink[y:bottom, x:right] if x < right else ink
@@ -114,40 +124,43 @@ class Detector:
         waiting = [*sizes, *(sizes[0] * factor for factor in OTHER_SIZES)]
         while waiting:
             size = waiting.pop(0)
-            pixels = part.size * (USUAL / size) ** 2
+            pixels = part.size * (DIGIT_PX / size) ** 2
             if pixels > pixels_left or any(_is_same_size(size, other) for other in tried):
                 continue
             tried.append(size)
             pixels_left -= pixels
-            detections = self._detect_at(part, size)
-            voters = detections[detections.probs.amax(dim=1) > MIN_VOTE_PROB]
-            probs, misfit = voters.probs.amax(dim=1), (voters.sizes / size).log() / SIZE_FIT_LOG
-            vote = float(((probs - MIN_VOTE_PROB) * (-(misfit**2)).exp()).sum())
+            digits = self.detect_at(part, size).digits
+            probs, misfit = digits.probs.amax(dim=1), (digits.sizes / size).log() / SIZE_FIT_LOG
+            vote = float(((probs - MIN_DETECTION_PROB) * (-(misfit**2)).exp()).sum())
             if vote > best_vote:
-                best, best_vote = detections, vote
+                best, best_vote = digits, vote
             if len(probs):
-                median_size = float(voters.sizes.median())
+                median_size = float(digits.sizes.median())
                 if _is_same_size(median_size, size) and float(probs.min()) > CERTAIN_PROB:
                     break
                 waiting.insert(0, median_size)
         return best and Detections(best.boxes + torch.tensor([x, y, x, y]), best.probs)
 
-    def _detect_at(self, ink: NDArray[np.uint8], size: float) -> Detections:
-        """Detect digits of about one size, in pixels."""
-        scale = USUAL / size
+    def detect_at(self, ink: NDArray[np.uint8], size: float) -> Detections:
+        """Detect all characters at one scale.
+
+        Args:
+            ink: ``(H, W)`` uint8, paper 0.
+            size: longer side of a digit that is mapped to 28 pixels.
+        """
+        scale = DIGIT_PX / size
         small = scaled(ink, scale, cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         height, width = small.shape
         below, right = (MARGIN_PX + -(side + 2 * MARGIN_PX) % 4 for side in (height, width))
         framed = cv2.copyMakeBorder(small, MARGIN_PX, below, MARGIN_PX, right, cv2.BORDER_CONSTANT)
         maps = self._run(torch.from_numpy(framed)[None, None] / 255)
-        detections = _peaks(maps, ink.shape[1] / width, ink.shape[0] / height)
-        return detections[nms(detections.boxes, detections.probs.amax(dim=1))]
+        return suppressed(_peaks(maps, ink.shape[1] / width, ink.shape[0] / height))
 
     def _run(self, ink: Tensor) -> Tensor:
-        """Run the network on a sheet ``(1, 1, H, W)``, a large one in bands.
+        """Run the network on ink ``(1, 1, H, W)``, a large picture in bands.
 
         Returns:
-            ``(12, H / 2, W / 2)``, see `Finder.forward`.
+            ``(NUM_CLASSES + 2, H / 2, W / 2)``, see `DetectorNetwork.forward`.
         """
         height, width = ink.shape[2:]
         band = max(4 * BAND_OVERLAP_PX, MAX_BAND_PIXELS // width // 4 * 4)
@@ -161,13 +174,30 @@ class Detector:
         return torch.cat(parts, dim=1)
 
 
-def nms(boxes: Tensor, scores: Tensor) -> Tensor:
-    """Indices of detections that non-maximum suppression keeps, the highest score first."""
-    # torchvision takes a while to import, and a clear canvas needs no detector.
-    from torchvision.ops import nms as greedy_nms
+def suppressed(detections: Detections) -> Detections:
+    """Apply non-maximum suppression over all classes, also to digits inside other characters.
 
-    kept: Tensor = greedy_nms(boxes, scores, MAX_IOU)
-    return kept
+    Returns:
+        Of two detections with an IoU above `MAX_IOU`, the more probable one; the same of two digits
+        or letters of which one contains `MAX_CONTAINED` of the other, like the stroke of a 4. Signs
+        may contain digits: a root, a brace.
+    """
+    # torchvision takes a second to import: only when a picture is read.
+    from torchvision.ops import box_area, nms
+
+    detections = detections[nms(detections.boxes, detections.probs.amax(dim=1), MAX_IOU)]
+    boxes, is_sign = detections.boxes, detections.probs.argmax(dim=1) >= FIRST_SIGN
+    top_left = torch.maximum(boxes[:, None, :2], boxes[:, :2])
+    bottom_right = torch.minimum(boxes[:, None, 2:], boxes[:, 2:])
+    common = (bottom_right - top_left).clamp(min=0).prod(dim=2)
+    areas = box_area(boxes)
+    contained = common / torch.minimum(areas[:, None], areas).clamp(min=1e-6) > MAX_CONTAINED
+    contained[is_sign] = contained[:, is_sign] = False
+    keep = torch.ones(len(boxes), dtype=torch.bool)
+    for number in range(len(boxes)):
+        if keep[number]:
+            keep[number + 1 :] &= ~contained[number, number + 1 :]
+    return detections[keep]
 
 
 def _is_same_size(size: float, other: float) -> bool:
@@ -175,20 +205,20 @@ def _is_same_size(size: float, other: float) -> bool:
 
 
 def _peaks(maps: Tensor, x_scale: float, y_scale: float) -> Detections:
-    """Decode the network's output: a digit is a local maximum of its probability map.
+    """Decode the network's output: a character is a local maximum over all classes.
 
     Args:
-        maps: ``(12, H, W)``, see `Finder.forward`.
+        maps: ``(NUM_CLASSES + 2, H, W)``, see `DetectorNetwork.forward`.
         x_scale: picture pixels a network pixel, across.
         y_scale: the same, down.
     """
-    probs = maps[:NUM_DIGITS].sigmoid()
+    probs = maps[:-2].sigmoid()
     highest = probs.amax(dim=0)
     around = F.max_pool2d(highest[None], 3, 1, 1)[0]
     rows, columns = ((highest == around) & (highest > MIN_PEAK_PROB)).nonzero(as_tuple=True)
     order = highest[rows, columns].argsort(descending=True, stable=True)[:MAX_DETECTIONS]
     rows, columns = rows[order], columns[order]
-    sides = maps[NUM_DIGITS:, rows, columns].clamp(-2, 2).exp() * USUAL
+    sides = maps[-2:, rows, columns].clamp(-2, 2).exp() * DIGIT_PX
     centres = STRIDE * (torch.stack([columns, rows]) + 0.5) - MARGIN_PX
     edges = torch.cat([centres - sides / 2, centres + sides / 2]).T
     boxes = edges * torch.tensor([x_scale, y_scale, x_scale, y_scale])

@@ -1,4 +1,4 @@
-"""`Finder`: where digits are in a picture of any size, which, and how large."""
+"""`DetectorNetwork`: a fully convolutional network that locates and classifies characters."""
 
 import math
 
@@ -7,20 +7,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnist_lit.errors import UserError
+from mnist_lit.models.characters import NUM_CLASSES
 
-STRIDE = 2  # pixels a cell of the answer
-USUAL = 28.0  # pixels of a digit's longest side, as it is found best
-NUM_DIGITS = 10
-DILATIONS = (1, 2, 4, 2, 1)
-RARE = 0.01  # how probable a digit is anywhere, before anything is learned
+STRIDE = 2  # input pixels a cell of the output
+DIGIT_PX = 28.0  # longer side of a digit at the scale that the network is trained for
+DILATIONS = (1, 2, 4, 8, 4, 2, 1)  # of the residual blocks: a field of view of about 230 pixels
+PRIOR = 0.01  # probability of a character in any cell before training
 
 
 class Block(nn.Module):
-    """Two convolutions that add to what comes in.
+    """A residual block of two 3x3 convolutions.
 
     Args:
-        num_channels: of what comes in, and of what goes out.
-        dilation: pixels from one row or column of the kernel to the next, in the first of them.
+        num_channels: in and out.
+        dilation: of the first convolution.
     """
 
     def __init__(self, num_channels: int, dilation: int) -> None:
@@ -32,16 +32,16 @@ class Block(nn.Module):
         return F.relu(x + self.second(F.relu(self.first(x))))
 
 
-class Finder(nn.Module):
-    """A fully convolutional network of half a million weights that finds digits.
+class DetectorNetwork(nn.Module):
+    """Map ink to a probability map for each class and to the sizes of characters.
 
     Args:
-        width: channels of its body.
+        width: channels of the body; an even number, 4 or more.
 
     Raises:
-        UserError: these are too few, or cannot be halved.
+        UserError: the width is not one of these.
 
-    Source: that an object is the peak of its class's map, and its size is told there: Zhou et al.,
+    Source: objects as peaks of a map for each class, with a size for each cell: Zhou et al.,
     "Objects as points" (2019).
     """
 
@@ -59,25 +59,26 @@ class Finder(nn.Module):
         self.body = nn.Sequential(*(Block(width, dilation) for dilation in DILATIONS))
         self.up = nn.Sequential(nn.Conv2d(width, 2 * width, 1), nn.PixelShuffle(2))
         self.join = nn.Sequential(_conv(width, width, 3), nn.ReLU())
-        self.head = nn.Conv2d(width, NUM_DIGITS + 2, 1)
+        self.head = nn.Conv2d(width, NUM_CLASSES + 2, 1)
         nn.init.zeros_(self.head.weight)
-        biases = [math.log(RARE / (1 - RARE))] * NUM_DIGITS + [0.0, 0.0]
+        biases = [math.log(PRIOR / (1 - PRIOR))] * NUM_CLASSES + [0.0, 0.0]
         self.head.bias = nn.Parameter(torch.tensor(biases))
 
     def forward(self, ink: Tensor) -> Tensor:
-        """Look at pictures.
+        """Compute the maps of pictures.
 
         Args:
             ink: ``(B, 1, H, W)`` in [0, 1], paper 0; H and W multiples of 4.
 
         Returns:
-            ``(B, 12, H / 2, W / 2)``: of each digit, the logit of its middle being there; and of
-            the digit there, the logarithms of its width and height, of which 0 is `USUAL`.
+            ``(B, NUM_CLASSES + 2, H / 2, W / 2)``: for each class the logit that the centre of such
+            a character is in the cell; then the logarithms of its width and height in units of
+            `DIGIT_PX`.
         """
-        fine = self.fine(ink)
-        coarse = self.up(self.body(self.down(fine)))
-        answer: Tensor = self.head(self.join(torch.cat([fine, coarse], dim=1)))
-        return answer
+        fine = self.fine(ink)  # (B, width / 2, H / 2, W / 2)
+        coarse = self.up(self.body(self.down(fine)))  # the same shape, from H / 4, W / 4
+        maps: Tensor = self.head(self.join(torch.cat([fine, coarse], dim=1)))
+        return maps
 
 
 def _conv(

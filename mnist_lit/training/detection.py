@@ -1,4 +1,4 @@
-"""`LitFinder`: what a training step and a validation step of a finder are."""
+"""`LitDetector`: the LightningModule of the detector."""
 
 from typing import Any
 
@@ -11,23 +11,25 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from mnist_lit.data.images import Batch
-from mnist_lit.finder.network import NUM_DIGITS, Finder
-from mnist_lit.finder.page import HEIGHT, WIDTH
-from mnist_lit.finder.targets import loss
 from mnist_lit.models import Shape, ask, paper_and_ink
+from mnist_lit.models.characters import NUM_CLASSES, NUM_DIGITS
+from mnist_lit.models.detector import DetectorNetwork
+from mnist_lit.synthetic.sheet import HEIGHT, WIDTH
+from mnist_lit.synthetic.targets import loss
 from mnist_lit.training.learner import Learner, Schedule, Share
 
-SURE = 0.5  # how probable a digit is that counts as found
-LONGEST = 5.0  # gradient; what is longer is shortened to it
+MIN_PROB = 0.5  # of a digit that counts as detected
+MAX_GRADIENT = 5.0  # norm; longer gradients are clipped
 
 
-class LitFinder(Learner):
-    """A finder that learns from pages.
+class LitDetector(Learner):
+    """Train a detector on synthetic sheets.
 
-    Its accuracy is the share that is found right, of all digits that are there or seem to be.
+    Its accuracy is the number of digits detected right, divided by the number of those that are
+    there or were detected.
 
     Args:
-        width: channels of its body.
+        width: channels of the network's body.
         lr: Adam's learning rate; with a schedule, its highest.
         schedule: constant, or one_cycle: up in the first share `warmup` of all steps, then down
             to nothing along a cosine.
@@ -42,34 +44,34 @@ class LitFinder(Learner):
         warmup: Share = 0.1,
     ) -> None:
         super().__init__(float(lr), schedule, float(warmup))
-        self.network = Finder(int(width)).to(memory_format=torch.channels_last)
+        self.network = DetectorNetwork(int(width)).to(memory_format=torch.channels_last)
         self.save_hyperparameters(
             {"width": int(width), "lr": self.lr, "schedule": schedule, "warmup": self.warmup}
         )
         self.example_input_array = torch.zeros(1, 1, HEIGHT, WIDTH)
-        self.loss = MeanMetric(nan_strategy="disable")  # what diverges is to be seen
+        self.loss = MeanMetric(nan_strategy="disable")  # a loss that diverges is to be seen
         self.accuracy = MeanMetric()
-        self._unlogged: list[Tensor] = []  # loss, and what `counts` says, of each step
+        self._unlogged: list[Tensor] = []  # loss and `counts` of each step
 
     def forward(self, ink: Tensor) -> Tensor:
-        """What is seen on pages; see `Finder`."""
-        answer: Tensor = self.network(ink)
-        return answer
+        """Compute the maps of sheets; see `DetectorNetwork.forward`."""
+        maps: Tensor = self.network(ink)
+        return maps
 
     def has_answers(self) -> bool:
-        answer: Tensor = ask(self.network, paper_and_ink(Shape()).to(self.device))
-        return bool(answer.isfinite().all())
+        maps: Tensor = ask(self.network, paper_and_ink(Shape()).to(self.device))
+        return bool(maps.isfinite().all())
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ink, target = batch
-        answer = self(ink)
-        error = loss(answer, target)
-        self._unlogged.append(torch.cat([error.detach()[None], counts(answer.detach(), target)]))
+        maps = self(ink)
+        error = loss(maps, target)
+        self._unlogged.append(torch.cat([error.detach()[None], counts(maps.detach(), target)]))
         del self._unlogged[: -self.trainer.log_every_n_steps]  # type: ignore[attr-defined]
         return error
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        clip_grad_norm_(self.parameters(), LONGEST)
+        clip_grad_norm_(self.parameters(), MAX_GRADIENT)
 
     def training_metrics(self) -> dict[str, float]:
         error, right, num = torch.stack(self._unlogged).mean(dim=0).tolist()
@@ -78,9 +80,9 @@ class LitFinder(Learner):
 
     def _evaluate(self, batch: Batch, name: str) -> None:
         ink, target = batch
-        answer = self(ink)
-        right, num = counts(answer, target)
-        self.loss.update(loss(answer, target))
+        maps = self(ink)
+        right, num = counts(maps, target)
+        self.loss.update(loss(maps, target))
         self.accuracy.update(right / num.clamp(min=1), weight=num)
         self.log(f"{name}/loss", self.loss)
         self.log(f"{name}/acc", self.accuracy)
@@ -92,21 +94,21 @@ class LitFinder(Learner):
         self._unlogged = [part.to(self.device) for part in checkpoint["unlogged"]]
 
 
-def counts(answer: Tensor, target: Tensor) -> Tensor:
-    """How many digits are found right, and how many there are or seem to be.
+def counts(maps: Tensor, target: Tensor) -> Tensor:
+    """Count digits that are detected right, and digits that are there or detected.
 
     Args:
-        answer: ``(B, 12, H, W)``, as of `Finder`.
-        target: ``(B, 13, H, W)``, as `mnist_lit.finder.targets.target` has it.
+        maps: ``(B, NUM_CLASSES + 2, H, W)``, see `DetectorNetwork.forward`.
+        target: ``(B, NUM_CLASSES + 3, H, W)``, see `mnist_lit.synthetic.targets.draw_target`.
 
     Returns:
-        Both, ``(2,)``.
+        Both numbers, ``(2,)``.
     """
-    probs = answer[:, :NUM_DIGITS].float().sigmoid()
+    probs = maps[:, :NUM_CLASSES].float().sigmoid()
     highest = probs.amax(dim=1, keepdim=True)
-    is_seen = (highest == F.max_pool2d(highest, 3, 1, 1)) & (highest > SURE)
-    is_seen &= target[:, -1:] > 0
-    seen = (is_seen & (probs == highest)).float()
+    is_peak = (highest == F.max_pool2d(highest, 3, 1, 1)) & (highest > MIN_PROB)
+    is_peak &= target[:, -1:] > 0
+    detected = (is_peak & (probs[:, :NUM_DIGITS] == highest)).float()
     there = (target[:, :NUM_DIGITS] == 1).float()
-    right = (F.max_pool2d(seen, 3, 1, 1) * there).sum()
-    return torch.stack([right, there.sum() + seen.sum() - right])
+    right = (F.max_pool2d(detected, 3, 1, 1) * there).sum()
+    return torch.stack([right, there.sum() + detected.sum() - right])

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-from mnist_lit.pictures.arrays import Array
-from mnist_lit.pictures.limits import SIXTEEN_BITS, PictureError
+from mnist_lit.reading.arrays import Array
+from mnist_lit.reading.limits import SIXTEEN_BITS, PictureError
 
 LARGE = 16_000_000  # pixels of a picture that is reduced before anything else is done to it
 WORK_PX = 1600  # longest side of what is searched for digits: a page keeps 20 px a line

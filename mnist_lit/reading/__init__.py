@@ -1,0 +1,1 @@
+"""How a picture is read: decode -> ink -> detector -> classifier -> result."""

@@ -1,0 +1,46 @@
+"""Operations on pixel arrays that several modules need."""
+
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+"""float32 where nothing else is said; OpenCV's own types say less."""
+Mask: TypeAlias = NDArray[np.bool_]
+Box: TypeAlias = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels; right and bottom are exclusive."""
+
+
+def reduced(pixels: Array, longest: int, interpolation: int) -> Array:
+    """Scale a picture down so that its longer side has at most ``longest`` pixels."""
+    return scaled(pixels, min(1.0, longest / max(pixels.shape)), interpolation)
+
+
+def scaled(pixels: Array, scale: float, interpolation: int) -> Array:
+    """Scale a picture, to one pixel at least; ``interpolation`` is a constant of OpenCV."""
+    height, width = pixels.shape[:2]
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(pixels, size, interpolation=interpolation))
+
+
+def quantile(values: Array, share: float) -> float:
+    """Return a quantile without interpolation; faster than NumPy's for one quantile."""
+    place = round(share * (values.size - 1))
+    return float(np.partition(values, place, axis=None)[place])
+
+
+def extent(mask: Mask) -> Box:
+    """Return the bounding box of a mask; all zeros if it is empty."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return 0, 0, 0, 0
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def with_margin(ink: Array, margin: int) -> Array:
+    """Pad with zeros, several times as fast as NumPy's pad."""
+    return np.asarray(
+        cv2.copyMakeBorder(ink, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=0)
+    )

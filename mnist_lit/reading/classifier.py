@@ -1,0 +1,269 @@
+"""`Classifier`: a trained network that classifies images and reads pictures."""
+
+import math
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mnist_lit.checkpoints import load_checkpoint, network_state
+from mnist_lit.errors import UserError, one_line
+from mnist_lit.files import user_path
+from mnist_lit.models import ModuleSpec, Network, Shape, paper_and_ink
+from mnist_lit.reading.decode import Picture, pages_of
+from mnist_lit.reading.detector import Detector
+from mnist_lit.reading.digit_image import FRAME
+from mnist_lit.reading.ink import Ink, find_ink
+from mnist_lit.reading.result import Digit, Reading
+
+DIGITS = tuple("0123456789")
+PACKAGED = Path(__file__).parents[1] / "weights" / "mnist.pt"
+BATCH_SIZE = 500  # images at a time; more are no faster
+SURE_PROB = 0.95  # of a digit that is classified once; others also turned and slanted
+VIEW_DEG = 8.0  # angle by which a digit is turned or slanted
+# Exponents of the two probabilities in their product, which maximise the likelihood of the digits
+# in drawn validation pictures: the detector is less confident than it should be.
+DETECTOR_EXPONENT, CLASSIFIER_EXPONENT = 1.2, 0.5
+MIN_PROB = 1e-4  # probabilities are clamped to this distance from 0 and 1
+TOO_LARGE = "too large for writing so small: nothing was looked for"
+
+
+class Classifier:
+    """A trained network for inference.
+
+    Args:
+        network: maps images in [0, 1] to logits.
+        temperature: divides the logits; above 1, the network is less confident.
+        classes: names of the K classes.
+        shape: of the images that the network takes.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        temperature: float = 1.0,
+        classes: Sequence[str] = DIGITS,
+        shape: Shape = Shape(),  # noqa: B008, it cannot be changed
+    ) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.temperature = temperature
+        self.classes = tuple(classes)
+        self.shape = shape
+
+    @classmethod
+    def load(
+        cls,
+        path: str | PathLike[str] | None = None,
+        network: type[nn.Module] | None = None,
+    ) -> Self:
+        """Load the packaged network, or the one of a checkpoint.
+
+        Args:
+            path: a checkpoint that `fit` wrote; None: the packaged network.
+            network: class of the checkpoint's network, if it is not one of this package. A class
+                that only the checkpoint names is never imported.
+
+        Raises:
+            UserError: the file cannot be read, is of another version, or of an unknown class.
+        """
+        path = PACKAGED if path is None else user_path(path)
+        checkpoint = load_checkpoint(path)
+        try:
+            hyper_parameters = checkpoint["hyper_parameters"]
+            spec = ModuleSpec(**hyper_parameters["network"], trusted=network)
+            sizes = {
+                name: hyper_parameters[name] for name in Shape._fields & hyper_parameters.keys()
+            }
+            shape, classes = Shape(**sizes), checkpoint["classes"]
+            loaded = spec.build(shape)
+            loaded.load_state_dict(network_state(checkpoint))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path} holds a network that this version does not know") from error
+        classifier = cls(loaded, checkpoint.get("temperature", 1.0), classes, shape)
+        classifier._check(path)
+        return classifier
+
+    def _check(self, path: Path) -> None:
+        """Classify an all-0 and an all-1 image.
+
+        Raises:
+            UserError: the result is not probabilities.
+        """
+        try:
+            probs = self.probabilities(paper_and_ink(self.shape))
+        except Exception as error:  # of whatever the network was made of
+            raise UserError(f"{path} holds a network that cannot run: {one_line(error)}") from error
+        if probs.shape != (2, len(self.classes)) or not probs.isfinite().all():
+            raise UserError(f"{path} holds a network whose answers are no probabilities")
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Compute the probability of each class.
+
+        Args:
+            images: ``(B, C, H, W)`` float in [0, 1] or uint8; of digits ``(B, 1, 28, 28)``, ink 1
+                (or 255), paper 0.
+
+        Returns:
+            ``(B, K)``; each row sums to 1.
+        """
+        _, channels, side = self.shape
+        if images.shape[1:] != (channels, side, side):
+            expected = f"(B, {channels}, {side}, {side})"
+            raise ValueError(f"images are {expected}, not {tuple(images.shape)}")
+        return self._log_probabilities(images).exp()
+
+    def _log_probabilities(self, images: Tensor) -> Tensor:
+        # The network may change its input in place.
+        images = images.clone() if images.is_floating_point() else images / 255
+        with torch.no_grad():
+            logits = [self.network(batch) for batch in torch.split(images, BATCH_SIZE)]
+            return (torch.cat(logits) / self.temperature).log_softmax(dim=1)
+
+    def feature_maps(self, images: Tensor) -> Tensor:
+        """Compute the activations of the first convolution, before pooling or normalisation.
+
+        Args:
+            images: ``(B, 1, 28, 28)`` float in [0, 1].
+
+        Returns:
+            ``(B, C, H, W)``, 0 or more, for C filters; C is 0 for a network without convolution.
+        """
+        for layer in self.network.modules():
+            if isinstance(layer, nn.Conv2d):
+                if isinstance(self.network, Network):
+                    return F.relu(layer(self.network.normalise(images)))
+                return F.relu(_output_of(layer, self.network, images))
+        return images[:, :0]
+
+    def read(self, picture: Picture | Tensor) -> Reading:
+        """Read the digits in a picture, and of a file with several pages those of the first.
+
+        Args:
+            picture: a path, the bytes of a file, a PIL image, or a grey or RGB image as NumPy array
+                or tensor, channels last or first, uint8 or float in [0, 1].
+
+        >>> from PIL import Image, ImageDraw
+        >>> paper = Image.new("L", (100, 140), "white")
+        >>> ImageDraw.Draw(paper).line([(55, 10), (48, 130)], fill="black", width=9)
+        >>> reading = Classifier.load().read(paper)
+        >>> reading.number, reading.confidence > 0.9
+        ('1', True)
+
+        Raises:
+            PictureError: it cannot be read.
+            UserError: the network was trained on something else.
+        """
+        return self.read_ink(find_ink(_without_torch(picture)))
+
+    def read_pages(self, picture: Picture | Tensor) -> list[Reading]:
+        """Read all pages of a PDF, a TIFF or an animation; any other picture has one.
+
+        Args:
+            picture: as for `read`.
+
+        Raises:
+            PictureError: one of them cannot be read.
+            UserError: the network was trained on something else.
+        """
+        return [self.read_ink(find_ink(page)) for page in pages_of(_without_torch(picture))]
+
+    def check_reads_digits(self) -> None:
+        """Check that the network classifies digits.
+
+        Raises:
+            UserError: it was trained on something else.
+        """
+        if self.classes != DIGITS or self.shape != Shape():
+            names = ", ".join(self.classes[:3])
+            raise UserError(
+                f"this network was trained on other classes ({names}): it reads no digits"
+            )
+
+    def read_ink(self, ink: Ink) -> Reading:
+        """Read the digits in a picture's ink: the detector locates them, both networks decide.
+
+        Raises:
+            UserError: the network was trained on something else.
+        """
+        self.check_reads_digits()
+        if not ink.sizes:
+            return Reading.of([], ink.note)
+        detections = Detector.packaged().detect(ink.pixels, ink.sizes)
+        if detections is None:
+            return Reading.of([], "; ".join(filter(None, (TOO_LARGE, ink.note))))
+        if not len(detections.boxes):
+            return Reading.of([], ink.note)
+        boxes = [ink.picture_box(box) for box in detections.boxes.tolist()]
+        images = torch.from_numpy(np.stack([ink.digit_image(box) for box in boxes]))
+        detected = detections.probs.clamp(MIN_PROB, 1 - MIN_PROB).logit().log_softmax(dim=1)
+        classified = self._several_views(images).exp().clamp(min=MIN_PROB).log()
+        logs = DETECTOR_EXPONENT * detected + CLASSIFIER_EXPONENT * classified
+        digits = [
+            Digit(int(probs.argmax()), float(probs.max()), box, probs, image)
+            for probs, box, image in zip(logs.softmax(dim=1), boxes, images, strict=True)
+        ]
+        return Reading.of(digits, ink.note)
+
+    def _several_views(self, images: Tensor) -> Tensor:
+        """Compute log probabilities of digits, of unsure ones as a mean over several views."""
+        logs = self._log_probabilities(images)
+        unsure = logs.amax(dim=1) < math.log(SURE_PROB)
+        if unsure.any():
+            first = logs[unsure]
+            others = self._log_probabilities(other_views(images[unsure])).view(-1, *first.shape)
+            logs[unsure] = torch.cat([first[None], others]).mean(dim=0).log_softmax(dim=1)
+        return logs
+
+
+def _without_torch(picture: Picture | Tensor) -> Picture:
+    if not isinstance(picture, Tensor):
+        return picture
+    # NumPy has no bfloat16.
+    values = picture.float() if picture.is_floating_point() else picture
+    array: NDArray[Any] = values.numpy(force=True)
+    return array
+
+
+def other_views(images: Tensor) -> Tensor:
+    """Turn images a little either way, and slant them a little either way.
+
+    The mean of the network's answers to all views is right more often than its first one.
+
+    Args:
+        images: ``(B, 1, 28, 28)`` float in [0, 1].
+
+    Returns:
+        ``(4 * B, 1, 28, 28)``: all turned one way, all turned the other way, ...
+    """
+    cos, sin = math.cos(math.radians(VIEW_DEG)), math.sin(math.radians(VIEW_DEG))
+    slant = math.tan(math.radians(VIEW_DEG))
+    ways = torch.tensor(
+        [
+            [[cos, -sin, 0], [sin, cos, 0]],
+            [[cos, sin, 0], [-sin, cos, 0]],
+            [[1, slant, 0], [0, 1, 0]],
+            [[1, -slant, 0], [0, 1, 0]],
+        ]
+    )
+    grids = F.affine_grid(ways, [len(ways), 1, FRAME, FRAME], align_corners=False)
+    shape = len(images), FRAME, FRAME, 2
+    return torch.cat(
+        [F.grid_sample(images, grid.expand(shape), align_corners=False) for grid in grids]
+    )
+
+
+def _output_of(layer: nn.Module, network: nn.Module, images: Tensor) -> Tensor:
+    """Return the output of a layer for images; ``(B, 0, ...)`` if it is not run."""
+    outputs = [images[:, :0]]
+    hook = layer.register_forward_hook(lambda layer, args, output: outputs.append(output))
+    network(images.clone())  # which it may change in place
+    hook.remove()
+    return outputs[-1]

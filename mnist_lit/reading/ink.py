@@ -1,0 +1,139 @@
+"""`Ink`: the writing of a picture, separated from its paper."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_lit.reading.arrays import Array, Box, quantile, with_margin
+from mnist_lit.reading.decode import Page, Picture, decode, pages_of
+from mnist_lit.reading.digit_image import FRAME, fit_into_frame
+from mnist_lit.reading.paper import MIN_CONTRAST, contrast_to, denoise, paper_candidates
+
+MAX_NOISE = 0.06  # of the range from black to white; more means that the paper is another one
+MAX_INK_SHARE = 0.25  # of a picture; more means the same
+FULL_INK = 0.85  # quantile of the ink's contrast that becomes 255
+MIN_SIZE_PX = 5  # of a stroke; smaller components are specks
+LINE_FROM = 8.0  # width over height of a component that is a line
+
+
+@dataclass(frozen=True)
+class Ink:
+    """Ink of a page, as the networks see it.
+
+    Attributes:
+        pixels: ``(H, W)`` uint8, paper 0, most of the ink near 255.
+        sizes: likely heights of digits in these pixels, the likeliest first; empty if there is no
+            ink.
+        downscale: pixels of the picture a pixel of these.
+        note: which pages of the file are left out; "" for none.
+    """
+
+    pixels: NDArray[np.uint8]
+    sizes: tuple[float, ...]
+    downscale: float
+    note: str = ""
+
+    def digit_image(self, box: Box) -> Array:
+        """Cut a digit out and prepare it like an image of MNIST.
+
+        Args:
+            box: in pixels of the picture.
+
+        Returns:
+            ``(1, 28, 28)`` float32 in [0, 1], ink 1; all 0 if nothing in the box is drawn by a pen.
+        """
+        height, width = self.pixels.shape
+        left, top, right, bottom = (round(edge / self.downscale) for edge in box)
+        left, top = min(max(0, left), width - 1), min(max(0, top), height - 1)
+        right, bottom = max(left + 1, min(right, width)), max(top + 1, min(bottom, height))
+        margin = 2 + max(right - left, bottom - top) // 20
+        cut = with_margin(self.pixels[top:bottom, left:right].astype(np.float32) / 255, margin)
+        image = fit_into_frame(cut, (margin, margin, margin + right - left, margin + bottom - top))
+        return np.zeros((1, FRAME, FRAME), np.float32) if image is None else image
+
+    def picture_box(self, box: Sequence[float]) -> Box:
+        """Convert a box to whole pixels of the picture, at least one, all inside."""
+        left, top, right, bottom = (round(edge * self.downscale) for edge in box)
+        height, width = (round(side * self.downscale) for side in self.pixels.shape)
+        left, top = max(0, min(left, width - 1)), max(0, min(top, height - 1))
+        return left, top, max(left + 1, min(right, width)), max(top + 1, min(bottom, height))
+
+
+def find_ink(picture: Picture | Page) -> Ink:
+    """Separate the ink of a picture from its paper.
+
+    The paper's colour is estimated in several ways, the most common case first. The first estimate
+    is taken that leaves little noise and little ink; if none does, the one that leaves least ink.
+
+    Args:
+        picture: a path, the bytes of a file, a PIL image or an array, of any size, mode and
+            polarity; of a file with several pages the first one is read, unless it is one of
+            `pages_of`.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    page = picture if isinstance(picture, Page) else pages_of(picture, most=1)[0]
+    pixels, downscale = decode(page)
+    pixels = denoise(pixels)
+    best: tuple[tuple[bool, float], Array, Array, Array] | None = None
+    for paper in paper_candidates(pixels):
+        contrast, noise = contrast_to(pixels, paper)
+        mask = _ink_mask(contrast, noise)
+        ink_share, is_clean = float(mask.mean()), float(noise.mean()) < MAX_NOISE
+        rank = is_clean, -ink_share
+        if best is None or rank > best[0]:
+            best = rank, contrast, noise, mask
+        if is_clean and ink_share < MAX_INK_SHARE:
+            break
+    assert best
+    _, contrast, noise, mask = best
+    return Ink(_normalised(contrast, noise), _likely_sizes(mask), downscale, page.note)
+
+
+def _ink_mask(contrast: Array, noise: Array) -> NDArray[np.uint8]:
+    """Tell ink from paper: pixels that cannot be noise, and fainter ones connected to them.
+
+    Args:
+        contrast: ``(H, W)``, see `contrast_to`.
+        noise: its standard deviation, the same shape.
+    """
+    is_sure = contrast > np.maximum(MIN_CONTRAST, 5 * noise)
+    if not is_sure.any():
+        return np.zeros(contrast.shape, np.uint8)
+    strongest = quantile(contrast[is_sure], 0.95)
+    is_sure &= contrast > 0.5 * strongest
+    may_be = contrast > np.maximum(max(0.05, 0.3 * strongest), 3 * noise)
+    _, labels = cv2.connectedComponents(may_be.view(np.uint8))
+    has_sure = np.zeros(labels.max() + 1, bool)
+    has_sure[labels[is_sure]] = True
+    has_sure[0] = False
+    return has_sure[labels].view(np.uint8)
+
+
+def _likely_sizes(mask: NDArray[np.uint8]) -> tuple[float, ...]:
+    """Return likely longer sides of digits: medians over the components of ink.
+
+    The first median is weighted by size, for digits in several strokes; the second is not. Level
+    lines do not count, unless there is nothing else.
+    """
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask)
+    width, height = stats[1:, cv2.CC_STAT_WIDTH], stats[1:, cv2.CC_STAT_HEIGHT]
+    sizes = np.maximum(width, height).astype(float)
+    is_character = (sizes >= MIN_SIZE_PX) & (width < LINE_FROM * height)
+    sizes = np.sort(sizes[is_character] if is_character.any() else sizes)
+    if not len(sizes):
+        return ()
+    total = np.cumsum(sizes)
+    return float(sizes[np.searchsorted(total, total[-1] / 2)]), float(np.median(sizes))
+
+
+def _normalised(contrast: Array, noise: Array) -> NDArray[np.uint8]:
+    """Scale contrast without noise so that most of the ink is near 255."""
+    clean = np.maximum(contrast - 2 * noise, 0)
+    inked = clean[contrast > np.maximum(5 * noise, MIN_CONTRAST)]
+    full = quantile(inked, FULL_INK) if len(inked) else 1.0
+    return np.clip(clean * (255 / full), 0, 255).astype(np.uint8)

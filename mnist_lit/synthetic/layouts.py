@@ -1,0 +1,450 @@
+"""`SheetDrawer`: draws sheets with digits, and with what comes beside digits."""
+
+import string
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from mnist_lit.models.characters import AMBIGUOUS, NUM_DIGITS
+from mnist_lit.models.detector import DIGIT_PX
+from mnist_lit.reading.arrays import Array
+from mnist_lit.synthetic import strokes, texts
+from mnist_lit.synthetic.glyphs import Alphabet, Glyphs, handwritten, in_fonts
+from mnist_lit.synthetic.pens import PenStyle
+from mnist_lit.synthetic.sheet import HEIGHT, WIDTH, Sheet, touching_x
+from mnist_lit.synthetic.surroundings import Line, crop_anywhere, degrade, rule_sheet, scribble
+
+CHARACTERS = string.ascii_letters + string.digits + string.punctuation + "×÷±€£§°"
+MARKS = "-+=,.:;*<>~'\"$@{}/\\()[]?!#%&"
+BETWEEN = "-,./:+=()*"  # marks that stand within numbers
+CROSSES = "✗✗✗x-✓/"  # in boxes where there is no digit
+
+
+class SheetDrawer:
+    """Draws sheets with the digits of a data set.
+
+    Args:
+        images: ``(N, 1, H, W)`` uint8, ink 255.
+        labels: ``(N,)``, 0 to 9.
+        fonts: files of handwriting fonts for letters and signs; none: matplotlib's printed ones.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, fonts: tuple[Path, ...] = ()) -> None:
+        self.digits = handwritten(images, labels)
+        numbers = labels.numpy()
+        self.images_of = [np.flatnonzero(numbers == digit) for digit in range(NUM_DIGITS)]
+        self.printed = in_fonts(CHARACTERS)
+        self.written = in_fonts(CHARACTERS, fonts) if fonts else self.printed
+        self.signs = strokes.signs()
+
+    def draw(self, random: np.random.Generator) -> Sheet:
+        """Draw a sheet."""
+        size = DIGIT_PX * float(np.exp(np.clip(random.normal(0, 0.2), -0.5, 0.45)))
+        layouts: list[tuple[float, Callable[[Drawing], None]]] = [
+            (0.27, numbers),
+            (0.28, table),
+            (0.18, formulas),
+            (0.12, notes),
+            (0.07, scattered),
+            (0.06, single),
+            (0.02, nothing),
+        ]
+        choice = random.choice(len(layouts), p=[share for share, _ in layouts])
+        drawing = Drawing(self, size, random)
+        layouts[choice][1](drawing)
+        drawing.clutter()
+        crop_anywhere(drawing.sheet, random)
+        degrade(drawing.sheet, random)
+        return drawing.sheet
+
+
+class Drawing:
+    """One sheet while it is drawn.
+
+    Args:
+        drawer: the characters.
+        size: usual height of a digit, in pixels.
+        random: source of everything that differs from sheet to sheet.
+    """
+
+    def __init__(self, drawer: SheetDrawer, size: float, random: np.random.Generator) -> None:
+        self.drawer, self.size, self.random = drawer, size, random
+        self.sheet = Sheet()
+        self.style = PenStyle.sample(random)
+        self.font = int(random.integers(1000))
+
+    def chance(self, probability: float) -> bool:
+        return bool(self.random.random() < probability)
+
+    def shape(
+        self, character: str, size: float, style: PenStyle, printed: bool = False
+    ) -> tuple[Array, int, float]:
+        """Draw a character.
+
+        Returns:
+            Its ink, its class, and how far its middle lies below a digit's, in pixels.
+        """
+        glyphs, index = self._glyph(character, style, printed)
+        size *= float(np.exp(self.random.normal(0, 0.08)))
+        ink = style.draw(glyphs, index, size, self.random)
+        return ink, int(glyphs.labels[index]), size * float(glyphs.offsets[index])
+
+    def _glyph(self, character: str, style: PenStyle, printed: bool) -> tuple[Glyphs, int]:
+        drawer = self.drawer
+        if character.isdigit() and not printed and not self.chance(0.06):
+            return drawer.digits[style.skeleton], int(
+                self.random.choice(drawer.images_of[int(character)])
+            )
+        alphabet: Alphabet = drawer.printed if printed else drawer.written
+        if character not in alphabet or (
+            character in drawer.signs and not printed and self.chance(0.6)
+        ):
+            alphabet = drawer.signs
+        if character not in alphabet:
+            alphabet = drawer.printed
+        # Signs by strokes have as many hands as variants.
+        font = int(self.random.integers(1000)) if alphabet is drawer.signs else self.font
+        return alphabet.kinds[style.skeleton], alphabet.index(character, font)
+
+    def digit(self) -> str:
+        return str(self.random.integers(NUM_DIGITS))
+
+    def any_of(self, characters: str) -> str:
+        return characters[self.random.integers(len(characters))]
+
+    def put(
+        self, character: str, ink: Array, label: int, left: float, top: float, in_word: bool = False
+    ) -> None:
+        """Put a character onto the sheet; ambiguous letters outside words are ignored."""
+        if character in AMBIGUOUS and not in_word:
+            self.sheet.ignored.append(self.sheet.put(ink, left, top))
+        else:
+            self.sheet.put(ink, left, top, label)
+
+    def write(
+        self,
+        text: str,
+        x: float,
+        middle: float,
+        size: float,
+        style: PenStyle,
+        slope: float = 0.0,
+        spacing: float = 0.12,
+        printed: bool = False,
+    ) -> float:
+        """Write a line of text as far as there is room.
+
+        Args:
+            text: with ``^`` before an exponent.
+            x: left edge.
+            middle: height of the middle of digits, in pixels of the sheet.
+            size: height of digits.
+            style: of the pen.
+            slope: rows a column.
+            spacing: between characters, as a share of the size; words get half of it.
+            printed: whether a printer writes.
+
+        Returns:
+            The right edge of the last character.
+        """
+        start, raised = x, False
+        for number, character in enumerate(text):
+            if character == " ":
+                x += size * self.random.uniform(0.3, 0.9)
+                continue
+            if character == "^":
+                raised = True
+                continue
+            scale, lift = (0.62, -0.42) if raised else (1.0, 0.0)
+            raised = False
+            ink, label, offset = self.shape(character, scale * size, style, printed)
+            height, width = ink.shape
+            top = middle + slope * (x - start) + lift * size + offset - height / 2
+            top += self.random.normal(0, 0.03) * size
+            if x > WIDTH or not self.sheet.is_free(x, top, width, height):
+                break
+            near = text[max(0, number - 1) : number + 2]
+            in_word = character.isalpha() and sum(map(str.isalpha, near)) > 1
+            self.put(character, ink, label, x, top, in_word)
+            gap = spacing * (0.5 if in_word else 1.0) * size
+            x += width + gap * self.random.uniform(0.5, 1.5)
+        return x
+
+    def clutter(self) -> None:
+        """Add words, marks and scribbles where there is room."""
+        random = self.random
+        if self.chance(0.4):
+            return
+        other = PenStyle.sample(random)
+        for _ in range(random.integers(1, 5)):
+            x, y = random.uniform(-10, WIDTH - 5), random.uniform(-10, HEIGHT - 5)
+            kind = random.random()
+            if kind < 0.4:
+                size = self.size * random.uniform(0.4, 1.2)
+                self.write(texts.word(random), x, y, size, other, printed=self.chance(0.5))
+            elif kind < 0.75:
+                mark = self.any_of(MARKS + string.ascii_letters)
+                ink, label, _ = self.shape(mark, self.size * random.uniform(0.5, 1.2), other)
+                if self.sheet.is_free(x, y, ink.shape[1], ink.shape[0]):
+                    self.put(mark, ink, label, x, y)
+            else:
+                scribble(self.sheet, x, y, self.size, other, random)
+
+
+def numbers(drawing: Drawing) -> None:
+    """Draw lines of numbers, with marks and letters in them, perhaps on ruled lines."""
+    random, size, sheet = drawing.random, drawing.size, drawing.sheet
+    printed = drawing.chance(0.12)
+    pitch = size * random.uniform(1.05, 2.0)
+    touching = 0.75 if drawing.chance(0.4) else 0.0  # probability that a digit touches the last
+    gap = size * random.uniform(0.04, 0.25 if touching else 1.1)
+    slope = random.normal(0, 0.05)
+    ruled, line = drawing.chance(0.4), Line.sample(random)
+    words, marks = random.choice([0.0, 0.5]), random.choice([0.02, 0.2])
+    word_style = drawing.style if drawing.chance(0.5) else PenStyle.sample(random)
+    middle = random.uniform(0, pitch)
+    while middle < HEIGHT + 0.3 * size:
+        x = random.uniform(-0.4 * size, WIDTH / 2)
+        num_left = int(random.integers(1, 10))
+        before: tuple[Array, float, float] | None = None
+        if drawing.chance(words):
+            x = _word_beside(drawing, x, middle + slope * x, word_style)
+        if ruled:
+            _underline(drawing, middle, slope, line)
+        while num_left and x < WIDTH:
+            character = drawing.digit()
+            if drawing.chance(marks):
+                is_mark = drawing.chance(0.7)
+                character = drawing.any_of(BETWEEN if is_mark else string.ascii_letters)
+            else:
+                num_left -= 1
+            ink, label, offset = drawing.shape(character, size, drawing.style, printed)
+            height, width = ink.shape
+            top = middle + slope * x + offset - height / 2 + random.normal(0, 0.05) * size
+            if before and drawing.chance(touching):
+                x = touching_x(*before, ink, top) - size * random.uniform(-0.02, 0.12)
+            drawing.put(character, ink, label, x, top)
+            before = ink, x, top
+            x += width + gap * random.uniform(0.6, 1.4)
+        if drawing.chance(words):
+            _word_beside(drawing, x + 0.1 * size, middle + slope * x, word_style)
+        middle += pitch * random.uniform(0.95, 1.3)
+    if drawing.chance(0.05) and sheet.digits:
+        _cross_out(drawing)
+
+
+def _word_beside(drawing: Drawing, x: float, middle: float, style: PenStyle) -> float:
+    """Write a word or a mark in another size; return where what follows it may begin."""
+    random = drawing.random
+    size = drawing.size * random.uniform(0.4, 1.3)
+    text = drawing.any_of(MARKS) if drawing.chance(0.12) else texts.word(random)
+    middle += size * random.normal(0, 0.15)
+    spacing = random.uniform(-0.05, 0.3)
+    x = drawing.write(text, x, middle, size, style, spacing=spacing, printed=drawing.chance(0.5))
+    return x + size * random.uniform(0.1, 0.8)
+
+
+def _underline(drawing: Drawing, middle: float, slope: float, line: Line) -> None:
+    random = drawing.random
+    below = middle + drawing.size * random.uniform(0.42, 0.75)
+    start, end = -5.0, WIDTH + 5.0
+    if drawing.chance(0.5):
+        start, end = sorted(random.uniform(-20, WIDTH + 20, 2))
+    line.draw(drawing.sheet, (start, below + slope * start), (end, below + slope * end))
+
+
+def _cross_out(drawing: Drawing) -> None:
+    """Draw a stroke or two through a digit; whether it still is one is not asked."""
+    random, sheet = drawing.random, drawing.sheet
+    label, box = sheet.digits[random.integers(len(sheet.digits))]
+    left, top, right, bottom = box
+    line = Line(2 * drawing.style.radius_px, drawing.style.contrast, 0)
+    line.draw(
+        sheet, (left - 3, top + random.uniform(0, 9)), (right + 3, bottom - random.uniform(0, 9))
+    )
+    if drawing.chance(0.5):
+        line.draw(sheet, (right + 3, top), (left - 3, bottom))
+    sheet.characters.remove((label, box))
+    sheet.ignored.append(box)
+
+
+def formulas(drawing: Drawing) -> None:
+    """Draw formulas, one below the other, perhaps behind a brace or in a box."""
+    _lines_of(drawing, texts.formula, spacing=(0.08, 0.45))
+    if drawing.chance(0.1):
+        x = drawing.random.uniform(0, 8)
+        ink, label, _ = drawing.shape(
+            "{", drawing.random.uniform(1.5, 3) * drawing.size, drawing.style
+        )
+        if drawing.sheet.is_free(x, 10, ink.shape[1], ink.shape[0]):
+            drawing.put("{", ink, label, x, 10)
+
+
+def notes(drawing: Drawing) -> None:
+    """Draw lines of words and of digits beside units, signs and words."""
+
+    def text(random: np.random.Generator) -> str:
+        if random.random() < 0.35:
+            return " ".join(texts.word(random) for _ in range(random.integers(1, 4)))
+        return texts.note(random)
+
+    _lines_of(drawing, text, spacing=(-0.02, 0.3))
+
+
+def _lines_of(
+    drawing: Drawing,
+    text: Callable[[np.random.Generator], str],
+    spacing: tuple[float, float],
+) -> None:
+    random, size = drawing.random, drawing.size
+    if drawing.chance(0.35):
+        rule_sheet(drawing.sheet, size, random)
+        drawing.sheet.ink *= random.uniform(0.05, 0.09) / max(0.05, float(drawing.sheet.ink.max()))
+    printed = drawing.chance(0.08)
+    pitch = size * random.uniform(1.25, 2.2)
+    slope, between = random.normal(0, 0.05), random.uniform(*spacing)
+    x = random.uniform(-0.3 * size, WIDTH / 4)
+    middle = random.uniform(0.3 * size, pitch)
+    line, ruled = Line.sample(random, 2.0), drawing.chance(0.2)
+    while middle < HEIGHT + 0.2 * size:
+        start = x + random.normal(0, 0.2) * size
+        end = start
+        for _ in range(3):
+            end = drawing.write(
+                text(random),
+                end,
+                middle + slope * (end - start),
+                size,
+                drawing.style,
+                slope,
+                between,
+                printed,
+            )
+            end += size * random.uniform(0.5, 2.0)
+            if end > WIDTH or drawing.chance(0.5):
+                break
+        if ruled:
+            _underline(drawing, middle, slope, line)
+        middle += pitch * random.uniform(0.95, 1.2)
+
+
+def table(drawing: Drawing) -> None:
+    """Draw cells, each with a digit, a cross, a letter, or empty; perhaps with a heading."""
+    random, size = drawing.random, drawing.size
+    print_style = PenStyle.sample(random)
+    wide, high = size * random.uniform(1.1, 2.3, 2)
+    if drawing.chance(0.6):
+        wide = high
+    share_printed = random.choice([0.0, 0.5, 1.0], p=[0.6, 0.3, 0.1])
+    filled = random.uniform(0.3, 1.0)
+    share_crosses = random.choice([0.0, 0.3], p=[0.75, 0.25])
+    share_letters = random.choice([0.0, 0.3], p=[0.7, 0.3])
+    slope, lean = random.normal(0, 0.03, 2)
+    left, top = random.uniform(-wide, 0.5 * wide), random.uniform(-high, 0.5 * high)
+    columns, rows = int((WIDTH - left) / wide) + 1, int((HEIGHT - top) / high) + 1
+    if drawing.chance(0.4):
+        columns, rows = (int(random.integers(1, most + 1)) for most in (columns, rows))
+
+    def at(column: float, row: float) -> tuple[float, float]:
+        x, y = left + column * wide, top + row * high
+        return x + lean * y, y + slope * x
+
+    _borders(drawing, columns, rows, at)
+    loose = random.uniform(0.02, 0.16)
+    for column in range(columns):
+        for row in range(rows):
+            if not drawing.chance(filled):
+                continue
+            is_printed = drawing.chance(share_printed)
+            character = drawing.digit()
+            if drawing.chance(share_letters):
+                character = drawing.any_of(string.ascii_letters)
+            if drawing.chance(share_crosses):
+                character, is_printed = drawing.any_of(CROSSES), False
+            style = print_style if is_printed else drawing.style
+            ink, label, _ = drawing.shape(character, size, style, is_printed)
+            x, y = at(column + 0.5, row + 0.5)
+            x, y = random.normal((x, y), loose * size)
+            drawing.put(character, ink, label, x - ink.shape[1] / 2, y - ink.shape[0] / 2)
+    if drawing.chance(0.3):
+        x, y = at(0, rows + 0.3)
+        small = size * random.uniform(0.3, 0.7)
+        drawing.write(
+            f"{texts.word(random)} {texts.word(random)}", x, y, small, print_style, printed=True
+        )
+
+
+def _borders(
+    drawing: Drawing,
+    columns: int,
+    rows: int,
+    at: Callable[[float, float], tuple[float, float]],
+) -> None:
+    """Draw a table's lines; every third one may be thick, cells may stand apart."""
+    random, sheet = drawing.random, drawing.sheet
+    thin, thick = Line.sample(random), Line.sample(random)
+    every = int(random.choice([1, 3, 3, 100]))
+    start = int(random.integers(3))
+    gap = 0.0 if drawing.chance(0.8) else random.uniform(0.03, 0.12)
+    for column in range(columns + 1):
+        line = thick if (column + start) % every == 0 else thin
+        line.draw(sheet, at(column - gap, 0), at(column - gap, rows))
+        if gap:
+            line.draw(sheet, at(column + gap, 0), at(column + gap, rows))
+    for row in range(rows + 1):
+        line = thick if (row + start) % every == 0 else thin
+        line.draw(sheet, at(0, row), at(columns, row))
+
+
+def scattered(drawing: Drawing) -> None:
+    """Draw digits, letters and signs anywhere, on plain or ruled paper."""
+    random, sheet = drawing.random, drawing.sheet
+    rule_sheet(sheet, drawing.size, random)
+    share_others = random.choice([0.0, 0.5])
+    taken: list[tuple[float, float, float, float]] = []
+    for _ in range(random.integers(1, 14)):
+        others = string.ascii_letters + "+-=()/√%{}[]×÷"
+        character = drawing.any_of(others) if drawing.chance(share_others) else drawing.digit()
+        ink, label, _ = drawing.shape(character, drawing.size, drawing.style)
+        height, width = ink.shape
+        x, y = random.uniform(-8, WIDTH - width + 8), random.uniform(-8, HEIGHT - height + 8)
+        if all(
+            x + width < x0 - 1 or x > x1 + 1 or y + height < y0 - 1 or y > y1 + 1
+            for x0, y0, x1, y1 in taken
+        ):
+            drawing.put(character, ink, label, x, y)
+            taken.append((x, y, x + width, y + height))
+
+
+def single(drawing: Drawing) -> None:
+    """Draw one digit, perhaps in a box; or an empty box, or one with a cross."""
+    random, size = drawing.random, drawing.size
+    character = drawing.digit()
+    if drawing.chance(0.15):
+        character = drawing.any_of(CROSSES)
+    ink, label, _ = drawing.shape(character, size, drawing.style)
+    height, width = ink.shape
+    x, y = random.uniform(0, WIDTH - width), random.uniform(0, max(1, HEIGHT - height))
+    if drawing.chance(0.55):
+        line = Line.sample(random)
+        left, top, right, below = (size * random.uniform(0.02, 0.6, 4)).tolist()
+        corners = [
+            (x - left, y - top),
+            (x + width + right, y - top),
+            (x + width + right, y + height + below),
+            (x - left, y + height + below),
+        ]
+        for start, end in zip(corners, corners[1:] + corners[:1], strict=True):
+            if drawing.chance(0.8):
+                side = Line.sample(random) if drawing.chance(0.2) else line
+                side.draw(drawing.sheet, start, end)
+        if drawing.chance(0.2):
+            return
+    drawing.put(character, ink, label, x, y)
+
+
+def nothing(drawing: Drawing) -> None:
+    """Draw paper without writing."""
+    rule_sheet(drawing.sheet, drawing.size, drawing.random)
