@@ -12,12 +12,12 @@ from matplotlib.patches import Rectangle
 from pytorch_lightning import Trainer
 
 from mnist_lit.console import dispensable_output, warning_if_failed
-from mnist_lit.figures import RIGHT, WRONG, Drawing, styled
 from mnist_lit.finder.data import PagesDataModule
 from mnist_lit.finder.detector import Detections, Detector
 from mnist_lit.finder.module import SURE, LitFinder
 from mnist_lit.finder.network import USUAL
 from mnist_lit.finder.page import Page
+from mnist_lit.reports.figures import RIGHT, WRONG, Drawing, styled
 from mnist_lit.training.results import draw, saved
 from mnist_lit.training.runs import Run
 from mnist_lit.training.tracking import finalize
