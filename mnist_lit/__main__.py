@@ -27,7 +27,7 @@ COMMANDS = {
         "mnist_lit.cli", "loss and accuracy of a checkpoint on the validation images"
     ),
     "test": Command("mnist_lit.cli", "loss and accuracy of a checkpoint on the test images"),
-    "report": Command("mnist_lit.report", "one page about a run, or several side by side"),
+    "report": Command("mnist_lit.reports.command", "one page about a run, or several side by side"),
     "predict": Command("mnist_lit.predict", "the digits in pictures: drawn, scanned, photographed"),
     "serve": Command("mnist_lit.serve", "a web page that reads digits while you draw them"),
     "export": Command("mnist_lit.export", "a network as ONNX, or as a page without a server"),

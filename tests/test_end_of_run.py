@@ -90,7 +90,7 @@ def test_figure_report_and_logger_that_fail_cost_a_warning_each(
     def fails(*args: object) -> Figure:
         raise RuntimeError("cannot\nbe drawn")
 
-    monkeypatch.setattr("mnist_lit.figures.confusion", fails)
+    monkeypatch.setattr("mnist_lit.reports.figures.confusion", fails)
     monkeypatch.setattr("mnist_lit.training.results.run_page", fails)
     assert _fit(tmp_path, "--trainer.logger=failing.AtTheEnd") == 0
     said, run = capsys.readouterr(), _run(tmp_path)
@@ -121,7 +121,7 @@ def test_run_that_was_ended_while_it_was_drawn_is_drawn_when_it_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mnist_lit.figures.mistakes", interrupted)
+        patch.setattr("mnist_lit.reports.figures.mistakes", interrupted)
         assert _fit(tmp_path) == 130
     run = _run(tmp_path)
     before = results_of(run)

@@ -1,4 +1,4 @@
-"""What the figures say."""
+"""The figures of a run."""
 
 import io
 
@@ -7,8 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mnist_lit import figures
-from mnist_lit.pages import markup
+from mnist_lit.reports import figures
 
 DIGITS = "0123456789"
 
@@ -76,13 +75,6 @@ def test_curves_of_a_run_that_never_validated() -> None:
     assert points.tolist() == [[49, 1.0], [99, 0.5]]
 
 
-def test_figures_and_report_have_the_same_colours() -> None:
-    css = markup.STYLE.read_text()
-
-    assert f"--right: {figures.RIGHT};" in css
-    assert f"--wrong: {figures.WRONG};" in css
-
-
 def test_class_names_are_drawn_as_they_are() -> None:
     names = ["$\\frac{$", "a$b", "\udcff", *DIGITS[3:]]
     images, labels = torch.rand(3, 1, 28, 28), torch.tensor([0, 1, 2])
@@ -97,16 +89,6 @@ def test_class_names_are_drawn_as_they_are() -> None:
     ]  # fmt: skip
     ticks = [tick.get_text() for tick in confusion.axes[0].get_xticklabels()]
     assert ticks[:3] == ["$\\frac{$", "a$b", "\\udcff"]
-
-
-def test_images_of_all_classes_are_chosen_from_a_sorted_folder() -> None:
-    labels = torch.arange(10).repeat_interleave(100)[:950]
-    chosen = figures.over_classes(labels, 25)
-
-    assert torch.bincount(labels[chosen], minlength=10).min() == 2
-    assert chosen.tolist() == sorted(chosen.tolist())
-    assert figures.over_classes(labels, 2000).tolist() == list(range(950))
-    assert figures.over_classes(torch.tensor([7, 7, 1]), 2).tolist() == [0, 2]
 
 
 HISTORY = {

@@ -12,9 +12,9 @@ from matplotlib.patches import Rectangle
 from pytorch_lightning import Trainer
 
 from mnist_lit.console import dispensable_output, warning_if_failed
-from mnist_lit.figures import RIGHT, WRONG, Drawing, styled
 from mnist_lit.models.detector import DIGIT_PX
 from mnist_lit.reading.detector import Detections, Detector
+from mnist_lit.reports.figures import RIGHT, WRONG, Drawing, styled
 from mnist_lit.synthetic.data import SheetDataModule
 from mnist_lit.synthetic.sheet import Sheet
 from mnist_lit.training.detection import MIN_PROB, LitDetector

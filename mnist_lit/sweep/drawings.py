@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
-from mnist_lit.figures import RIGHT, WRONG, Drawing, styled
+from mnist_lit.reports.figures import RIGHT, WRONG, Drawing, styled
 from mnist_lit.sweep.space import Option, Value
 
 

@@ -13,16 +13,17 @@ from matplotlib.figure import Figure
 from pytorch_lightning import Trainer
 from rich.table import Table
 from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from mnist_lit import figures
 from mnist_lit.console import dispensable_output, plain_console, warning_if_failed
 from mnist_lit.data.images import ImageSet
 from mnist_lit.data.module import SETS, MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
-from mnist_lit.pages.evidence import Evidence
-from mnist_lit.pages.run_page import run_page
 from mnist_lit.reading.classifier import Classifier
+from mnist_lit.reports import figures
+from mnist_lit.reports.pages import run_page
+from mnist_lit.reports.run_data import RunData
 from mnist_lit.training.calibration import calibration_error, fit_temperature
 from mnist_lit.training.company import alone
 from mnist_lit.training.loggers import history
@@ -59,18 +60,18 @@ def finish(
     results, probs = _evaluate(run, trainer, model, data, facts)
     with saved(run, results):
         pictures = draw(run.figures, drawings(run, model, data, probs))
-        evidence = None
+        run_data = None
         with warning_if_failed("the report"):
             classifier = Classifier.load(run.best, type(model.network))
-            evidence = evidence_of(run, recipe, results, classifier, data.images("test"), probs)
-            page = run_page(evidence, defaults())
+            run_data = gather_run_data(run, recipe, results, classifier, data.images("test"), probs)
+            page = run_page(run_data, defaults())
             with whole_file(run.report) as path:
                 path.write_text(page, encoding="utf-8")
         metrics = {name: results[name] for name in ("test/acc", "test/loss")}
         metrics["epoch"] = trainer.current_epoch
         for logger in loggers:
             with warning_if_failed(f"logging the results to {type(logger).__name__}"):
-                log_end(logger, recipe, trainer.global_step, metrics, pictures, evidence)
+                log_end(logger, recipe, trainer.global_step, metrics, pictures, run_data)
 
 
 def _evaluate(
@@ -93,7 +94,8 @@ def _evaluate(
     temperature = fit_temperature(log_probs["val"], data.images("val").chosen_labels)
     store_temperature(run.best, temperature)
     probs = (log_probs["test"] / temperature).softmax(1)
-    counts = figures.counts(data.images("test").chosen_labels, probs.argmax(1), len(data.classes))
+    labels = data.images("test").chosen_labels
+    counts = multiclass_confusion_matrix(probs.argmax(1), labels, len(data.classes))
     results = {
         **facts,
         **measured,
@@ -101,7 +103,7 @@ def _evaluate(
         "test/acc_per_class": _acc_per_class(counts, data.classes),
         "test/confusion": counts.tolist(),
         "temperature": temperature,
-        "test/calibration_error": calibration_error(probs, data.images("test").chosen_labels),
+        "test/calibration_error": calibration_error(probs, labels),
     }
     return results, probs
 
@@ -148,33 +150,33 @@ def leave_untested(trainer: Trainer, recipe: Mapping[str, Any]) -> None:
             log_end(logger, recipe, trainer.global_step)
 
 
-def evidence_of(
+def gather_run_data(
     run: Run,
-    recipe: Mapping[str, Any],
+    config: Mapping[str, Any],
     results: Mapping[str, Any],
     classifier: Classifier,
-    asked: ImageSet,
+    dataset: ImageSet,
     probs: Tensor,
-) -> Evidence:
-    """What a page about a run is made from.
+) -> RunData:
+    """Gather everything that a report says about a run.
 
     Args:
-        run: which.
-        recipe: all options, nested as in a config file.
+        run: its folder.
+        config: all options, nested as in a config file.
         results: as in ``results.json``.
         classifier: the run's best checkpoint.
-        asked: what it was asked about, N images.
-        probs: ``(N, K)``, what it says of them.
+        dataset: N images.
+        probs: ``(N, K)`` the classifier's answers.
     """
-    return Evidence(
+    return RunData(
         name=run.folder.name,
         place=f"{run.folder.parent.name}/{run.folder.name}",
-        options=options_of(recipe),
+        options=options_of(config),
         provenance=provenance(run),
         results=results,
         history=history(run),
         classifier=classifier,
-        asked=asked,
+        dataset=dataset,
         probs=probs,
     )
 

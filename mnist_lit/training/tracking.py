@@ -15,9 +15,9 @@ from torch.utils.tensorboard.summary import hparams
 
 from mnist_lit.console import warning_if_failed
 from mnist_lit.errors import UserError
-from mnist_lit.figures import over_classes
 from mnist_lit.files import whole_file
-from mnist_lit.pages.evidence import NOTHING, Evidence, as_text, last_hidden
+from mnist_lit.reports.measures import balanced_sample, last_hidden
+from mnist_lit.reports.run_data import NOTHING, RunData, as_text
 from mnist_lit.training.loggers import ContinuingCSVLogger, OrderedTensorBoardLogger
 from mnist_lit.training.recipes import defaults, options_of
 from mnist_lit.training.runs import Run
@@ -148,7 +148,7 @@ def log_end(
     step: int,
     metrics: Mapping[str, float] | None = None,
     pictures: Sequence[Path] = (),
-    evidence: Evidence | None = None,
+    run_data: RunData | None = None,
 ) -> None:
     """Give a logger what there is at the end of a run, and close it.
 
@@ -158,7 +158,7 @@ def log_end(
         step: the last one.
         metrics: of the test images.
         pictures: PNG files.
-        evidence: of the run; None: there is none.
+        run_data: of the run; None: there is none.
     """
     try:
         if metrics:
@@ -167,8 +167,8 @@ def log_end(
             log_compared(logger, recipe)
         for path in pictures:
             log_figure(logger, path, step)
-        if evidence and isinstance(logger, loggers.TensorBoardLogger):
-            log_evidence(logger, evidence, step)
+        if run_data and isinstance(logger, loggers.TensorBoardLogger):
+            log_answers(logger, run_data, step)
     finally:
         finalize(logger)
 
@@ -194,17 +194,17 @@ def _compared(recipe: Mapping[str, Any]) -> dict[str, bool | float | str]:
     )
 
 
-def log_evidence(logger: loggers.TensorBoardLogger, evidence: Evidence, step: int) -> None:
+def log_answers(logger: loggers.TensorBoardLogger, run_data: RunData, step: int) -> None:
     """Let TensorBoard show how a network answers, what it makes of images, and its graph."""
-    writer, network = logger.experiment, evidence.classifier.network
-    for label, name in enumerate(evidence.classes):
-        is_class, probs = evidence.labels == label, evidence.probs[:, label]
+    writer, network = logger.experiment, run_data.classifier.network
+    for label, name in enumerate(run_data.classes):
+        is_class, probs = run_data.labels == label, run_data.probs[:, label]
         writer.add_pr_curve(f"precision and recall/{name}", is_class.numpy(), probs.numpy(), step)
-    some = over_classes(evidence.labels, NUM_EMBEDDED)
-    images = evidence.images(some) / 255
+    some = balanced_sample(run_data.labels, NUM_EMBEDDED)
+    images = run_data.images(some) / 255
     hidden = last_hidden(network, images)
     if hidden is not None:
-        names = [evidence.classes[label] for label in evidence.labels[some].tolist()]
+        names = [run_data.classes[label] for label in run_data.labels[some].tolist()]
         shown = 1 - images if images.shape[1] == 1 else images
         writer.add_embedding(hidden, names, shown, step, tag="hidden")
     with warnings.catch_warnings(), suppress(Exception):  # not every network can be traced

@@ -1,31 +1,32 @@
-"""Arrays in, matplotlib figures out; no files and no loggers.
-
-The colours and the style are those of the report, too.
-"""
+"""The figures of a run, and their style: arrays in, matplotlib figures out."""
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import torch
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from mnist_lit.data.images import Pixels
 from mnist_lit.errors import printable
+from mnist_lit.reports.measures import balanced_sample, surest_mistakes
+from mnist_lit.reports.run_data import Points
 
-# Blue and orange can be told apart with any colour vision. Source: Okabe and Ito, "Color Universal
+# Blue and orange are distinct for the colour-blind, too. Source: Okabe and Ito, "Color Universal
 # Design" (2008); their orange is darker here, to be legible as text on white.
 BLUE, ORANGE = "#0072b2", "#c25100"
 RIGHT, WRONG = BLUE, ORANGE
-TRAINING, VALIDATION = BLUE, ORANGE
+TRAINING = {"color": BLUE}
+VALIDATION = {"color": ORANGE, "marker": "o"}
 COUNTS = LinearSegmentedColormap.from_list("counts", ["#ffffff", ORANGE])
 SIGNED = LinearSegmentedColormap.from_list("signed", [ORANGE, "#ffffff", BLUE])
 
@@ -41,16 +42,16 @@ STYLE: dict[Any, Any] = {
     "figure.constrained_layout.w_pad": 0.1,
 }
 styled = mpl.rc_context(STYLE)
-"""Decorator of functions that draw: the style of all figures."""
+"""Decorator that gives a drawing function the style of all figures."""
 
-LONGEST_NAME = 14  # of a class, in characters
-LONGEST_LINE = 18  # of a title above an image, in characters
-PERFECT = 0.003  # error rate at which the scale of accuracies ends: 0 would be infinitely far away
+MAX_NAME_LENGTH = 14  # of a class, in characters
+MAX_TITLE_LENGTH = 18  # of a line above an image, in characters
+MIN_ERROR_RATE = 0.003  # added to error rates, whose logarithm would be infinite at 0
 ACCURACY_TICKS = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 1)
 
 
 class Drawing(Figure):
-    """A figure that shows itself in a notebook."""
+    """A figure that notebooks display."""
 
     def _repr_png_(self) -> bytes:
         png = io.BytesIO()
@@ -65,13 +66,13 @@ def predictions(
     """Draw images of all classes with the answer and its probability: blue if right, else orange.
 
     Args:
-        images: N of them, by their numbers: ``(B, C, H, W)`` uint8; of grey ones, ink is 255.
+        images: N of them; indices give ``(B, C, H, W)`` uint8; in grey ones, ink is 255.
         labels: ``(N,)`` the true classes.
         probs: ``(N, K)`` in [0, 1].
         classes: K names.
-        num_shown: how many images to show, at most.
+        num_shown: the number of images to show, at most.
     """
-    shown = over_classes(labels, num_shown)
+    shown = balanced_sample(labels, num_shown)
     num_right = int((probs.argmax(1) == labels).sum())
     title = f"Test images: {num_right:,} of {len(labels):,} right"
     return _image_grid(title, images[shown], labels[shown], probs[shown], classes)
@@ -88,38 +89,8 @@ def mistakes(
     return _image_grid(title, images[shown], labels[shown], probs[shown], classes)
 
 
-def over_classes(labels: Tensor, most: int) -> Tensor:
-    """Choose images of all classes: the first of each class, then the second of each, and so on.
-
-    Args:
-        labels: ``(N,)`` the true classes, in any order.
-        most: how many images to choose.
-
-    Returns:
-        Indices of at most `most` images, ascending, ``(M,)``.
-    """
-    counts = torch.bincount(labels)
-    first = counts.cumsum(0) - counts
-    by_class = labels.argsort(stable=True)
-    rank = torch.empty_like(labels)  # of an image among those of its class
-    rank[by_class] = torch.arange(len(labels)) - first.repeat_interleave(counts)
-    return rank.argsort(stable=True)[:most].sort().values
-
-
-def surest_mistakes(labels: Tensor, probs: Tensor) -> Tensor:
-    """The numbers of the images that are told wrong, ``(M,)``, those it is surest of first.
-
-    Args:
-        labels: ``(N,)`` the true classes.
-        probs: ``(N, K)``.
-    """
-    confidence, answers = probs.max(1)
-    wrong = (answers != labels).nonzero().flatten()
-    return wrong[confidence[wrong].argsort(descending=True, stable=True)]
-
-
 def first_kernels(network: nn.Module) -> list[Tensor]:
-    """What `filters` shows of a network: the weights of its first two convolutions, if any."""
+    """Return the weights of the first two convolutions of a network, if it has any."""
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     return [layer.weight.detach().cpu() for layer in convolutions[:2]]
 
@@ -141,7 +112,7 @@ def _image_grid(
         right = answer == label
         answered, true = short(classes[answer]), short(classes[label])
         text = f"read {answered}" if right else f"read {answered}, is {true}"
-        if len(text) > LONGEST_LINE:
+        if len(text) > MAX_TITLE_LENGTH:
             text = text.replace(", is ", ",\nis ")
         text += f"\n{percent(confidence)}"
         shown_as = image[0] if len(image) == 1 else image.permute(1, 2, 0)
@@ -156,20 +127,14 @@ def _image_grid(
 
 
 def short(name: str) -> str:
-    """Return a class name that fits into a figure, without characters that cannot be drawn."""
+    """Shorten a name to fit into a figure, and escape characters that cannot be drawn."""
     name = printable(name)
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    return name if len(name) <= MAX_NAME_LENGTH else f"{name[: MAX_NAME_LENGTH - 1]}…"
 
 
 def percent(share: float) -> str:
-    """Never 100 % for what is not quite sure."""
+    """Format a probability; only 1 is 100 %."""
     return f"{share if share == 1 else min(share, 0.999):.1%}"
-
-
-def counts(labels: Tensor, answers: Tensor, num_classes: int) -> Tensor:
-    """How often each class, a row, was answered by each, a column: ``(K, K)`` int64."""
-    table = torch.bincount(labels * num_classes + answers, minlength=num_classes**2)
-    return table.reshape(num_classes, num_classes)
 
 
 @styled
@@ -178,11 +143,11 @@ def confusion(labels: Tensor, answers: Tensor, classes: Sequence[str]) -> Drawin
 
     Args:
         labels: ``(N,)`` the true classes.
-        answers: ``(N,)`` the network's.
+        answers: ``(N,)`` the predicted classes.
         classes: K names.
     """
     num_classes = len(classes)
-    table = counts(labels, answers, num_classes)
+    table = multiclass_confusion_matrix(answers, labels, num_classes)
     off_diagonal = table.clone().fill_diagonal_(0)
     side = max(9.0, 0.42 * num_classes)
     fontsize = 12 if num_classes <= 15 else 8
@@ -191,20 +156,17 @@ def confusion(labels: Tensor, answers: Tensor, classes: Sequence[str]) -> Drawin
     axis.imshow(
         off_diagonal.numpy(), cmap=COUNTS, vmin=0, vmax=max(1, 1.5 * int(off_diagonal.max()))
     )
-    for row in range(num_classes):
-        for column in range(num_classes):
-            count = int(table[row, column])
-            if count:
-                axis.text(
-                    column,
-                    row,
-                    f"{count:,}",
-                    ha="center",
-                    va="center",
-                    fontsize=fontsize,
-                    color=RIGHT if row == column else "black",
-                    fontweight="bold" if row == column else "normal",
-                )
+    for row, column in table.nonzero().tolist():
+        axis.text(
+            column,
+            row,
+            f"{int(table[row, column]):,}",
+            ha="center",
+            va="center",
+            fontsize=fontsize,
+            color=RIGHT if row == column else "black",
+            fontweight="bold" if row == column else "normal",
+        )
     num_right = int(table.diagonal().sum())
     figure.suptitle(f"{num_right:,} right (blue), {len(labels) - num_right:,} wrong (orange)")
     axis.spines[:].set_visible(True)
@@ -242,68 +204,75 @@ def filters(weights: Sequence[Tensor]) -> Drawing:
     return figure
 
 
-def tiles(weight: Tensor) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    """Lay ``(C_out, C_in, H, W)`` out as one picture, with gaps between the kernels."""
-    num_out, num_in, height, width = weight.shape
-    laid_out = np.full((num_in * (height + 1) - 1, num_out * (width + 1) - 1), np.nan, np.float32)
-    for column in range(num_out):
-        for row in range(num_in):
-            top, left = row * (height + 1), column * (width + 1)
-            laid_out[top : top + height, left : left + width] = weight[column, row].numpy()
-    return laid_out
+def tiles(weight: Tensor) -> NDArray[np.float32]:
+    """Arrange ``(C_out, C_in, H, W)`` as one picture, a column per filter; gaps are NaN."""
+    padded = F.pad(weight, (0, 1, 0, 1), value=math.nan)
+    picture: NDArray[np.float32] = padded.permute(1, 2, 0, 3).flatten(2).flatten(0, 1).numpy()
+    return picture[:-1, :-1]
 
 
 @styled
-def curves(history: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:
+def curves(history: Mapping[str, Points]) -> Drawing:
     """Draw loss, accuracy and speed over the training, and the learning rate if it changes.
 
     Args:
-        history: metric name -> (step, value) pairs in the order of the steps.
+        history: metric -> (step, value) pairs in the order of the steps.
     """
-    has_schedule = len({value for _, value in history.get("lr", [])}) > 1
-    below = ["lr"] * has_schedule + ["images_per_s"] * ("images_per_s" in history)
+    titles = {"lr": "learning rate", "images_per_s": "training images per second"}
+    if len({value for _, value in history.get("lr", [])}) < 2:
+        del titles["lr"]
+    if "images_per_s" not in history:
+        del titles["images_per_s"]
     rows: list[Any] = [["loss", "acc"]]
-    if below:
-        rows.append(below * 2 if len(below) == 1 else below)
-    figure = Drawing(figsize=(11, 7.5 if below else 4), layout="constrained")
+    if titles:
+        rows.append(list(titles) * (2 // len(titles)))
+    figure = Drawing(figsize=(11, 3.75 * len(rows)), layout="constrained")
     figure.suptitle(
         "Training values are measured during the steps, with dropout and augmentation", fontsize=12
     )
     panels = figure.subplot_mosaic(rows)
-    _plot(panels["loss"], history, {"train/loss": "training", "val/loss": "validation"}, "loss")
-    _plot(panels["acc"], history, {"train/acc": "training", "val/acc": "validation"}, "accuracy")
-    log_scale(panels["loss"])
-    stretch_accuracy(panels["acc"])
-    titles = {"lr": "learning rate", "images_per_s": "training images per second"}
-    for name in below:
-        _plot(panels[name], history, {name: titles[name]}, titles[name])
+    plot_metric(panels["loss"], "loss", train_and_val(history, "loss"))
+    plot_metric(panels["acc"], "acc", train_and_val(history, "acc"))
+    for name, title in titles.items():
+        _plot(panels[name], title, [(title, history[name], TRAINING)])
         panels[name].set_ylim(bottom=0)
     return figure
 
 
-def _plot(
-    axis: Axes,
-    history: Mapping[str, Sequence[tuple[int, float]]],
-    labels: Mapping[str, str],
-    title: str,
-) -> None:
-    for name, label in labels.items():
-        points = history.get(name, [])
-        is_validation = name.startswith("val/")
+Line = tuple[str, Points, Mapping[str, Any]]
+"""Label, points and style of a line."""
+
+
+def train_and_val(history: Mapping[str, Points], metric: str) -> list[Line]:
+    """Return the two lines of a run's metric, ``loss`` or ``acc``."""
+    return [
+        ("training", history.get(f"train/{metric}", []), TRAINING),
+        ("validation", history.get(f"val/{metric}", []), VALIDATION),
+    ]
+
+
+def plot_metric(axis: Axes, metric: str, lines: Iterable[Line]) -> None:
+    """Plot ``loss`` or ``acc`` over the steps, on a scale that shows small differences."""
+    _plot(axis, {"loss": "loss", "acc": "accuracy"}[metric], lines)
+    if metric == "loss":
+        log_scale(axis)
+    else:
+        _stretch_accuracy(axis)
+
+
+def _plot(axis: Axes, title: str, lines: Iterable[Line]) -> None:
+    for label, points, style in lines:
         if points:
-            steps, values = zip(*points, strict=True)
-            colour, marker = (VALIDATION, "o") if is_validation else (TRAINING, None)
-            axis.plot(steps, values, color=colour, marker=marker, ms=4, label=label)
-    axis.set_title(title)
-    axis.set_xlabel("step")
+            axis.plot(*zip(*points, strict=True), ms=4, label=printable(label), **style)
+    axis.set(title=title, xlabel="step")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axis.grid()
     if len(axis.lines) > 1:
-        axis.legend()
+        axis.legend(fontsize=None if len(axis.lines) <= 6 else 7)
 
 
 def log_scale(axis: Axes) -> None:
-    """Give a panel a logarithmic scale, unless values are negative, as those of a loss can be."""
+    """Make the y axis logarithmic, unless there are negative values, which a loss may have."""
     low, high = axis.dataLim.intervaly
     if low < 0 or high <= 0:
         return
@@ -316,23 +285,20 @@ def log_scale(axis: Axes) -> None:
     axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def stretch_accuracy(axis: Axes) -> None:
-    """Scale a panel of accuracies by the logarithm of the error, so that 98 % and 99 % are apart.
-
-    All that is drawn stays visible, and 100 % is on the scale, too.
-    """
+def _stretch_accuracy(axis: Axes) -> None:
+    """Scale accuracies by the logarithm of the error rate, so that 98 % and 99 % are apart."""
     drawn = np.concatenate([[0.9], *(np.asarray(line.get_ydata()) - 0.02 for line in axis.lines)])
     axis.set_yscale("function", functions=(_accuracy_to_height, _height_to_accuracy))
     axis.set_yticks(ACCURACY_TICKS)
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.set_ylim(max(0.0, float(np.nanmin(drawn))), 1)
     for line in axis.lines:
-        line.set_clip_on(False)  # markers at 100 % are whole
+        line.set_clip_on(False)  # draw markers at 100 % whole
 
 
 def _accuracy_to_height(accuracy: NDArray[np.float64]) -> NDArray[np.float64]:
-    return -np.log(1 + PERFECT - np.minimum(accuracy, 1))
+    return -np.log(1 + MIN_ERROR_RATE - np.minimum(accuracy, 1))
 
 
 def _height_to_accuracy(height: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 1 + PERFECT - np.exp(-height)
+    return 1 + MIN_ERROR_RATE - np.exp(-height)
