@@ -32,7 +32,7 @@ COMMANDS = {
     "serve": Command("mnist_lit.serve", "a web page that reads digits while you draw them"),
     "export": Command("mnist_lit.export", "a network as ONNX, or as a page without a server"),
     "sweep": Command("mnist_lit.sweep", "search the options that validate best, then test those"),
-    "finder": Command("mnist_lit.finder.command", "train what finds the digits in pictures"),
+    "detector": Command("mnist_lit.detector", "train the network that finds digits in pictures"),
     "repeat": Command("mnist_lit.repeat", "fit over several seeds: n, mean, standard deviation"),
 }
 

@@ -16,10 +16,10 @@ from drawing import chromium
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_lit.reading.classifier import Classifier
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.export import reader
 from mnist_lit.export.graph import as_onnx
+from mnist_lit.reading.classifier import Classifier
 
 SIDE = 280  # of the canvas, in pixels
 

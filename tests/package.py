@@ -2,7 +2,7 @@
 
     python tests/package.py lightning_logs/version_N
 
-writes ``mnist_lit/weights/mnist.pt``, or of a finder's run ``finder.pt``, and the table in the
+writes ``mnist_lit/weights/mnist.pt``, or of a detector's run ``detector.pt``, and the table in the
 model card beside it: test images, nothing chosen by them.
 """
 
@@ -16,10 +16,10 @@ from rich.progress import track
 from torch import Tensor
 
 from mnist_lit.checkpoints import load_checkpoint
-from mnist_lit.reading.classifier import PACKAGED, Classifier
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.files import whole_file
-from mnist_lit.finder.detector import PACKAGED as FINDER
+from mnist_lit.reading.classifier import PACKAGED, Classifier
+from mnist_lit.reading.detector import PACKAGED as DETECTOR
 from mnist_lit.training.calibration import calibration_error
 from mnist_lit.training.runs import Run
 
@@ -64,10 +64,10 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     checkpoint = load_checkpoint(Run(parser.parse_args().run).best)
     kept = {name: checkpoint[name] for name in KEPT if name in checkpoint}
-    is_finder = "width" in kept["hyper_parameters"]
-    if is_finder:  # half of the bits say as much, as training with bfloat16 shows
+    is_detector = "width" in kept["hyper_parameters"]
+    if is_detector:  # half of the bits say as much, as training with bfloat16 shows
         kept["state_dict"] = {name: half(part) for name, part in kept["state_dict"].items()}
-    with whole_file(FINDER if is_finder else PACKAGED) as path:
+    with whole_file(DETECTOR if is_detector else PACKAGED) as path:
         torch.save(kept, path)
     classifier = Classifier.load()
     figures = measure(classifier)

@@ -8,7 +8,6 @@ after what other pens and scanners do to them.
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -24,9 +23,8 @@ from PIL import Image, ImageDraw, ImageFont
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from mnist_lit.reading.classifier import Classifier
 from mnist_lit.data.module import SETS, MNISTDataModule
-from mnist_lit.pictures import find_digits
+from mnist_lit.reading.classifier import Classifier
 
 Array: TypeAlias = NDArray[Any]
 BLACK, WHITE = np.zeros(3, np.float32), np.ones(3, np.float32)
@@ -370,15 +368,8 @@ def other_writers() -> Iterator[Stress]:
 
 
 def share_right(classifier: Classifier, pictures: Iterable[Stress]) -> float:
-    """How many of them are read without an error."""
-    pictures = list(pictures)
-    with ThreadPoolExecutor(2) as threads:
-        found = list(threads.map(lambda picture: find_digits(picture.file), pictures))
-    readings = classifier.read_found(found)
-    right = [
-        reading.number == picture.number
-        for reading, picture in zip(readings, pictures, strict=True)
-    ]
+    """Return the share of pictures that are read without an error."""
+    right = [classifier.read(picture.file).number == picture.number for picture in pictures]
     return sum(right) / len(right)
 
 

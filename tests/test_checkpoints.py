@@ -10,8 +10,8 @@ import torch
 
 from mnist_lit.__main__ import main
 from mnist_lit.checkpoints import load_checkpoint
-from mnist_lit.reading.classifier import PACKAGED, Classifier
 from mnist_lit.errors import UserError
+from mnist_lit.reading.classifier import PACKAGED, Classifier
 from mnist_lit.training.runs import Run
 
 ODD: dict[str, Any] = {

@@ -14,9 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from mnist_lit.__main__ import main
-from mnist_lit.reading.classifier import PACKAGED
 from mnist_lit.cli import CLI
 from mnist_lit.options import replaced_callbacks
+from mnist_lit.reading.classifier import PACKAGED
 from mnist_lit.training import recipes
 from mnist_lit.training.runs import Run
 

@@ -29,12 +29,12 @@ def test_folder_with_nothing_in_it_is_no_run(tmp_path: Path) -> None:
     assert claim(tmp_path, "").version == 8, "a folder that is there is taken, though"
 
 
-def test_runs_of_a_finder_are_not_those_of_fit(tmp_path: Path) -> None:
-    found = claim(tmp_path, "a recipe", runs.FINDER)
+def test_runs_of_a_detector_are_not_those_of_fit(tmp_path: Path) -> None:
+    found = claim(tmp_path, "a recipe", runs.DETECTOR)
 
-    assert found.folder.name == "finder_0"
-    assert runs.newest(tmp_path, runs.FINDER) == found
-    assert runs.unfinished("auto", tmp_path, runs.FINDER) == "last"
+    assert found.folder.name == "detector_0"
+    assert runs.newest(tmp_path, runs.DETECTOR) == found
+    assert runs.unfinished("auto", tmp_path, runs.DETECTOR) == "last"
     assert runs.unfinished("auto", tmp_path) is None, "fit begins a new one"
     with pytest.raises(UserError, match="no run in"):
         runs.newest(tmp_path)

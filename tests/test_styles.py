@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.data.styles import STROKES, with_styles
-from mnist_lit.finder import data as finder
+from mnist_lit.synthetic import data as synthetic
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +48,11 @@ def test_1s_get_an_upstroke_and_7s_a_bar(digits: tuple[Tensor, Tensor]) -> None:
     assert (widths[1] > widths[0]).float().mean() > 0.8
 
 
-def test_finders_1s_have_longer_upstrokes_and_its_3s_tails(digits: tuple[Tensor, Tensor]) -> None:
+def test_detectors_1s_have_longer_upstrokes_and_its_3s_tails(digits: tuple[Tensor, Tensor]) -> None:
     images, labels = digits
-    room = torch.nn.functional.pad(images, [finder.ROOM] * 4)
+    room = torch.nn.functional.pad(images, [synthetic.PADDING_PX] * 4)
     torch.manual_seed(0)
-    usual, made = (with_styles(room, labels, 1.0, styles) for styles in (STROKES, finder.STYLES))
+    usual, made = (with_styles(room, labels, 1.0, styles) for styles in (STROKES, synthetic.STYLES))
     ink = [of[labels == 1].sum((1, 2, 3)) for of in (usual, made)]
     widths = [(of[labels == 3] > 0.5).any(dim=2).sum((1, 2)).float() for of in (room, made)]
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.reading.arrays import Array, Box, quantile, with_margin
+from mnist_lit.reading.arrays import Array, Box, Mask, extent, quantile, with_margin
 from mnist_lit.reading.decode import Page, Picture, decode, pages_of
 from mnist_lit.reading.digit_image import FRAME, fit_into_frame
 from mnist_lit.reading.paper import MIN_CONTRAST, contrast_to, denoise, paper_candidates
@@ -15,6 +15,8 @@ from mnist_lit.reading.paper import MIN_CONTRAST, contrast_to, denoise, paper_ca
 MAX_NOISE = 0.06  # of the range from black to white; more means that the paper is another one
 MAX_INK_SHARE = 0.25  # of a picture; more means the same
 FULL_INK = 0.85  # quantile of the ink's contrast that becomes 255
+REACH = 0.2  # of a digit's size, by which its box may be too small
+FAINT_INK = 64  # of 255, from which on ink is connected
 MIN_SIZE_PX = 5  # of a stroke; smaller components are specks
 LINE_FROM = 8.0  # width over height of a component that is a line
 
@@ -49,9 +51,19 @@ class Ink:
         left, top, right, bottom = (round(edge / self.downscale) for edge in box)
         left, top = min(max(0, left), width - 1), min(max(0, top), height - 1)
         right, bottom = max(left + 1, min(right, width)), max(top + 1, min(bottom, height))
+        reach = 1 + round(REACH * max(right - left, bottom - top))
+        x, y = max(0, left - reach), max(0, top - reach)
+        window = self.pixels[y : bottom + reach, x : right + reach]
+        mask = _digit_mask(window, (left - x, top - y, right - x, bottom - y))
+        left, top, right, bottom = extent(mask)
+        if left == right:
+            return np.zeros((1, FRAME, FRAME), np.float32)
         margin = 2 + max(right - left, bottom - top) // 20
-        cut = with_margin(self.pixels[top:bottom, left:right].astype(np.float32) / 255, margin)
-        image = fit_into_frame(cut, (margin, margin, margin + right - left, margin + bottom - top))
+        edges = cv2.dilate(mask.view(np.uint8), np.ones((3, 3)))  # faint, and not in the mask
+        digit = with_margin(np.where(edges, window, 0).astype(np.float32) / 255, margin)
+        digit = digit[top : bottom + 2 * margin, left : right + 2 * margin]
+        frame = margin, margin, margin + right - left, margin + bottom - top
+        image = fit_into_frame(digit, frame)
         return np.zeros((1, FRAME, FRAME), np.float32) if image is None else image
 
     def picture_box(self, box: Sequence[float]) -> Box:
@@ -60,6 +72,24 @@ class Ink:
         height, width = (round(side * self.downscale) for side in self.pixels.shape)
         left, top = max(0, min(left, width - 1)), max(0, min(top, height - 1))
         return left, top, max(left + 1, min(right, width)), max(top + 1, min(bottom, height))
+
+
+def _digit_mask(window: NDArray[np.uint8], box: Box) -> Mask:
+    """Select the pixels of a digit in a window around its box.
+
+    A component of ink belongs to it if most of it lies in the box: all of it if it ends inside the
+    window, else, as a neighbour touches it, what lies in the box.
+    """
+    left, top, right, bottom = box
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((window > FAINT_INK).view(np.uint8))
+    num_inside = np.bincount(labels[top:bottom, left:right].ravel(), minlength=len(stats))
+    belongs = num_inside > 0.5 * stats[:, cv2.CC_STAT_AREA]
+    x, y, width, height = stats[:, :4].T
+    ends_inside = (x > 0) & (y > 0) & (x + width < window.shape[1]) & (y + height < window.shape[0])
+    belongs[0] = ends_inside[0] = False
+    mask = (belongs & ends_inside)[labels]
+    mask[top:bottom, left:right] |= belongs[labels[top:bottom, left:right]]
+    return np.asarray(mask)
 
 
 def find_ink(picture: Picture | Page) -> Ink:
@@ -136,4 +166,4 @@ def _normalised(contrast: Array, noise: Array) -> NDArray[np.uint8]:
     clean = np.maximum(contrast - 2 * noise, 0)
     inked = clean[contrast > np.maximum(5 * noise, MIN_CONTRAST)]
     full = quantile(inked, FULL_INK) if len(inked) else 1.0
-    return np.clip(clean * (255 / full), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(clean * (255 / full), 0, 255), np.uint8)

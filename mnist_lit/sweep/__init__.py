@@ -41,7 +41,7 @@ def main(args: Sequence[str]) -> int:
     given, options = parser.parse_known_args(args[1:])
     if given.n_trials < 1:
         raise UserError(f"--n_trials {given.n_trials}: at least one is needed")
-    is_of_runs = given.study.startswith(("version_", "finder_"))
+    is_of_runs = given.study.startswith(("version_", "detector_"))
     if Path(given.study).name != given.study or is_of_runs:
         raise UserError(f"--study {given.study}: a name is needed that a folder can have")
     if not find_spec("optuna"):

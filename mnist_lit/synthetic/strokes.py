@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from mnist_lit.reading.arrays import Array, extent
-from mnist_lit.synthetic.glyphs import FRAME, SIZE, Alphabet, Glyph
+from mnist_lit.reading.arrays import Array, extent, reduced
+from mnist_lit.synthetic.glyphs import FRAME, SIZE, Alphabet, Glyph, framed
 
 VARIANTS = 40  # of each sign
 JITTER = 0.05  # standard deviation of a point, as a share of a digit's height
@@ -75,21 +75,17 @@ def _drawn(strokes: Sequence[Stroke], random: np.random.Generator) -> Glyph:
     stretch = np.exp(random.normal(0, (0.2, 0.1)))
     canvas = np.zeros((4 * SIZE, 4 * SIZE), np.uint8)
     for stroke in strokes:
-        points = np.array(stroke, np.float32)
+        points: Array = np.array(stroke)
         points = (points + random.normal(0, JITTER, points.shape)) * stretch
         is_polyline = stroke[0] == stroke[1]
         curve = points[1:] if is_polyline else _smooth(points)
-        cv2.polylines(canvas, [np.int32(SIZE * (curve + 1.2))], False, 255, 3, cv2.LINE_AA)
+        pixels = np.asarray(SIZE * (curve + 1.2), np.int32)
+        cv2.polylines(canvas, [pixels], False, 255, 3, cv2.LINE_AA)
     left, top, right, bottom = extent(canvas > 100)
-    ink = canvas[top:bottom, left:right]
-    scale = min(1.0, (FRAME - 4) / max(ink.shape))
-    if scale < 1:
-        ink = cv2.resize(ink, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    ink: Array = canvas[top:bottom, left:right]
+    ink = reduced(ink, FRAME - 4, cv2.INTER_AREA)
     offset = (top + bottom) / 2 / SIZE - 1.2 - 0.5
-    frame = np.zeros((FRAME, FRAME), bool)
-    y, x = ((FRAME - side) // 2 for side in ink.shape)
-    frame[y : y + ink.shape[0], x : x + ink.shape[1]] = ink > 100
-    return frame, offset
+    return framed(ink > 100), offset
 
 
 def _smooth(points: Array) -> Array:
@@ -106,9 +102,10 @@ def _catmull_rom(values: Array, at: Array) -> Array:
     start = np.minimum(at.astype(int), len(values) - 2)
     t = at - start
     before, here, after, beyond = (padded[start + shift] for shift in range(4))
-    return 0.5 * (
+    curve: Array = 0.5 * (
         2 * here
         + (after - before) * t
         + (2 * before - 5 * here + 4 * after - beyond) * t**2
         + (3 * here - before - 3 * after + beyond) * t**3
     )
+    return curve

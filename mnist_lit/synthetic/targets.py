@@ -32,8 +32,8 @@ def draw_target(sheet: Sheet, maps: Array) -> None:
     num_rows, num_columns = maps.shape[1:]
     maps[-1] = 1
     for left, top, right, bottom in sheet.ignored:
-        part = [max(0, round(edge / STRIDE)) for edge in (left, top, right, bottom)]
-        maps[-1, part[1] : part[3] + 1, part[0] : part[2] + 1] = 0
+        x0, y0, x1, y1 = (max(0, round(edge / STRIDE)) for edge in (left, top, right, bottom))
+        maps[-1, y0 : y1 + 1, x0 : x1 + 1] = 0
     for label, (left, top, right, bottom) in sheet.characters:
         width, height = max(right - left, 2), max(bottom - top, 2)
         x, y = (left + right) / 2 / STRIDE - 0.5, (top + bottom) / 2 / STRIDE - 0.5
@@ -83,14 +83,12 @@ def loss(answer: Tensor, target: Tensor) -> Tensor:
     missed = -((1 - peaks) ** 4) * probs**2 * (log_probs - logits)
     focal = torch.where(is_peak, -((1 - probs) ** 2) * log_probs, missed) * target[:, -1:]
     num_peaks = is_peak.sum(dim=(0, 2, 3))
-    num_digits, num_others = (
-        part.sum().clamp(min=1) for part in num_peaks.split((NUM_DIGITS, NUM_CLASSES - NUM_DIGITS))
-    )
+    num_digits = num_peaks[:NUM_DIGITS].sum().clamp(min=1)
+    num_others = num_peaks[NUM_DIGITS:].sum().clamp(min=1)
     sums = focal.sum(dim=(0, 2, 3))
     is_there = is_peak.any(dim=1, keepdim=True)
     sizes = (answer[:, NUM_CLASSES:].float() - target[:, NUM_CLASSES:-1]).abs() * is_there
-    return (
-        sums[:NUM_DIGITS].sum() / num_digits
-        + OTHER_WEIGHT * sums[NUM_DIGITS:].sum() / num_others
-        + SIZE_WEIGHT * sizes.sum() / is_there.sum().clamp(min=1)
-    )
+    digit_loss = sums[:NUM_DIGITS].sum() / num_digits
+    other_loss = sums[NUM_DIGITS:].sum() / num_others
+    size_loss: Tensor = sizes.sum() / is_there.sum().clamp(min=1)
+    return digit_loss + OTHER_WEIGHT * other_loss + SIZE_WEIGHT * size_loss

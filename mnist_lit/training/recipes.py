@@ -33,7 +33,7 @@ FIXED = {
     "data.batch_size",
     "data.dataset",
     "data.image_size",
-    "data.num_pages",
+    "data.num_sheets",
     "data.split_seed",
     "data.val_size",
     "lr_scheduler",
@@ -48,7 +48,7 @@ KNOWN_CODE = ("mnist_lit.", "pytorch_lightning.", "torch.nn.", "torch.optim.")
 # Lies beside the recipes, where it is looked for, but is none: it has ranges instead of values.
 SPACE = "sweep"
 
-FINDER = "finder"  # the recipe of another command than fit
+DETECTOR = "detector"  # the config of another command than fit
 
 MAX_BYTES = 1_000_000  # of a recipe's file
 MAX_NODES = 10_000  # of one, once all that it refers to is in its place
@@ -56,14 +56,14 @@ MAX_NODES = 10_000  # of one, once all that it refers to is in its place
 
 def packaged(config: str) -> str:
     """The file of a recipe of this package, by its name, ``best``; or else what was given."""
-    if os.path.exists(config) or config not in packaged_names() | {FINDER}:
+    if os.path.exists(config) or config not in packaged_names() | {DETECTOR}:
         return config
     return str(_packaged_folder() / f"{config}.yaml")
 
 
 def packaged_names() -> set[str]:
     """What the recipes of this package are called that `fit` takes."""
-    return {path.stem for path in _packaged_folder().glob("*.yaml")} - {SPACE, FINDER}
+    return {path.stem for path in _packaged_folder().glob("*.yaml")} - {SPACE, DETECTOR}
 
 
 def packaged_space() -> Path:

@@ -19,12 +19,12 @@ from mnist_lit.errors import UserError
 from mnist_lit.files import user_path, whole_file
 from mnist_lit.training.learner import Learner
 
-FIT, FINDER = "version", "finder"  # what runs of these commands are called, with a number
+FIT, DETECTOR = "version", "detector"  # what runs of these commands are called, with a number
 
 
 @dataclass(frozen=True)
 class Run:
-    """One folder ``lightning_logs/version_N``, or ``finder_N``, and what lies in it."""
+    """One folder ``lightning_logs/version_N``, or ``detector_N``, and what lies in it."""
 
     folder: Path
 
@@ -178,7 +178,7 @@ def newest(root: Path, kind: str = FIT) -> Run:
     """
     existing = [run for run in all_runs(root, kind) if run.exists]
     if not existing:
-        command = {FIT: "fit", FINDER: "finder"}[kind]
+        command = {FIT: "fit", DETECTOR: "detector"}[kind]
         raise UserError(
             f"no run in {runs_folder(root)}: train one with `mnist-lit {command}`,"
             " or name a checkpoint with --ckpt_path"

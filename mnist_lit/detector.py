@@ -1,4 +1,4 @@
-"""`finder`: trains the network that finds digits in pictures."""
+"""`detector`: train the network that finds digits in pictures."""
 
 import textwrap
 from collections.abc import Sequence
@@ -8,25 +8,25 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from mnist_lit.cli import CLI
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.finder.outcome import finish, show
 from mnist_lit.options import with_recipe
 from mnist_lit.synthetic.data import SheetDataModule
 from mnist_lit.training import limits, recipes, runs
 from mnist_lit.training.detection import LitDetector
+from mnist_lit.training.detection_results import finish, show
 from mnist_lit.training.learner import Learner
 from mnist_lit.training.life import Life
 from mnist_lit.training.runs import Run
 
 HELP = """\
-usage: mnist-lit finder [--config RECIPE] [--ckpt_path CHECKPOINT] [--SECTION.OPTION VALUE ...]
+usage: mnist-lit detector [--config CONFIG] [--ckpt_path CHECKPOINT] [--SECTION.OPTION VALUE ...]
 
-Trains the network that finds digits in pictures, on pages that are drawn as it goes.
+Trains the network that finds digits in pictures, on synthetic sheets.
 
   --ckpt_path CHECKPOINT  goes on with a run: last, for the newest one; auto, for that one if it is
                           unfinished, and else a new one; or a checkpoint's path
-  --print_config          prints the whole recipe that the other options make, and ends
+  --print_config          prints the whole config that the other options make, and ends
 
-Options are those of fit, but for the model's and the data's. The packaged recipe, --config finder:
+Options are those of fit, but for the model's and the data's. The packaged config is
 
 {recipe}
 Beyond it:
@@ -34,10 +34,10 @@ Beyond it:
   --trainer.help          all options of Lightning's Trainer"""
 
 
-class FinderLife(Life):
-    """The life of a run that trains a finder."""
+class DetectorRun(Life):
+    """A run that trains a detector."""
 
-    kind = runs.FINDER
+    kind = runs.DETECTOR
 
     def conclude(self, run: Run) -> None:
         assert isinstance(self.model, LitDetector)
@@ -45,34 +45,34 @@ class FinderLife(Life):
         finish(run, self.trainer, self.model, self.data, self.facts())
 
 
-class FinderCLI(CLI):
-    """`fit`, of a finder."""
+class DetectorCLI(CLI):
+    """`fit` with a detector and synthetic sheets."""
 
     learner = LitDetector
     data_module = SheetDataModule
-    kind = runs.FINDER
+    kind = runs.DETECTOR
 
     def fit_network_to_data(self, parser: LightningArgumentParser) -> None:
-        """Pages are all of one size: there is nothing to fit."""
+        """Leave the network as it is: all sheets have one size."""
 
     def fit(self, model: Learner, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
-        limits.check_one_process(self.trainer, "finder")
+        limits.check_one_process(self.trainer, "detector")
         super().fit(model, datamodule, ckpt_path)
 
     def life(self, model: Learner, data: MNISTDataModule) -> Life:
-        command = ["finder", *self.arguments[1:]]
-        return FinderLife(self.trainer, model, data, self.recipe, command, self.tensorboard)
+        command = ["detector", *self.arguments[1:]]
+        return DetectorRun(self.trainer, model, data, self.recipe, command, self.tensorboard)
 
 
 def main(args: Sequence[str]) -> int:
-    """Train a finder; `args` begins with the command's name."""
+    """Train a detector; `args` begins with the command's name."""
     if {"-h", "--help"} & set(args):
-        recipe = Path(recipes.packaged(recipes.FINDER)).read_text(encoding="utf-8")
+        recipe = Path(recipes.packaged(recipes.DETECTOR)).read_text(encoding="utf-8")
         print(HELP.format(recipe=textwrap.indent(recipe, "    ")))
         return 0
     if "--trainer.help" in args:
-        FinderCLI(["fit", "--help"])
-    cli = FinderCLI(with_recipe(["fit", *args[1:]], runs.FINDER))
+        DetectorCLI(["fit", "--help"])
+    cli = DetectorCLI(with_recipe(["fit", *args[1:]], runs.DETECTOR))
     if cli.run:
         show(cli.run)
     return 0

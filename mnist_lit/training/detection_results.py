@@ -1,11 +1,10 @@
-"""What a finished training of a finder leaves: numbers, and a picture of what it sees."""
+"""Results of a trained detector: numbers, and a figure of detections."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -32,14 +31,14 @@ def finish(
     data: SheetDataModule,
     facts: Mapping[str, Any],
 ) -> None:
-    """Measure a trained finder on test pages and save the results; then draw some pages, and log.
+    """Test a detector and save the results; then draw detections, and log.
 
     Only the first part can fail: a figure or a logger that fails costs a warning.
     """
     loggers, trainer.loggers = trainer.loggers, []  # `test` would close them
     (measured,) = trainer.test(model, datamodule=data, verbose=False)
     with saved(run, {**facts, **measured}):
-        draw(run.figures, {"pages": lambda: _drawing(model, data)})
+        draw(run.figures, {"sheets": lambda: _drawing(model, data)})
         for logger in loggers:
             with warning_if_failed(f"logging the results to {type(logger).__name__}"):
                 logger.log_metrics(
@@ -50,41 +49,42 @@ def finish(
 
 @dispensable_output()
 def show(run: Run) -> None:
-    """Print how good a finished run is, and where everything lies."""
+    """Print the results of a finished run, and where they lie."""
     results = json.loads(run.results.read_text(encoding="utf-8"))
     print(
-        f"{results['test/acc']:.2%} of the digits of test pages found right"
+        f"{results['test/acc']:.2%} of the digits of test sheets found right"
         f" (loss {results['test/loss']:.4f})\n"
         f"checkpoint  {run.best}\n"
-        f"figure      {run.figures / 'pages.png'}\n"
+        f"figure      {run.figures / 'sheets.png'}\n"
         f"results     {run.results}"
     )
 
 
 def _drawing(model: LitDetector, data: SheetDataModule) -> Figure:
-    pages = [data.page("test", number) for number in range(NUM_SHOWN)]
+    sheets = [data.sheet("test", number) for number in range(NUM_SHOWN)]
     detector = Detector(model.network)
-    seen = [detector.detect((255 * page.ink).astype(np.uint8), [DIGIT_PX]) for page in pages]
-    return drawing(pages, seen)
+    detected = [
+        detector.detect_at((255 * sheet.ink).astype(np.uint8), DIGIT_PX).digits for sheet in sheets
+    ]
+    return drawing(sheets, detected)
 
 
 @styled
-def drawing(pages: Sequence[Sheet], seen: Sequence[Detections | None]) -> Figure:
-    """Draw pages with the digits that are detected: blue if right, orange and dashed if not."""
-    figure = Drawing(figsize=(12, 2.2 * len(pages) / 3), layout="constrained")
-    figure.suptitle(f"Synthetic pages: digits detected with more than {MIN_PROB:.0%}")
-    axes = figure.subplots(len(pages) // 3, 3).flatten()
-    for axis, page, found in zip(axes, pages, seen, strict=True):
+def drawing(sheets: Sequence[Sheet], detected: Sequence[Detections]) -> Figure:
+    """Draw sheets with the digits that are detected: blue if right, orange and dashed if not."""
+    figure = Drawing(figsize=(12, 2.2 * len(sheets) / 3), layout="constrained")
+    figure.suptitle(f"Synthetic sheets: digits detected with more than {MIN_PROB:.0%}")
+    axes = figure.subplots(len(sheets) // 3, 3).flatten()
+    for axis, sheet, found in zip(axes, sheets, detected, strict=True):
         axis.axis("off")
-        axis.imshow(1 - page.ink, cmap="gray", vmin=0, vmax=1)
-        probs, digits = (found.probs if found else torch.zeros(0, 10)).max(dim=1)
+        axis.imshow(1 - sheet.ink, cmap="gray", vmin=0, vmax=1)
+        probs, digits = found.probs.max(dim=1)
         for number in (probs > MIN_PROB).nonzero().flatten().tolist():
-            assert found
             digit, (left, top, right, bottom) = int(digits[number]), found.boxes[number].tolist()
             x, y = (left + right) / 2, (top + bottom) / 2
             is_right = any(
                 label == digit and x0 <= x < x1 and y0 <= y < y1
-                for label, x0, y0, x1, y1 in page.digits
+                for label, (x0, y0, x1, y1) in sheet.digits
             )
             _draw_box(axis, (left, top, right, bottom), digit, is_right)
     return figure

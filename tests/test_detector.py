@@ -1,0 +1,455 @@
+"""The detector: synthetic sheets, targets, training, detection."""
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mnist_lit.__main__ import main
+from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.errors import UserError
+from mnist_lit.models.characters import CLASSES, FIRST_SIGN, NUM_CLASSES, NUM_DIGITS, class_of
+from mnist_lit.models.detector import DIGIT_PX, DetectorNetwork
+from mnist_lit.reading.classifier import PACKAGED
+from mnist_lit.reading.detector import Detections, Detector, suppressed
+from mnist_lit.synthetic import strokes, texts
+from mnist_lit.synthetic.data import NewSheets, SheetDataModule
+from mnist_lit.synthetic.glyphs import (
+    FRAME,
+    LEVELS_A_PX,
+    PRINT_FONTS,
+    ZERO_LEVEL,
+    handwritten,
+    in_fonts,
+    thinned,
+)
+from mnist_lit.synthetic.layouts import SheetDrawer
+from mnist_lit.synthetic.pens import PenStyle
+from mnist_lit.synthetic.sheet import FAINT, HEIGHT, WIDTH, Sheet, touching_x
+from mnist_lit.synthetic.surroundings import crop_anywhere
+from mnist_lit.synthetic.targets import batch_of, loss
+from mnist_lit.training.detection import LitDetector, counts
+
+SMALL = ("--config=detector", "--model.width=16", "--data.num_sheets=36", "--data.batch_size=12")
+FEW = ("--trainer.limit_val_batches=2", "--trainer.limit_test_batches=2")
+CPU = ("--trainer.precision=32-true", "--trainer.log_every_n_steps=1", *FEW)
+
+
+@pytest.fixture(scope="module")
+def drawer(data_dir: Path) -> SheetDrawer:
+    data = MNISTDataModule(data_dir=str(data_dir))
+    data.setup()
+    train = data.images("train")
+    return SheetDrawer(train.pixels[:2000], train.labels[:2000])
+
+
+@pytest.fixture(scope="module")
+def sheets(drawer: SheetDrawer) -> list[Sheet]:
+    return [drawer.draw(np.random.default_rng(number)) for number in range(100)]
+
+
+def perfect(target: Tensor) -> Tensor:
+    """Maps of a network that knows the target."""
+    logits = (target[:, :NUM_CLASSES].clamp(1e-4, 1 - 1e-4)).logit()
+    return torch.cat([logits, target[:, NUM_CLASSES:-1]], dim=1)
+
+
+class Oracle(nn.Module):
+    """A network that knows the maps of one sheet, and sees nothing at other scales."""
+
+    def __init__(self, maps: Tensor) -> None:
+        super().__init__()
+        self.maps = maps
+
+    def forward(self, ink: Tensor) -> Tensor:
+        margin = 6  # cells, of the paper around the sheet
+        shape = 1, NUM_CLASSES + 2, ink.shape[2] // 2, ink.shape[3] // 2
+        framed = torch.full(shape, -20.0)
+        if ink.shape[2:] == (HEIGHT + 24, WIDTH + 24):
+            framed[:, :, margin:-margin, margin:-margin] = self.maps
+        return framed
+
+
+def test_the_same_seed_gives_the_same_sheet(drawer: SheetDrawer) -> None:
+    first, again, other = (drawer.draw(np.random.default_rng(seed)) for seed in (7, 7, 8))
+
+    assert np.array_equal(first.ink, again.ink)
+    assert first.characters == again.characters
+    assert not np.array_equal(first.ink, other.ink)
+
+
+def test_sheets_have_all_digits_letters_and_signs_and_boxes_hold_ink(
+    drawer: SheetDrawer, sheets: list[Sheet]
+) -> None:
+    labels = {label for sheet in sheets for label, _ in sheet.characters}
+
+    assert set(range(NUM_DIGITS)) < labels
+    assert len(labels) > 0.8 * NUM_CLASSES
+    assert any(not sheet.digits for sheet in sheets), "a sheet may have none"
+    inside = []
+    for sheet in sheets:
+        assert sheet.ink.shape == (HEIGHT, WIDTH)
+        assert 0 <= sheet.ink.min() <= sheet.ink.max() <= 1
+        for _, (left, top, right, bottom) in sheet.characters:
+            assert 0 <= left < right <= WIDTH
+            assert 0 <= top < bottom <= HEIGHT
+        inside += [
+            sheet.ink[int(top) : int(bottom), int(left) : int(right)].max()
+            for _, (left, top, right, bottom) in sheet.digits
+        ]
+    assert np.mean(np.array(inside) > 0.4) > 0.97
+
+
+def test_classes_are_told_by_their_characters() -> None:
+    assert [class_of(digit) for digit in "0123456789"] == list(range(NUM_DIGITS))
+    assert class_of("A") == class_of("a") == CLASSES.index("a") < FIRST_SIGN <= class_of("+")
+    assert class_of(".") == -1
+
+
+def test_texts_have_digits_letters_and_signs() -> None:
+    random = np.random.default_rng(0)
+    formulas = [texts.formula(random) for _ in range(200)]
+    notes = [texts.note(random) for _ in range(200)]
+
+    for character in "0123456789+-=()xy":
+        assert any(character in formula for formula in formulas), character
+    assert np.mean([any(map(str.isdigit, note)) for note in notes]) > 0.9
+    assert all(texts.word(random).isalpha() for _ in range(50))
+
+
+def test_signs_are_drawn_by_strokes_each_a_little_different() -> None:
+    signs = strokes.signs()
+    plus, other = (signs.kinds[1].distance_levels(signs.index("+", n)) for n in (0, 1))
+    middle = FRAME // 2
+
+    assert not np.array_equal(plus, other)
+    assert (plus[middle - 4 : middle + 4, middle - 4 : middle + 4] <= ZERO_LEVEL).any()
+    assert "{" in signs
+    assert "A" not in signs
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_digits_that_touch_are_as_near_as_their_ink_lets_them(
+    drawer: SheetDrawer, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    style = PenStyle.sample(random)
+    left, right = (style.draw(drawer.digits[0], 2 * seed + n, 28, random) > FAINT for n in (0, 1))
+    x = round(touching_x(left, 0, 0, right, seed - 10))
+
+    def ink_of_both(at: int) -> int:
+        sheet = np.zeros((2, 99, 99), int)
+        sheet[0, 30 : 30 + left.shape[0], 30 : 30 + left.shape[1]] = left
+        top = 20 + seed
+        sheet[1, top : top + right.shape[0], 30 + at : 30 + at + right.shape[1]] = right
+        return int(sheet.prod(axis=0).sum())
+
+    assert ink_of_both(x) == 0
+    assert ink_of_both(x - 1) > 0
+
+
+@pytest.mark.parametrize(
+    ("right", "is_digit", "is_ignored"),
+    [(90, True, False), (85, True, False), (83, False, True), (72, False, False)],
+)
+def test_a_digit_cut_by_the_edge_counts_is_ignored_or_is_gone(
+    right: int, is_digit: bool, is_ignored: bool
+) -> None:
+    sheet = Sheet()
+    sheet.put(np.ones((30, 20), np.float32), 70, 20, label=3)
+    sheet.crop(0, 0, right, HEIGHT)
+
+    assert bool(sheet.digits) == is_digit
+    assert bool(sheet.ignored) == is_ignored
+    assert sheet.ink[:, right:].max() == 0
+
+
+def test_a_visible_digit_is_labelled_wherever_others_are() -> None:
+    num_whole = 0
+    for seed in range(200):
+        sheet = Sheet()
+        sheet.put(np.ones((30, 20), np.float32), 80, 30, label=3)
+        sheet.put(np.ones((30, 20), np.float32), -28, 30, label=4)
+        crop_anywhere(sheet, np.random.default_rng(seed))
+        is_whole = bool(sheet.ink[30:60, 80:100].all())
+        num_whole += is_whole
+        assert not is_whole or sheet.digits == [(3, (80, 30, 100, 60))]
+    assert num_whole > 50
+
+
+def test_thinned_strokes_are_one_pixel_wide_and_in_the_middle() -> None:
+    ink = np.zeros((40, 40), bool)
+    ink[5:35, 10:15] = True
+    ink[30:35, 10:32] = True
+    thin = thinned(ink)
+
+    assert not (thin & ~ink).any()
+    assert (thin[10:25].sum(axis=1) == 1).all()
+    assert thin[10:25, 12].all()
+    count, _ = cv2.connectedComponents(thin.view(np.uint8))
+    assert count == 2, "paper, and one stroke"
+
+
+def test_a_pen_draws_a_digit_as_wide_as_it_is() -> None:
+    images, labels = torch.zeros(1, 1, 28, 28, dtype=torch.uint8), torch.tensor([1])
+    images[0, 0, 4:24, 12:16] = 255
+    outlines, skeletons = handwritten(images, labels)
+    for pen in (1.0, 3.0):
+        middle = (skeletons.distance_levels(0)[FRAME // 2].astype(float) - ZERO_LEVEL) / LEVELS_A_PX
+        assert (middle < pen).sum() == pytest.approx(2 * pen, abs=1.1)
+    assert (outlines.distance_levels(0)[FRAME // 2] < ZERO_LEVEL).sum() == 8
+
+
+def test_some_loops_are_open(drawer: SheetDrawer) -> None:
+    zero = int((drawer.digits[1].labels == 0).argmax())
+    style = PenStyle(True, radius_px=0.5, soft_px=0.8, contrast=1.0, slant=0.0, bend=0.0)
+    draws = [style.draw(drawer.digits[1], zero, 28, np.random.default_rng(n)) for n in range(200)]
+    sheets = [np.pad(ink <= FAINT, 1, constant_values=True).view(np.uint8) for ink in draws]
+    num_open = sum(cv2.connectedComponents(sheet, connectivity=4)[0] == 2 for sheet in sheets)
+
+    assert 10 < num_open < 60, "of paper there is one piece, not one around and one within"
+
+
+def test_a_skeleton_leaves_no_dot_out() -> None:
+    alphabet = in_fonts("!i:.")
+    for character, num_parts in (("!", 2), ("i", 2), (":", 2), (".", 1)):
+        for font in range(len(PRINT_FONTS)):
+            levels = alphabet.kinds[1].distance_levels(alphabet.index(character, font))
+            ink = (levels <= ZERO_LEVEL).view(np.uint8)
+            assert cv2.connectedComponents(ink)[0] == 1 + num_parts
+
+
+def test_signs_and_letters_stand_as_they_do_beside_a_digit() -> None:
+    alphabet = in_fonts("8Axg.'")
+    digit, capital, low, hanging, dot, quote = (
+        alphabet.kinds[0].offsets[alphabet.index(character, 0)] for character in "8Axg.'"
+    )
+
+    assert digit == 0
+    assert abs(capital) < 0.03
+    assert quote < -0.2 < 0 < low < 0.2 < hanging < dot < 0.5
+
+
+def test_the_right_maps_have_a_lower_loss_than_none_and_those_than_wrong_ones(
+    sheets: list[Sheet],
+) -> None:
+    _, targets = batch_of(sheets[:20])
+    right = perfect(targets)
+    nothing = torch.full_like(right, -6.0)
+    wrong = torch.cat([right[:, [*range(1, NUM_CLASSES), 0]], right[:, NUM_CLASSES:]], dim=1)
+    losses = [float(loss(maps, targets)) for maps in (right, nothing, wrong)]
+
+    assert losses[0] < 0.3
+    assert losses == sorted(losses)
+    num_there = sum(len(sheet.digits) for sheet in sheets[:20])
+    assert counts(right, targets).tolist() == pytest.approx([num_there, num_there], abs=3)
+    assert counts(nothing, targets).tolist() == [0, num_there]
+
+
+def test_a_letter_taken_for_a_digit_costs_and_is_no_detected_digit() -> None:
+    sheet = Sheet()
+    sheet.put(np.ones((28, 20), np.float32), 60, 30, class_of("z"))
+    _, targets = batch_of([sheet])
+    right = perfect(targets)
+    taken = right.clone()
+    taken[:, [2, class_of("z")]] = right[:, [class_of("z"), 2]]
+
+    assert float(loss(taken, targets)) > float(loss(right, targets)) + 1
+    assert counts(right, targets).tolist() == [0, 0]
+    assert counts(taken, targets).tolist() == [0, 1]
+
+
+def test_an_ignored_place_has_no_loss() -> None:
+    sheet = Sheet(ignored=[(40, 20, 70, 60)])
+    maps = torch.full((1, NUM_CLASSES + 2, HEIGHT // 2, WIDTH // 2), -9.0)
+    _, targets = batch_of([sheet])
+    before = float(loss(maps, targets))
+    maps[0, 4, 20, 27] = 9.0
+
+    assert float(loss(maps, targets)) == before
+    maps[0, 4, 20, 60] = 9.0
+    assert float(loss(maps, targets)) > before + 1
+
+
+def test_detector_returns_the_boxes_of_the_maps(sheets: list[Sheet]) -> None:
+    num_found = num_there = 0
+    for sheet in sheets[:40]:
+        maps = perfect(batch_of([sheet])[1])
+        ink = (255 * sheet.ink).astype(np.uint8)
+        ink[0, 0] = ink[-1, -1] = 255  # the detector crops to the ink
+        detected = Detector(Oracle(maps)).detect(np.pad(ink, ((30, 9), (50, 70))), [DIGIT_PX])
+        assert detected is not None
+        num_there += len(sheet.digits)
+        for label, box in sheet.digits:
+            moved = torch.tensor(box) + torch.tensor([50, 30, 50, 30])
+            is_near = (detected.boxes - moved).abs().amax(dim=1) <= 1.5
+            num_found += bool((is_near & (detected.probs.argmax(dim=1) == label)).any())
+
+    assert num_there > 50
+    assert num_found >= 0.95 * num_there, "some that overlap are taken for one"
+
+
+WHOLE, STROKE, ELSEWHERE = (20, 20, 60, 80), (25, 22, 35, 78), (70, 20, 95, 80)
+
+
+@pytest.mark.parametrize(
+    ("found", "kept"),
+    [
+        ([(WHOLE, "4", 0.9), (STROKE, "1", 0.5), (ELSEWHERE, "1", 0.5)], "41"),
+        ([(STROKE, "1", 0.6), (WHOLE, "4", 0.5)], "1"),
+        ([(WHOLE, "h", 0.9), (STROKE, "1", 0.5)], ""),
+        ([(WHOLE, "√", 0.9), (STROKE, "1", 0.5)], "1"),
+        ([(WHOLE, "4", 0.5), (WHOLE, "+", 0.9)], ""),
+        ([(WHOLE, "4", 0.3)], ""),
+    ],
+    ids=["stroke", "surer stroke", "stroke of a letter", "below a root", "sign", "improbable"],
+)
+def test_of_overlapping_characters_the_most_probable_is_kept(
+    found: list[tuple[tuple[int, ...], str, float]], kept: str
+) -> None:
+    probs = torch.full((len(found), NUM_CLASSES), 0.01)
+    for number, (_, character, prob) in enumerate(found):
+        probs[number, class_of(character)] = prob
+    boxes = torch.tensor([box for box, *_ in found], dtype=torch.float32)
+    digits = suppressed(Detections(boxes, probs)).digits
+
+    assert "".join(str(int(row.argmax())) for row in digits.probs) == kept
+
+
+def test_detector_learns_and_resumes_to_bit_identical_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = [f"--trainer.default_root_dir={tmp_path / name}" for name in ("whole", "parts")]
+    three = ["detector", *SMALL, *CPU, "--trainer.max_epochs=3", "--model.schedule=constant"]
+    assert main([*three, places[0]]) == 0
+    printed = capsys.readouterr().out
+    assert main([*three, places[1], "--trainer.max_epochs=1"]) == 0
+    last = tmp_path / "parts" / "lightning_logs" / "detector_0" / "checkpoints" / "last.ckpt"
+    assert main([*three, places[1], f"--ckpt_path={last}"]) == 0
+
+    whole, parts = (tmp_path / name / "lightning_logs/detector_0" for name in ("whole", "parts"))
+    results = json.loads((whole / "results.json").read_text())
+    assert results["epochs"] == 3
+    with (whole / "metrics.csv").open(newline="") as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert losses[-1] < losses[0] - 0.3, "nine steps"
+    assert results["test/loss"] > 0
+    assert (whole / "figures" / "sheets.png").stat().st_size > 10_000
+    assert "of the digits of test sheets found right" in printed
+    states = [
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for run in (whole, parts)
+    ]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    seen = Detector.load(whole / "checkpoints" / "best.ckpt").detect(
+        np.zeros((50, 70), np.uint8), [28]
+    )
+    assert seen is not None
+    assert seen.boxes.isfinite().all()
+    capsys.readouterr()
+    assert main([*three, places[1], "--ckpt_path=last", "--data.num_sheets=24"]) == 2
+    assert "data.num_sheets" in capsys.readouterr().err
+    assert main(["report", str(whole)]) == 2
+    assert "is no run of fit" in capsys.readouterr().err
+
+
+def test_asking_a_detector_does_not_change_it() -> None:
+    model = LitDetector(width=8).train()
+    before = {name: part.clone() for name, part in model.state_dict().items()}
+
+    assert model.has_answers()
+    assert model.training
+    assert all(torch.equal(before[name], part) for name, part in model.state_dict().items())
+
+
+def test_detector_takes_another_optimizer(tmp_path: Path) -> None:
+    place = f"--trainer.default_root_dir={tmp_path}"
+    options = ["--trainer.fast_dev_run=1", "--optimizer=AdamW", "--model.schedule=constant"]
+
+    assert main(["detector", *SMALL, *CPU, place, *options]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.lr=-1"], "model.lr"),
+        (["--model.width=15"], "model.width: an even number"),
+        (["--data.augment.shift_px=1"], "data.augment"),
+        (["--trainer.devices=2", "--trainer.strategy=ddp"], "one process"),
+    ],
+)
+def test_wrong_options_are_one_line(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = f"--trainer.default_root_dir={tmp_path}"
+    assert main(["detector", *SMALL, place, *options]) == 2
+    error = capsys.readouterr().err
+
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_detector_help_is_its_config(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["detector", "--help"]) == 0
+    assert "num_sheets: 6000" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["detector", "--trainer.help"])
+    assert "--trainer.accumulate_grad_batches" in capsys.readouterr().out
+
+
+def test_fit_refuses_the_detectors_config(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config=detector"]) == 2
+    error = capsys.readouterr().err
+    assert "data.num_sheets" in error or "model.width" in error
+    assert error.count("\n") == 1
+    assert main(["fit", "--help"]) == 0
+    assert "detector" not in capsys.readouterr().out
+
+
+def test_a_classifier_is_no_detector() -> None:
+    with pytest.raises(UserError, match="holds no detector"):
+        Detector.load(PACKAGED)
+
+
+def test_validation_sheets_have_digits_that_no_training_sheet_has(data_dir: Path) -> None:
+    data = SheetDataModule(data_dir=str(data_dir), num_sheets=10)
+    data.setup()
+    train, val = (set(data.images(name).indices.tolist()) for name in ("train", "val"))
+
+    assert not train & val
+    assert len(train) + len(val) == 60_000
+
+
+def test_no_training_sheet_comes_twice(data_dir: Path) -> None:
+    data = SheetDataModule(data_dir=str(data_dir), num_sheets=6, batch_size=4)
+    data.setup()
+    loader = data.train_dataloader()
+    sampler = loader.sampler
+    assert isinstance(sampler, NewSheets)
+    numbers: list[int] = []
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        numbers += [position for batch in sampler for position in batch.tolist()]
+
+    assert numbers == list(range(12))
+
+
+def test_network_takes_pictures_of_any_size() -> None:
+    network = DetectorNetwork(16).eval()
+    with torch.no_grad():
+        maps = network(torch.zeros(2, 1, 36, 52))
+
+    assert maps.shape == (2, NUM_CLASSES + 2, 18, 26)
+    assert (maps[:, :NUM_CLASSES].sigmoid() < 0.02).all(), "before it has learned anything"
+
+
+def test_a_folder_without_fonts_is_refused(tmp_path: Path) -> None:
+    data = SheetDataModule(fonts=str(tmp_path))
+    with pytest.raises(UserError, match=r"data\.fonts: no fonts"):
+        data.setup()
