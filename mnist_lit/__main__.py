@@ -15,7 +15,7 @@ from mnist_lit.memory import keep_freed_memory
 
 
 class Command(NamedTuple):
-    """Where a command is, and what a person gets from it."""
+    """The module of a command, and a line about it."""
 
     module: str
     help: str

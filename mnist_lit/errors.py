@@ -8,7 +8,7 @@ class UserError(ValueError):
 
 
 def one_line(error: Exception) -> str:
-    """What an error of somebody else's says, for a `UserError`."""
+    """Shorten another library's error to a line, for a `UserError`."""
     return " ".join(str(error).split())
 
 

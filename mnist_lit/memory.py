@@ -1,4 +1,4 @@
-"""How the C library keeps memory that was freed."""
+"""Limit the freed memory that the C library keeps."""
 
 import ctypes
 import sys

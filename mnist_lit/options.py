@@ -1,4 +1,4 @@
-"""What is typed behind `fit`, `validate` and `test`: the parser, and the recipe that is meant."""
+"""Command line of `fit`, `validate` and `test`: the parser and the config."""
 
 import argparse
 import difflib
@@ -72,7 +72,7 @@ Loss and accuracy of a checkpoint on the {images} images.
 
 
 def help_on(command: str) -> str:
-    """What ``--help`` says behind a command: the packaged recipe, which explains itself."""
+    """Return the text of ``--help``: the packaged config, which has comments."""
     if command != "fit":
         images = {"validate": "validation", "test": "test"}[command]
         return EVALUATION_HELP.format(command=command, images=images)

@@ -1,4 +1,4 @@
-"""How well pictures are read whose numbers are known: `predict --truth`."""
+"""Measure readings against known numbers: `predict --truth`."""
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,12 +32,12 @@ class Labelled(NamedTuple):
 
     @property
     def digits(self) -> str:
-        """Those of all lines, one after the other."""
+        """Return the digits of all lines."""
         return "".join(self.truth.split())
 
 
 class Outcome(NamedTuple):
-    """What was read in a picture whose number is known."""
+    """The reading of a picture whose number is known."""
 
     picture: Labelled
     answer: Reading | PictureError
@@ -52,14 +52,14 @@ class Outcome(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether all is read right, lines told apart."""
+        """True if all digits and lines are right."""
         return (
             isinstance(self.answer, Reading) and self.number.split() == self.picture.truth.split()
         )
 
     @property
     def digits_wrong(self) -> int:
-        """How many digits are missing, too many or others, whatever lines they stand in."""
+        """Number of missing, additional or wrong digits, whatever their lines."""
         return edit_distance("".join(self.number.split()), self.picture.digits)
 
 
@@ -117,7 +117,7 @@ def _labelled(place: str, folder: Path, row: Mapping[str, str | None], by: str |
 
 
 def edit_distance(one: str, other: str) -> int:
-    """How many characters must be put in, taken out or exchanged to make one the other.
+    """Count insertions, deletions and substitutions that turn one text into the other.
 
     Source: Levenshtein, "Binary codes capable of correcting deletions, insertions and reversals"
     (1966), by Wagner and Fischer's table, a row at a time.
@@ -131,7 +131,7 @@ def edit_distance(one: str, other: str) -> int:
 
 
 def interval(right: int, total: int) -> tuple[float, float]:
-    """Where the share lies with 95 % confidence, as far as so many pictures tell.
+    """Compute the 95 % confidence interval of a share.
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
     """

@@ -1,1 +1,1 @@
-"""Where images come from: files, splits, batches."""
+"""Data sets: files, splits, batches, augmentation."""

@@ -14,19 +14,19 @@ LOWEST_PX = 8  # side of the coarsest image in which a digit can still be read
 
 @dataclass(frozen=True)
 class Augment:
-    """How far a training image may be changed, differently each time; 0 everywhere: not at all.
+    """Change training images at random; with 0 everywhere, not at all.
 
     Args:
         rotate_deg: largest rotation either way, in degrees.
         shear_deg: largest slant either way, in degrees.
         scale: largest relative change of height and of width, each on its own.
         shift_px: largest shift along each axis, in pixels.
-        elastic_px: standard deviation of the shifts, in pixels, that 4x4 control points undergo,
-            and everything between them smoothly.
+        elastic_px: standard deviation of the shifts of 4x4 control points, in pixels, between
+            which shifts are interpolated.
         stroke_px: how far the edges of strokes may move, outwards or inwards, in pixels; 1 at most.
         low_resolution: share of batches that are reduced to as few as 8x8 pixels and enlarged
             again.
-        mirror: share of images whose left and right change places; for clothes, not for digits.
+        mirror: share of images that are mirrored; for clothes, not for digits.
     """
 
     rotate_deg: NonNegativeFloat = 0.0

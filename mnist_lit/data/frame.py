@@ -1,22 +1,22 @@
-"""Where a digit's ink is in its image, and moving it there."""
+"""Locate the ink of digits in their images, and move and scale it."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 FIT = 20  # a digit's longest side, in pixels
-INK = 0.3  # what counts as ink where its edges are looked for
+INK = 0.3  # level from which on a pixel is ink
 
 
 def edges(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Left, top, right, bottom of the ink, each ``(B,)``; a point where there is none."""
+    """Return left, top, right and bottom of the ink, each ``(B,)``; a point if there is none."""
     ink = images[:, 0] > INK
     (left, right), (top, bottom) = (_ends(ink.any(dim=dim)) for dim in (1, 2))
     return left, top, right, bottom
 
 
 def _ends(ink: Tensor) -> tuple[Tensor, Tensor]:
-    """Where ink begins and ends along a line, for each of ``(B, N)``."""
+    """Return the first and the last but one position of ink in rows ``(B, N)``, each ``(B,)``."""
     size = ink.shape[1]
     place = torch.arange(size, device=ink.device)
     first = torch.where(ink, place, size - 1).amin(dim=1)
@@ -25,7 +25,7 @@ def _ends(ink: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fitted(images: Tensor, right: Tensor, down: Tensor, longest: Tensor) -> Tensor:
-    """Move a point of each image into its middle, and make so many pixels `FIT`; all ``(B,)``."""
+    """Move points of images to their middles and scale `longest` pixels to `FIT`; all ``(B,)``."""
     size = images.shape[-1]
     zero, scale = torch.zeros_like(longest), longest / FIT
     rows = [
@@ -37,7 +37,7 @@ def fitted(images: Tensor, right: Tensor, down: Tensor, longest: Tensor) -> Tens
 
 
 def centred(images: Tensor) -> Tensor:
-    """Move each by whole pixels, so that its centre of mass is where MNIST has it."""
+    """Shift images by whole pixels so that the centre of mass is where MNIST has it."""
     place = torch.arange(images.shape[-1], device=images.device, dtype=images.dtype)
     total = images.sum(dim=(1, 2, 3))
     right = (images.sum(dim=(1, 2)) @ place / total).round()

@@ -13,7 +13,7 @@ from mnist_lit.errors import UserError, one_line
 
 
 def load_function(import_path: str) -> Loaded:
-    """What a function gives, ``load(train: bool) -> (images, labels)``.
+    """Load a data set from a function ``load(train: bool) -> (images, labels)``.
 
     Images are ``(N, H, W)``, ``(N, C, H, W)`` or ``(N, H, W, 3)``, uint8 or float in [0, 1], of
     NumPy or torch; labels are ``(N,)``, from 0 on. What the labels mean may stand in an attribute

@@ -47,11 +47,11 @@ class EpochShuffle(DistributedSampler[Tensor]):
         return math.ceil(self.size / self.batch_size)
 
     def num_images(self, batch_idx: int) -> int:
-        """How many images a batch of the epoch has, over all processes."""
+        """Return the size of a batch of the epoch, over all processes."""
         return min(self.batch_size, self.size - batch_idx * self.batch_size)
 
     def weight(self, batch_idx: int) -> float:
-        """What the mean over this process's share counts for, for all to have the batch's mean.
+        """Return the weight of this rank's mean, so that the sum over ranks is the batch's mean.
 
         Shares differ in size where a batch cannot be cut evenly, but what processes compute is
         averaged as if they did not.

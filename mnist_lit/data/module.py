@@ -95,7 +95,7 @@ class MNISTDataModule(LightningDataModule):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """What the labels mean."""
+        """Names of the classes."""
         return self._load().classes
 
     @property
@@ -228,7 +228,7 @@ class MNISTDataModule(LightningDataModule):
         return self._on_gpu[name]
 
     def _rank_of_ranks(self) -> tuple[int, int]:
-        """Which process this is, counted from 0, and of how many."""
+        """Return this process's rank and the number of processes."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _loader_options(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What is no digit, though it is made of strokes as digits are: parts of one, and two in one.
+"""Negative examples: parts of digits, and two digits in one image.
 
-A network that has seen only digits is as sure of these as of digits. One that has learned to be
-unsure of them can tell which strokes belong together.
+A network that has seen only digits is as confident of these as of digits. Training it to be unsure
+of them makes its confidence mean something on other writing.
 """
 
 import math
@@ -17,7 +17,7 @@ NARROW = 0.45  # width over height; a part that is narrower would be a 1
 
 
 def no_digits(images: Tensor) -> Tensor:
-    """Make something else of each digit: a part of it, or itself and another one in one frame.
+    """Turn each digit into a part of it, or into itself and another one in one frame.
 
     Args:
         images: ``(B, 1, H, W)`` float in [0, 1], ink 1; each a digit.
@@ -31,7 +31,7 @@ def no_digits(images: Tensor) -> Tensor:
 
 
 def _parts(images: Tensor) -> tuple[Tensor, Tensor]:
-    """What is on one side of a line near the middle; and which of them, ``(B,)``, are narrow."""
+    """Cut digits along a line near the middle; return one side, and which are narrow, ``(B,)``."""
     size = images.shape[-1]
     angle = 2 * math.pi * torch.rand(len(images), 1, 1, device=images.device)
     place = torch.arange(size, device=images.device) - (size - 1) / 2
@@ -44,7 +44,7 @@ def _parts(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _pairs(lefts: Tensor, rights: Tensor) -> Tensor:
-    """Two digits beside each other, near, touching or across each other."""
+    """Put two digits beside each other: apart, touching or overlapping."""
     left, top, right, bottom = edges(lefts)
     other_left, other_top, other_right, other_bottom = edges(rights)
     down = _up_to(LARGEST_SHIFT_PX, lefts)
@@ -58,5 +58,5 @@ def _pairs(lefts: Tensor, rights: Tensor) -> Tensor:
 
 
 def _up_to(limit: float, images: Tensor) -> Tensor:
-    """A random number for each image, ``(B,)``, `limit` at most either way."""
+    """Draw a number in [-limit, limit] for each image, ``(B,)``."""
     return (2 * torch.rand(len(images), device=images.device) - 1) * limit

@@ -1,4 +1,4 @@
-"""Where a data set comes from, and that it is the right one."""
+"""Load data sets by name, path or function, and verify the packaged ones."""
 
 import gzip
 import hashlib
@@ -83,7 +83,7 @@ SOURCES: Mapping[str, Source] = {
 
 
 def default_data_dir() -> Path:
-    """Where data sets are kept unless told otherwise: in torch's own cache folder."""
+    """Return the default folder of data sets, in torch's cache folder."""
     return Path(torch.hub.get_dir()).parent / "mnist_lit"
 
 
@@ -114,7 +114,7 @@ def load(dataset: str, data_dir: Path, image_size: int | None = None) -> Loaded:
 
 
 def _resized(loaded: Loaded, side: int | None) -> Loaded:
-    """All images with another height and width."""
+    """Resize all images to a height and width."""
     if side is None:
         return loaded
 
@@ -151,7 +151,7 @@ def _raw_folder(source: Source, data_dir: Path) -> Path:
 
 
 def _complete(source: Source, folder: Path) -> bool:
-    """Whether all four files are there and are what they should be, byte for byte."""
+    """Tell whether all four files are there and have the right checksums."""
     for name, expected in source.sha256.items():
         try:
             with (folder / name).open("rb") as file:

@@ -1,6 +1,6 @@
-"""1, 7 and 9 as much of the world writes them, and MNIST's American writers seldom did.
+"""Add strokes to 1, 7 and 9 that much of the world writes and MNIST's American writers seldom did.
 
-Without these a network takes a 1 with a long upstroke for a 7, or a 4.
+Without these a network takes a 1 with a long upstroke for a 7 or a 4.
 """
 
 from collections.abc import Mapping
@@ -17,16 +17,16 @@ Range: TypeAlias = tuple[float, float]
 
 @dataclass(frozen=True)
 class Stroke:
-    """A straight stroke that is added to a digit, by the digit's own pen.
+    """A straight stroke to add to a digit, as thick as the digit's own.
 
-    All but `share` are drawn from a range; lengths are shares of the digit's height.
+    All attributes but `share` are ranges; lengths are shares of the digit's height.
 
     Attributes:
-        at: where on the digit, from 0, its top, to 1, its bottom.
-        angle_deg: where to; 0 is to the right, 90 is down.
-        ahead: how far.
-        back: how far the other way.
-        share: of the changed digits that have it.
+        at: height of its starting point, from 0, the top, to 1, the bottom.
+        angle_deg: direction; 0 is to the right, 90 is down.
+        ahead: length in this direction.
+        back: length in the opposite direction.
+        share: of the changed digits that get it.
     """
 
     at: Range
@@ -44,7 +44,7 @@ STROKES = {
     7: (Stroke((0.4, 0.65), (-25, 10), ahead=(0.12, 0.35), back=(0.12, 0.35)),),  # a bar
     9: (Stroke((1.0, 1.0), (165, 215), ahead=(0.15, 0.5)),),  # a hook
 }
-# Of all strokes that MNIST has, in heights: tells the pen.
+# Usual length of all strokes of a digit, in heights, from which the pen's width follows.
 LENGTHS = {1: 1.0, 3: 2.4, 7: 1.7, 9: 2.5}
 
 
@@ -58,9 +58,9 @@ def with_styles(
 
     Args:
         images: ``(B, 1, H, W)`` float in [0, 1], ink 1; each a digit.
-        labels: which, ``(B,)``.
-        share: how many of them are changed, on average.
-        styles: which digits get which strokes.
+        labels: ``(B,)``.
+        share: of the digits that are changed, on average.
+        styles: strokes by digit.
 
     Returns:
         The same shape, centred as digits are, on the same device.
@@ -97,7 +97,7 @@ def _any_of(limits: Range, like: Tensor) -> Tensor:
 
 
 def _middle_of_ink(images: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the ink's middle is in a row of each image, and whether there is any; both ``(B,)``."""
+    """Return the middle of the ink in rows of images, and whether they have any; both ``(B,)``."""
     row = images[torch.arange(len(images), device=images.device), 0, y.long()]
     place = torch.arange(row.shape[1], device=row.device, dtype=row.dtype) + 0.5
     total = row.sum(dim=1)
@@ -105,7 +105,7 @@ def _middle_of_ink(images: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _line(x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor, radius: Tensor, size: int) -> Tensor:
-    """Lines with round ends, ``(B, 1, size, size)`` in [0, 1]; ends and radius are ``(B,)``."""
+    """Draw lines with round ends, ``(B, 1, size, size)`` in [0, 1]; all arguments ``(B,)``."""
     place = torch.arange(size, device=x1.device) + 0.5
     x1, y1, x2, y2, radius = (value[:, None, None] for value in (x1, y1, x2, y2, radius))
     x, y, across, down = place - x1, place[:, None] - y1, x2 - x1, y2 - y1

@@ -1,4 +1,4 @@
-"""The networks, as plain modules that know nothing of training."""
+"""The networks, as plain modules, and how one is built from its spec."""
 
 import inspect
 import os
@@ -17,10 +17,10 @@ from mnist_lit.errors import UserError, one_line
 
 
 class Shape(NamedTuple):
-    """What a network has to fit: its constructor gets of these what it has parameters for.
+    """Sizes that follow from the data; a network's constructor gets those it has parameters for.
 
     Attributes:
-        num_classes: how many logits, K.
+        num_classes: number of logits, K.
         in_channels: of the images, C: 1, grey, or 3.
         image_size: height and width of the images, H = W, in pixels.
     """
@@ -31,13 +31,13 @@ class Shape(NamedTuple):
 
 
 class Network(nn.Module):
-    """What the networks here share: images in [0, 1] go in, logits come out.
+    """Base of the classifiers: images in [0, 1] to logits.
 
-    The pixels' mean and standard deviation are buffers, so whoever has the weights has them too.
+    The pixels' mean and standard deviation are buffers, so that they are saved with the weights.
 
     Args:
-        mirror: whether, once trained, an image and its mirror image are classified together; for
-            clothes, not for digits.
+        mirror: True: in evaluation mode, average over an image and its mirror image; for clothes,
+            not for digits.
     """
 
     mean: Tensor
@@ -50,13 +50,13 @@ class Network(nn.Module):
         self.register_buffer("std", torch.tensor(1.0))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classify.
+        """Compute the logits of images.
 
         Args:
             images: ``(B, C, H, W)`` float in [0, 1], or uint8; for digits, ink is 1, or 255.
 
         Returns:
-            Logits, ``(B, K)``; their softmax is the answer.
+            Logits, ``(B, K)``.
         """
         x = self.normalise(images)
         logits = self.logits(x)
@@ -67,10 +67,10 @@ class Network(nn.Module):
 
     @abstractmethod
     def logits(self, x: Tensor) -> Tensor:
-        """From normalised images, ``(B, C, H, W)``."""
+        """Compute the logits of normalised images, ``(B, C, H, W)``."""
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images as for `forward`, to what has mean 0 and standard deviation 1 over all of them."""
+        """Scale images, see `forward`, to mean 0 and standard deviation 1 over the training set."""
         images = images.float() if images.is_floating_point() else images / 255
         return (images - self.mean) / self.std
 
@@ -84,8 +84,7 @@ class CNN(Network):
         image_size: H and W, in pixels.
         dropout: share of the second convolution's maps, and of the 50 hidden units, that each
             training step leaves out, 0 <= dropout < 1.
-        mirror: whether, once trained, an image and its mirror image are classified together; for
-            clothes, not for digits.
+        mirror: see `Network`.
     """
 
     def __init__(
@@ -122,7 +121,7 @@ def _check(dropout: float) -> None:
 
 
 def _convolve_and_pool(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """2x2 max-pooling of a convolution, the bias added last.
+    """Convolve and max-pool 2x2, adding the bias last.
 
     The maximum of four sums with one bias is the bias plus the maximum of four: the same values,
     but inside the convolution the bias's gradient costs more than all the rest of its backward
@@ -143,8 +142,7 @@ class Wide(Network):
         image_size: H and W, in pixels.
         dropout: share of the last 256 features that each training step leaves out,
             0 <= dropout < 1.
-        mirror: whether, once trained, an image and its mirror image are classified together; for
-            clothes, not for digits.
+        mirror: see `Network`.
     """
 
     def __init__(
@@ -181,7 +179,7 @@ class Wide(Network):
 
 
 def _convolution(num_in: int, num_out: int, size: int, padding: int = 0) -> list[nn.Module]:
-    """Batch normalisation brings the bias."""
+    """Make a convolution with batch normalisation, which has the bias, and ReLU."""
     return [
         nn.Conv2d(num_in, num_out, size, padding=padding, bias=False),
         nn.BatchNorm2d(num_out),
@@ -194,12 +192,12 @@ SHORT_NAMES: Mapping[str, type[CNN] | type[Wide]] = {"cnn": CNN, "wide": Wide}
 
 @dataclass(frozen=True)
 class ModuleSpec:
-    """A network that is yet to be built, in plain values that a checkpoint can hold.
+    """Class and arguments of a network, as plain values for checkpoints.
 
     Attributes:
-        class_path: where its class is, ``module.Class``.
-        init_args: what its constructor gets; of `Shape` only what is not to follow from the data.
-        trusted: the class itself, from who has named it; None: only those here are known.
+        class_path: import path of its class, ``module.Class``.
+        init_args: of its constructor, without what follows from the data, see `Shape`.
+        trusted: the class, if the user has named it; None: only classes of this package.
     """
 
     class_path: str = "mnist_lit.models.CNN"
@@ -208,7 +206,7 @@ class ModuleSpec:
 
     @classmethod
     def of(cls, network_class: type[nn.Module], init_args: Mapping[str, Any]) -> Self:
-        """From a class and all arguments; of `Shape`, what is its default follows from the data."""
+        """Make a spec; arguments of `Shape` that have their default follow from the data."""
         parameters = inspect.signature(network_class).parameters
         follows = {
             name
@@ -219,10 +217,10 @@ class ModuleSpec:
         return cls(class_path_of(network_class), given, network_class)
 
     def build(self, shape: Shape) -> nn.Module:
-        """The network, with fresh weights.
+        """Build the network with fresh weights.
 
         Args:
-            shape: what it has to fit.
+            shape: of the data.
 
         Raises:
             UserError: its class has to be named first, or does not take these arguments.
@@ -243,13 +241,13 @@ class ModuleSpec:
 
 
 def paper_and_ink(shape: Shape) -> Tensor:
-    """What any network can be asked about: nothing but paper, nothing but ink, ``(2, C, H, W)``."""
+    """Make an all-0 and an all-1 image, ``(2, C, H, W)``, to try a network with."""
     _, channels, side = shape
     return torch.stack([torch.full((channels, side, side), ink) for ink in (0.0, 1.0)])
 
 
 def ask(network: nn.Module, images: Tensor) -> Any:
-    """What a network puts out once it is trained; each part of it is left in the mode it had."""
+    """Run a network in evaluation mode; every module keeps the mode that it had."""
     modes = [(part, part.training) for part in network.modules()]
     try:
         with torch.no_grad():
@@ -264,7 +262,7 @@ def class_path_of(network_class: type[nn.Module]) -> str:
 
 
 def named_class(class_path: str | None) -> type[nn.Module] | None:
-    """A class that somebody has named on the command line, if he has; it may be in his folder.
+    """Import the class named on the command line, if any, also from the working directory.
 
     Raises:
         UserError: as for `find_class`.
@@ -274,10 +272,10 @@ def named_class(class_path: str | None) -> type[nn.Module] | None:
 
 
 def find_class(class_path: str) -> type[nn.Module]:
-    """The class of a network by its name.
+    """Import the class of a network.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such class.
     """
     module, _, name = class_path.rpartition(".")
     try:

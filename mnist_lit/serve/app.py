@@ -1,4 +1,4 @@
-"""HTTP around `Classifier`: the page, and what it and other programs ask."""
+"""The web server's app: the page, and `/predict` for it and for other programs."""
 
 import asyncio
 import base64
@@ -61,7 +61,7 @@ class Digit(BaseModel):
 
 
 class Answer(BaseModel):
-    """What a picture says."""
+    """The digits in a picture."""
 
     number: str = Field(description="lines of writing are set apart by a space; empty: no digit")
     digits: list[Digit]
@@ -88,13 +88,13 @@ PICTURE = {"content": {"image/*": {"schema": {"type": "string", "format": "binar
 def create_app(
     ckpt_path: str | None = None, network: str | None = None, only_host: str | None = "127.0.0.1"
 ) -> FastAPI:
-    """The app, with a network of its own; torch and OpenCV are set to one thread.
+    """Make the app with its own network; set torch and OpenCV to one thread.
 
     Args:
         ckpt_path: a checkpoint that `fit` wrote; None: the packaged network.
         network: the class of its network, if it is none of this package.
-        only_host: answer only to this address and this machine's own names, whatever others a
-            foreign web page makes the browser believe in (DNS rebinding); None: to all.
+        only_host: accept only requests to this address or this machine's own names, against DNS
+            rebinding by foreign web pages; None: all.
 
     Raises:
         UserError: the checkpoint cannot be read, or its network reads no digits.
@@ -120,7 +120,7 @@ def create_app(
     @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
-        """Whether the server answers."""
+        """Answer, to show that the server is up."""
         return {"status": "ok"}
 
     @app.post(
@@ -150,7 +150,7 @@ def create_app(
 
 
 class Doorkeeper:
-    """Lets in no request that a foreign page sends, or that servers do not agree on."""
+    """Middleware that refuses requests of foreign pages, and ambiguous ones."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -172,7 +172,7 @@ def _refusal(headers: Headers) -> JSONResponse | None:
 
 
 class ReadToEnd:
-    """Ends an answer only after the rest of its request's body was read, and discarded.
+    """Middleware that reads the rest of a request's body before the response ends.
 
     A connection that is closed while there is something left to read is reset, and a client that is
     still sending loses the answer.
@@ -204,7 +204,7 @@ class ReadToEnd:
 
 
 async def _body(request: Request) -> bytes:
-    """A request's body, no more of it than is allowed, and for no longer.
+    """Receive a request's body within the limits of size and time.
 
     Raises:
         HTTPException: 413, 408, or 400 if the sender went away or sent something else.
@@ -233,10 +233,10 @@ async def _body(request: Request) -> bytes:
 
 
 async def _unless_gone(request: Request, work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-    """Do something for a client who waits for it; what is not yet begun when he leaves is dropped.
+    """Await work for a client; drop it if the client leaves before it has begun.
 
     Raises:
-        HTTPException: 503 if it takes too long; or he has left.
+        HTTPException: 503 if it takes too long; 400 if the client has left.
     """
     done, gone = asyncio.ensure_future(work), asyncio.ensure_future(_until_gone(request))
     try:
@@ -258,7 +258,7 @@ async def _until_gone(request: Request) -> None:
 
 
 class Lane:
-    """Threads, and as many turns: who has one goes through, others wait for theirs."""
+    """A thread pool that admits as many requests as it has threads."""
 
     def __init__(self, num_threads: int) -> None:
         self.threads = ThreadPoolExecutor(num_threads)
@@ -268,7 +268,7 @@ class Lane:
 async def _answer(
     lane: Lane, classifier: Classifier, picture: bytes, details: bool
 ) -> dict[str, Any]:
-    """What a picture says.
+    """Read a picture.
 
     Raises:
         HTTPException: 400, it cannot be read.
@@ -310,7 +310,7 @@ def _is_small(picture: bytes) -> bool:
 
 
 def _num_pixels(picture: bytes) -> int:
-    """By what a picture says itself; 0 if it cannot be read, which `Classifier` will say."""
+    """Read the number of pixels from a picture's header; 0 if that cannot be read."""
     try:
         with Image.open(BytesIO(picture), formats=FORMATS) as image:
             return image.width * image.height
@@ -319,7 +319,7 @@ def _num_pixels(picture: bytes) -> int:
 
 
 def _as_bytes(values: Tensor) -> NDArray[np.uint8]:
-    """Values in [0, 1] to 0 to 255."""
+    """Convert values in [0, 1] to uint8."""
     return (values * 255).round().byte().numpy()
 
 
