@@ -196,6 +196,79 @@ def beside_words(digits: Sequence[Array], number: str, random: Generator) -> Str
     return Stress(encode(mix(np.pad(np.hstack(rows), 30), BLACK, WHITE)), number)
 
 
+# Signs as strokes from point to point, x and y in heights of a digit.
+SIGNS: dict[str, list[list[tuple[float, float]]]] = {
+    "+": [[(0.0, 0.5), (0.6, 0.5)], [(0.3, 0.2), (0.3, 0.8)]],
+    "-": [[(0.0, 0.5), (0.5, 0.5)]],
+    "=": [[(0.0, 0.38), (0.5, 0.38)], [(0.0, 0.62), (0.5, 0.62)]],
+    "x": [[(0.0, 0.4), (0.4, 0.9)], [(0.4, 0.4), (0.0, 0.9)]],
+    "/": [[(0.4, 0.0), (0.0, 1.0)]],
+    "(": [[(0.2, -0.05), (0.03, 0.25), (0.0, 0.5), (0.03, 0.75), (0.2, 1.05)]],
+    ")": [[(0.0, -0.05), (0.17, 0.25), (0.2, 0.5), (0.17, 0.75), (0.0, 1.05)]],
+    "y": [[(0.0, 0.4), (0.2, 0.75)], [(0.4, 0.4), (0.1, 1.2)]],
+}
+FORMULAS = ("#+#", "#-#=", "#x#", "(#+#)x#", "#/#", "#x+#=#", "#y-#", "x+#=#", "(#-#)=#", "#+#=x")
+
+
+def formulas(digits: Sequence[Array], number: str, random: Generator) -> Stress:
+    """On a canvas, signs and letters between digits by the same pen."""
+    size, pen, thickness = 100, random.uniform(-0.03, 0.03), int(random.integers(8, 15))
+    parts, written = [], ""
+    for character in random.choice(FORMULAS):
+        if character != "#":
+            ink = np.zeros((round(1.5 * size), size), np.float32)
+            for stroke_points in SIGNS[character]:
+                moved = np.array(stroke_points) + random.normal(0, 0.03, (len(stroke_points), 2))
+                points = (moved * size + [15, 25]).round().astype(np.int32)
+                cv2.polylines(ink, [points], False, 1.0, thickness, cv2.LINE_AA)
+            columns = np.flatnonzero(ink.any(axis=0))
+            parts.append(ink[:, columns[0] : columns[-1] + 1])
+            continue
+        index = int(random.integers(len(digits)))
+        drawn_digit = stroke(digits[index], size, pen)
+        above = 25 + (size - drawn_digit.shape[0]) // 2
+        below = round(1.5 * size) - above - drawn_digit.shape[0]
+        parts.append(np.pad(drawn_digit, ((above, below), (0, 0))))
+        written += number[index]
+    gaps = [np.zeros((round(1.5 * size), int(random.integers(15, 40))), np.float32) for _ in parts]
+    row = np.hstack([part for pair in zip(parts, gaps, strict=True) for part in pair])
+    return Stress(encode(mix(np.pad(row, 30), BLACK, WHITE)), written)
+
+
+def empty_boxes(digits: Sequence[Array], number: str, random: Generator) -> Stress:
+    """In a row of boxes, of which some are empty or have a cross."""
+    side, line = 150, int(random.integers(2, 7))
+    boxes, written = [], ""
+    for digit, name in zip(digits, number, strict=True):
+        box = np.zeros((side, side), np.float32)
+        kind = random.random()
+        if kind < 0.5:
+            inside = place(stroke(digit, 90, random.uniform(-0.03, 0.04)), 118, 118, random)
+            box[16:134, 16:134] = inside
+            written += name
+        elif kind < 0.75:
+            (x0, y0), (x1, y1) = random.integers(25, 55, 2), random.integers(95, 125, 2)
+            cv2.line(box, (x0, y0), (x1, y1), 1, 9, cv2.LINE_AA)
+            cv2.line(box, (x1, y0), (x0, y1), 1, 9, cv2.LINE_AA)
+        cv2.rectangle(box, (0, 0), (side - 1, side - 1), random.uniform(0.5, 1), line)
+        boxes.append(box)
+    return Stress(encode(mix(np.pad(np.hstack(boxes), 30), BLACK, WHITE)), written)
+
+
+def frame_leftovers(digits: Sequence[Array], number: str, random: Generator) -> Stress:
+    """An empty cell, cut out with parts of its frame."""
+    height, width = random.integers(60, 160, 2)
+    cell = np.zeros((height, width), np.float32)
+    for at_end in random.permutation(4)[: random.integers(1, 4)]:
+        thickness, contrast = int(random.integers(1, 7)), random.uniform(0.4, 1)
+        along = cell if at_end % 2 else cell.T
+        depth = int(random.integers(0, 6))
+        row = depth if at_end < 2 else along.shape[0] - 1 - depth
+        start = int(random.integers(0, along.shape[1] // 2)) if random.random() < 0.3 else 0
+        along[max(0, row - thickness) : row + 1, start:] = contrast
+    return Stress(encode(mix(cell, BLACK, WHITE), random.choice(["PNG", "JPEG"]), 85), "")
+
+
 def _print(text: str, size: float) -> Array:
     """A text in Pillow's own font, ink in [0, 1]."""
     font = ImageFont.load_default(size)
@@ -287,6 +360,9 @@ KINDS: dict[str, tuple[Maker, bool]] = {
     "coarse": (coarse, True),
     "cells": (cells, True),
     "beside words": (beside_words, True),
+    "formulas": (formulas, True),
+    "empty boxes": (empty_boxes, True),
+    "frame leftovers": (frame_leftovers, True),
 }
 
 
