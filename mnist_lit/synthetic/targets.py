@@ -17,7 +17,7 @@ SPREAD = 1 / 11  # standard deviation of a peak, as a share of the character's s
 MIN_SPREAD = 0.7  # cells
 REACH = 3.0  # standard deviations beyond which a peak is 0
 SIZE_WEIGHT = 0.5  # of the error of sizes
-OTHER_WEIGHT = 0.3  # of letters and signs, beside digits
+OTHER_WEIGHT = 0.5  # of letters and signs, beside digits
 
 
 def draw_target(sheet: Sheet, maps: Array) -> None:
