@@ -145,20 +145,30 @@ def _ink_mask(contrast: Array, noise: Array) -> NDArray[np.uint8]:
 
 
 def _likely_sizes(mask: NDArray[np.uint8]) -> tuple[float, ...]:
-    """Return likely longer sides of digits: medians over the components of ink.
+    """Return likely longer sides of digits, in pixels, from the components of ink.
 
-    The first median is weighted by size, for digits in several strokes; the second is not. Level
-    lines do not count, unless there is nothing else.
+    They are medians of the longer sides and of the heights, both weighted, so that digits in
+    several strokes count as much as whole ones, and the plain median. Digits that touch are wider
+    than high, broken ones smaller than they should be. Level lines do not count, unless there is
+    nothing else.
     """
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask)
-    width, height = stats[1:, cv2.CC_STAT_WIDTH], stats[1:, cv2.CC_STAT_HEIGHT]
-    sizes = np.maximum(width, height).astype(float)
-    is_character = (sizes >= MIN_SIZE_PX) & (width < LINE_FROM * height)
-    sizes = np.sort(sizes[is_character] if is_character.any() else sizes)
-    if not len(sizes):
+    sides = stats[1:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].astype(float)
+    width, height = sides.T
+    longer = sides.max(axis=1)
+    is_character = (longer >= MIN_SIZE_PX) & (width < LINE_FROM * height)
+    if is_character.any():
+        longer, height = longer[is_character], height[is_character]
+    if not len(longer):
         return ()
-    total = np.cumsum(sizes)
-    return float(sizes[np.searchsorted(total, total[-1] / 2)]), float(np.median(sizes))
+    return _weighted_median(longer), _weighted_median(height), float(np.median(longer))
+
+
+def _weighted_median(values: Array) -> float:
+    """Return the median of values, each weighted by itself."""
+    values = np.sort(values)
+    total = np.cumsum(values)
+    return float(values[np.searchsorted(total, total[-1] / 2)])
 
 
 def _normalised(contrast: Array, noise: Array) -> NDArray[np.uint8]:
