@@ -1,4 +1,4 @@
-"""The arguments of the commands that are not LightningCLI's."""
+"""Argument parser of the commands that do not use LightningCLI."""
 
 import argparse
 from typing import Any, NoReturn
@@ -26,7 +26,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def add_network_arguments(parser: ArgumentParser) -> None:
-    """Add the options that say by which network pictures are read."""
+    """Add the options that choose the network."""
     parser.add_argument("--ckpt_path", metavar="PATH", help="default: the packaged network")
     parser.add_argument(
         "--network",

@@ -92,12 +92,12 @@ def _as_spec(module_class: type[nn.Module], *args: Any, **kwargs: Any) -> Any:
 
 
 class CLI(LightningCLI):
-    """LightningCLI, with this project's run folders and without its silent surprises.
+    """LightningCLI with this project's run folders and checks.
 
     Attributes:
-        learner: what is trained.
-        data_module: what from.
-        kind: what its runs are called, with a number.
+        learner: class of the LightningModule.
+        data_module: class of the LightningDataModule.
+        kind: prefix of the names of run folders.
     """
 
     learner: type[Learner] = LitClassifier
@@ -147,7 +147,7 @@ class CLI(LightningCLI):
         self.fit_network_to_data(parser)
 
     def fit_network_to_data(self, parser: LightningArgumentParser) -> None:
-        """Have the network get from the data what it needs not be given."""
+        """Link the network's sizes to the data."""
         network: Any = next(a for a in parser._actions if a.dest == "model.network")
         # They need not be given: they follow from the data, and so are not for the parser to ask.
         network.sub_add_kwargs["linked_targets"] = set(Shape._fields)
@@ -162,14 +162,14 @@ class CLI(LightningCLI):
     def configure_optimizers(
         lightning_module: LightningModule, optimizer: Optimizer, lr_scheduler: Any = None
     ) -> Any:
-        """With the model's own schedule, if no other is given."""
+        """Use the model's own schedule unless another one is given."""
         assert isinstance(lightning_module, Learner)
         if lr_scheduler is None:
             return lightning_module.with_schedule(optimizer)
         return LightningCLI.configure_optimizers(lightning_module, optimizer, lr_scheduler)
 
     def _parse_ckpt_path(self) -> None:
-        """Leave the options as they were given; Lightning would let the checkpoint's ones win."""
+        """Keep the options as given; Lightning would let the checkpoint's win."""
 
     def _set_seed(self) -> None:
         try:
@@ -203,7 +203,7 @@ class CLI(LightningCLI):
             raise UserError(innermost_reason(str(error))) from error
 
     def _choose_loggers(self) -> None:
-        """Leave to the Trainer those that do not write into the run folder, which is to come."""
+        """Give the Trainer only the loggers that do not write into the run folder."""
         given = self.options.trainer
         root = Path(given.default_root_dir or os.getcwd())
         self.tensorboard, others = tracking.sorted_out(given.logger, root)
@@ -217,11 +217,11 @@ class CLI(LightningCLI):
         given.logger = others or False
 
     def beginning(self, root: Path) -> runs.Start:
-        """Where `fit` begins; runs are below ``root``."""
+        """Return the folder and checkpoint that `fit` starts from, below ``root``."""
         return runs.start(self.options.ckpt_path, root, self.kind)
 
     def _check_values(self) -> None:
-        """Check what jsonargparse takes for left out: nothing where a value or a section is due."""
+        """Refuse null where a value or a section is required, which jsonargparse accepts."""
         parser = self._parser(self.subcommand)
         defaults = parser.get_defaults()
         for name in defaults.keys(branches=True):
@@ -234,10 +234,10 @@ class CLI(LightningCLI):
             parser.error(str(error))
 
     def _dump(self) -> str:
-        """All options as YAML.
+        """Dump all options as YAML.
 
         Raises:
-            UserError: what was written could not be read again.
+            UserError: the dump could not be read again.
         """
         parser = self._parser(self.subcommand)
         options = plain(self.options)
@@ -254,7 +254,7 @@ class CLI(LightningCLI):
         return recipe
 
     def callbacks(self) -> list[Callback]:
-        """Those that every training has, beside the recipe's."""
+        """Return the callbacks of every training, beside the config's."""
         callbacks: list[Callback] = [
             FirstStep(),
             RandomState(),
@@ -267,7 +267,7 @@ class CLI(LightningCLI):
         return callbacks
 
     def progress(self) -> Progress:
-        """What shows how far a training is."""
+        """Return the progress bar."""
         return Progress()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -294,7 +294,7 @@ class CLI(LightningCLI):
         self.run = self.life(model, datamodule).live(self.start)
 
     def warn(self, model: Learner) -> None:
-        """Print what may surprise about a training that is about to begin."""
+        """Warn of surprises before a training begins."""
         replaced = replaced_callbacks(spelled_out(self.arguments), self.options.trainer.callbacks)
         if replaced:
             warn(
@@ -310,18 +310,18 @@ class CLI(LightningCLI):
             )
 
     def life(self, model: Learner, data: MNISTDataModule) -> Life:
-        """Of the run that `fit` trains."""
+        """Return the run that `fit` trains."""
         return Life(self.trainer, model, data, self.recipe, self.arguments, self.tensorboard)
 
     def validate(self, model: Learner, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
-        """Loss and accuracy on the validation images."""
+        """Print loss and accuracy on the validation images."""
         self._load_weights(model)
         with self._company().together():
             (metrics,) = self.trainer.validate(model, datamodule=datamodule, verbose=False)
         self._show(metrics, "val")
 
     def test(self, model: Learner, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
-        """Loss and accuracy on the test images."""
+        """Print loss and accuracy on the test images."""
         self._load_weights(model)
         with self._company().together():
             (metrics,) = self.trainer.test(model, datamodule=datamodule, verbose=False)

@@ -1,10 +1,10 @@
-"""The one exception that is not a bug, and how others' words are shown."""
+"""`UserError`, and formatting of messages."""
 
 from collections.abc import Sequence
 
 
 class UserError(ValueError):
-    """Something that whoever gave the command can mend; its message is one line that says how."""
+    """An error that the user can correct; its message is one line that says how."""
 
 
 def one_line(error: Exception) -> str:

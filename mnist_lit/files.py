@@ -1,4 +1,4 @@
-"""Writing files that are there whole or not at all."""
+"""Write files atomically."""
 
 import csv
 import os
@@ -13,7 +13,7 @@ from mnist_lit.errors import UserError
 
 
 def user_path(text: str | os.PathLike[str]) -> Path:
-    """A path as it was typed, where ``~`` is somebody's home.
+    """Expand ``~`` in a path.
 
     Raises:
         UserError: nobody is called so.
@@ -26,7 +26,7 @@ def user_path(text: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to; what was written is moved to ``path`` once it is safe on the disk."""
+    """Yield a temporary path; move what was written to ``path`` once it is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -40,7 +40,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Be the only process of a machine that fills a folder, which others then find; leaves no lock.
+    """Lock a folder that one process of a machine fills and others use; remove the lock.
 
     Args:
         folder: need not be there yet; the one that it is to be in will be.
@@ -56,7 +56,7 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Write a table; what a row lacks stays empty."""
+    """Write a table; missing values stay empty."""
     with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
@@ -64,7 +64,7 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[s
 
 
 def write_asked(path: Path, content: bytes, option: str) -> None:
-    """Write a file whose place the user has chosen; through a link, to the file that it leads to.
+    """Write a file to a path that the user has chosen; a link is followed.
 
     Args:
         path: where.

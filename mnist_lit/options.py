@@ -85,7 +85,7 @@ def help_on(command: str) -> str:
 
 
 def with_recipe(args: list[str], kind: str = runs.FIT) -> list[str]:
-    """Without a recipe, follow the one that the checkpoint was made with; of runs of a kind."""
+    """Add the config that the checkpoint was made with, if none is given."""
     command, *options = args
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-c", "--config", nargs="?", action="append")
@@ -113,7 +113,7 @@ def with_recipe(args: list[str], kind: str = runs.FIT) -> list[str]:
 
 
 def recipe_of(checkpoint_path: Path, root: Path, named: Collection[str]) -> str:
-    """The file in the checkpoint's run folder, or else what the checkpoint holds, as YAML.
+    """Return the config of a checkpoint as YAML: of its run folder, or its own.
 
     Args:
         checkpoint_path: whose recipe.
@@ -154,7 +154,7 @@ def recipe_of(checkpoint_path: Path, root: Path, named: Collection[str]) -> str:
 
 
 def with_given_shape(recipe: str, options: Namespace) -> str:
-    """A recipe with what a network was given of its shape, which jsonargparse leaves out."""
+    """Add the sizes given to a network to a config, which jsonargparse leaves out."""
     network = options.model.get("network")
     if network is None:
         return recipe
@@ -168,7 +168,7 @@ def with_given_shape(recipe: str, options: Namespace) -> str:
 
 
 def plain(options: Any) -> Any:
-    """Options as text where they are objects, as some defaults of Lightning's callbacks."""
+    """Convert objects among the options, as some defaults of callbacks are, to text."""
     if isinstance(options, Namespace):
         return Namespace(**{name: plain(value) for name, value in vars(options).items()})  # type: ignore[no-untyped-call]
     if isinstance(options, list):
@@ -179,7 +179,7 @@ def plain(options: Any) -> Any:
 
 
 def spelled_out(args: Sequence[str]) -> list[str]:
-    """The arguments, with what their short names stand for: networks' classes, recipes' files."""
+    """Replace short names in arguments by class paths and config files."""
     short = {
         "--model.network": recipes.class_path,
         "--model.network.help": recipes.class_path,

@@ -1,4 +1,4 @@
-"""`repeat`: one recipe over several seeds, and what comes of it: n, mean and standard deviation."""
+"""`repeat`: train with several seeds; print n, mean and standard deviation."""
 
 import json
 import sys
@@ -36,7 +36,7 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
 
 
 class NewRun(CLI):
-    """A ``fit`` that goes on with none."""
+    """A ``fit`` that never resumes."""
 
     def fit(self, model: Learner, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
         limits.check_one_process(self.trainer, "repeat")
@@ -105,7 +105,7 @@ def _parse_seeds(text: str) -> list[int]:
 
 
 def _table(rows: Sequence[Row]) -> Table:
-    """A row for each seed, then mean and standard deviation (of a sample: n - 1)."""
+    """Make a table with a row for each seed, mean and standard deviation (of a sample: n - 1)."""
     table = Table("seed", "run", title=f"n = {len(rows)}")
     for label, _ in COLUMNS.values():
         table.add_column(label, justify="right")

@@ -1,1 +1,1 @@
-"""How a network learns: steps, callbacks, run folders."""
+"""Training: LightningModules, callbacks, run folders, several processes."""

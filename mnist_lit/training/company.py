@@ -1,4 +1,4 @@
-"""The company of ranks: how several processes meet, part, and end together."""
+"""Start, join and end the processes of one training together."""
 
 import os
 import subprocess
@@ -28,20 +28,20 @@ FAREWELL_S = 3.0  # what it then gives its own step to notice, and others to end
 
 
 def launched_by() -> str | None:
-    """What has started all processes at once, if they are not for Lightning to start."""
+    """Return the program that started all processes: torchrun, srun; None for Lightning."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return "torchrun"
     return "srun" if "SLURM_LOCALID" in os.environ else None
 
 
 def speaks() -> bool:
-    """Whether an error of before the meeting is this process's to say: all have the same."""
+    """Tell whether this process prints an error that all processes have."""
     number = {"torchrun": "LOCAL_RANK", "srun": "SLURM_LOCALID"}.get(launched_by() or "")
     return dist.is_initialized() or number is None or os.environ[number] == "0"
 
 
 def is_loss(error: BaseException | None) -> bool:
-    """Whether an error is that of a collective whose other side is gone."""
+    """Tell whether an error comes from a collective operation with a process that is gone."""
     named = ("gloo", "NCCL", "Connection reset", "Connection closed")
     return isinstance(error, dist.DistError) or (
         isinstance(error, RuntimeError) and any(name in str(error) for name in named)
@@ -49,7 +49,7 @@ def is_loss(error: BaseException | None) -> bool:
 
 
 def alone(trainer: Trainer) -> Trainer:
-    """A Trainer for this process, once the others have left; the one that there is, if it may."""
+    """Return a Trainer for this process alone, once the others have ended."""
     if trainer.world_size == 1:
         return trainer
     device = trainer.strategy.root_device
@@ -67,14 +67,14 @@ def alone(trainer: Trainer) -> Trainer:
 
 
 class Company:
-    """The ranks of one command, from when they meet until they part, or fail: then all end.
+    """The ranks of one command, from their start to their end; if one fails, all end.
 
-    Who is first to fail says why; the others end in silence, also if they wait for what will never
-    come. That is known from a counter in the store by which the ranks have met.
+    Only the first failing rank prints; the others exit quietly, even when blocked in a collective.
+    A counter in the store of the process group says which one is first.
 
     Args:
-        trainer: says how many there are.
-        say_loss: says that a rank has died without a word.
+        trainer: with the number of ranks.
+        say_loss: prints that a rank has died.
     """
 
     def __init__(self, trainer: Trainer, say_loss: Callable[[], None]) -> None:
@@ -87,12 +87,12 @@ class Company:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the rank that writes and speaks."""
+        """True for rank 0, which alone writes files and prints."""
         return self._trainer.global_rank == 0
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Have all ranks here, and see to it that none is left behind.
+        """Start all ranks, and end all of them if one fails.
 
         Raises:
             SystemExit: another rank has failed, and it has been said.
@@ -137,10 +137,10 @@ class Company:
         strategy.setup_environment()  # which finds that they have met
 
     def _attempt(self, store: Any) -> str:
-        """A name for this meeting that no other one has.
+        """Agree on a unique prefix for the keys of this process group.
 
-        When torchrun starts all ranks again, its store still holds where those were that are gone,
-        and how often it has done so, each machine counts for itself.
+        After a restart, torchrun's store still has the keys of the group before, and each machine
+        counts the restarts for itself.
         """
         num_others = self._trainer.world_size - 1
         if self.is_first:
@@ -164,27 +164,27 @@ class Company:
             time.sleep(0.02)
 
     def told(self, make: Callable[[], T]) -> T:
-        """What the first rank makes; all have to ask."""
+        """Make a value on rank 0 and broadcast it (collective: every rank must call it)."""
         made: Any = make() if self.is_first else None
         told: T = self._trainer.strategy.broadcast(made)
         return told
 
     def check_alike(self, value: Any, what: str) -> None:
-        """Refuse ranks that do not mean the same.
+        """Check that a value is the same on all ranks (collective).
 
         Args:
-            value: has to be the same on all.
-            what: it is.
+            value: to compare.
+            what: its name, for the error.
 
         Raises:
-            UserError: it is not.
+            UserError: it differs.
         """
         values = gathered(value)
         if any(other != values[0] for other in values):
             raise UserError(f"the processes have different {what}: start all in the same way")
 
     def part(self) -> None:
-        """Let each rank go its way: the others end, the first one has all threads for itself."""
+        """Leave the process group: the other ranks end, rank 0 gets all threads."""
         if self._trainer.world_size > 1 and not self._over.is_set():
             self._trainer.strategy.barrier()
             self._over.set()
@@ -192,10 +192,10 @@ class Company:
             torch.set_num_threads(self._num_threads)
 
     def _end(self, error: BaseException) -> None:
-        """End this rank, and those that it has started.
+        """End this rank and those that it has started.
 
         Raises:
-            SystemExit: what there is to say has been said.
+            SystemExit: the error was printed.
         """
         self._over.set()
         is_first_to_fail = self._count_failure()
@@ -208,7 +208,7 @@ class Company:
         raise SystemExit(code) from error
 
     def _count_failure(self) -> bool:
-        """Count this rank's failure; whether it is the first one."""
+        """Count this rank's failure; return True if it is the first one."""
         if self._store is None:
             return speaks()
         try:
@@ -217,7 +217,7 @@ class Company:
             return self._trainer.global_rank == 1
 
     def _await_others(self) -> None:
-        """Keep the store until all have looked; and leave no process that was started here."""
+        """Keep the store until all ranks have read it; then kill the processes started here."""
         until = time.monotonic() + FAREWELL_S
         while self.is_first and time.monotonic() < until and not self._have_all_ended():
             time.sleep(0.05)
@@ -231,7 +231,7 @@ class Company:
         return self._store is None or self._store.add("failures", 0) >= self._trainer.world_size
 
     def _watch(self) -> None:
-        """End this process if others do, and it has not noticed: it may be waiting for them."""
+        """End this process when another one has ended; runs in a thread, as it may be blocked."""
         while not self._over.wait(POLL_S):
             has_ended = any(child.poll() is not None for child in self._children)
             is_gone = has_ended or os.getppid() != self._parent

@@ -1,4 +1,4 @@
-"""The first new step of a training: until it is taken, nothing of a run is changed."""
+"""`FirstStep`: a callback for the first training step, before which a run is not changed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,16 +7,17 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
-# What optimizers keep for each weight, in its shape. Fused ones do not look, and write anywhere.
+# State of optimizers in the shape of its weight. Fused ones do not check it, and would write to
+# foreign memory.
 LIKE_WEIGHTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "sum"}
 
 
 class FirstStep(Callback):
-    """Does something once the first new step is taken; until then a training may still fail.
+    """Call a function after the first training step; until then a training may still fail.
 
     Attributes:
-        taken: whether a step was taken.
-        then: what to do.
+        taken: True once a step was taken.
+        then: the function.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""`Learner`: how weights are learned, whatever is learned by them."""
+"""`Learner`: base of the LightningModules: Adam, schedule, several processes."""
 
 import math
 from abc import abstractmethod
@@ -24,7 +24,7 @@ Schedule = Literal["constant", "one_cycle"]
 
 
 class Learner(LightningModule):
-    """A network that learns by Adam, along a schedule, in one process or several.
+    """Train a network by Adam with a schedule, in one process or several.
 
     Args:
         lr: Adam's learning rate; with a schedule, its highest.
@@ -33,9 +33,8 @@ class Learner(LightningModule):
         warmup: that share, 0 <= warmup < 1.
 
     Attributes:
-        network: what learns.
-        step_lr: the learning rate of the current step; after it, schedulers have changed the
-            optimizer's.
+        network: the network.
+        step_lr: learning rate of the current step; the scheduler changes the optimizer's after it.
     """
 
     network: nn.Module
@@ -47,13 +46,13 @@ class Learner(LightningModule):
 
     @abstractmethod
     def has_answers(self) -> bool:
-        """Whether the network says anything of nothing but paper, and of nothing but ink."""
+        """Return True if the outputs for an all-0 and an all-1 image are finite."""
 
     @abstractmethod
     def training_metrics(self) -> dict[str, float]:
-        """Loss and accuracy over the training steps since the last call, and the learning rate.
+        """Return loss and accuracy since the last call, and the learning rate.
 
-        Over those of all ranks, each of which has to ask.
+        They are means over all ranks (collective: every rank must call it).
         """
 
     @abstractmethod
@@ -67,7 +66,7 @@ class Learner(LightningModule):
         self._evaluate(batch, "test")
 
     def unsaved_buffers(self) -> list[str]:
-        """Names of non-persistent buffers, which no checkpoint holds."""
+        """Return the names of non-persistent buffers, which no checkpoint holds."""
         names = dict(self.named_buffers()).keys() - self.state_dict().keys()
         return sorted(names)
 
@@ -75,7 +74,7 @@ class Learner(LightningModule):
         return self.with_schedule(torch.optim.Adam(self.parameters(), lr=self.lr, fused=True))
 
     def with_schedule(self, optimizer: Optimizer) -> OptimizerLRScheduler:
-        """An optimizer whose learning rate follows the schedule."""
+        """Add the schedule to an optimizer."""
         scheduler = LambdaLR(optimizer, self._lr_factor)
         return {
             "optimizer": optimizer,
@@ -91,7 +90,7 @@ class Learner(LightningModule):
         return one_cycle(step / num_steps, self.warmup)
 
     def on_train_start(self) -> None:
-        """Let this run's learning rate win over one that a checkpoint brought."""
+        """Replace the learning rate of a checkpoint by the one of the config."""
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, LambdaLR):
             lr = scheduler.optimizer.defaults["lr"]
@@ -103,13 +102,13 @@ class Learner(LightningModule):
         self.step_lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_validation_epoch_start(self) -> None:
-        """Have all ranks validate what the first one saves, batch normalisation included."""
+        """Copy rank 0's buffers to all ranks, so that all validate what rank 0 saves."""
         for buffer in self.network.buffers():
             ranks.overwrite_by_first(buffer)
 
 
 def one_cycle(progress: float, warmup: float) -> float:
-    """The learning rate's share of its highest value.
+    """Compute the learning rate as a share of its highest value.
 
     Args:
         progress: share of the training that is done, in [0, 1].

@@ -1,4 +1,4 @@
-"""The life of a run: begun or gone on with, trained, finished; and how it goes on if it was not."""
+"""Train a run, new or resumed, and evaluate its best checkpoint."""
 
 import shlex
 import shutil
@@ -40,16 +40,16 @@ DAMAGE = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueEr
 
 @dataclass
 class Life:
-    """A run from the first step, or from where it was interrupted, to its results.
+    """A run from its first step, or from a checkpoint, to its results.
 
     Args:
         trainer: with this project's callbacks, and loggers that do not write into run folders.
-        model: the network and how it learns.
-        data: what from.
+        model: the LightningModule.
+        data: the LightningDataModule.
         recipe: all options, as YAML.
-        command: the options as they were given, to say how to go on.
+        command: the command line, to print how to resume.
         tensorboard: options of TensorBoard's logger; None: there is none.
-        again: the command that goes on with it, if not ``fit`` from the last checkpoint.
+        again: the command that resumes, if not ``fit`` from the last checkpoint.
     """
 
     trainer: Trainer
@@ -69,15 +69,15 @@ class Life:
         """Train in a run folder, a new one or a checkpoint's; then evaluate the best checkpoint.
 
         Args:
-            start: where it begins.
+            start: its folder and checkpoint.
 
         Returns:
-            The run; None if it was finished already, or if this is not the first rank, which alone
-            writes into its folder, and evaluates.
+            The run; None if it was finished already, and on all ranks but rank 0, which alone
+            evaluates and writes.
 
         Raises:
-            UserError: something that can be mended; what was there before is there still.
-            Interrupted: a signal has come.
+            UserError: the training cannot begin or go on; nothing that was there is changed.
+            Interrupted: a signal was received.
         """
         notes = self._changes_since(start.checkpoint)
         if start.checkpoint_path:  # another network is refused before anything is written
@@ -125,13 +125,13 @@ class Life:
             return run
 
     def _intention(self, start: Start) -> Any:
-        """What all ranks have to have in common."""
+        """Return what must be the same on all ranks."""
         options = recipes.options_of(yaml.safe_load(self.recipe))
         return options, start.checkpoint and start.checkpoint["global_step"]
 
     @contextmanager
     def _leaving_nothing_unless_begun(self, run: Run, start: Start) -> Iterator[None]:
-        """Remove a new run that took no step, while nobody else can train in its folder."""
+        """Remove the folder of a new run that took no step."""
         try:
             yield
         finally:
@@ -142,10 +142,10 @@ class Life:
                     run.folder.parent.rmdir()
 
     def _changes_since(self, checkpoint: dict[str, Any] | None) -> list[str]:
-        """What differs from the recipe that a checkpoint was made with.
+        """List the differences from the config that a checkpoint was made with.
 
         Raises:
-            UserError: by this one, no run can go on from it.
+            UserError: the run cannot be resumed with this config.
         """
         if checkpoint is None:
             return []
@@ -161,7 +161,7 @@ class Life:
         return [f"from step {checkpoint['global_step']} on: {change}" for change in changes]
 
     def _is_finished(self, checkpoint: dict[str, Any], run: Run) -> bool:
-        """Whether nothing is left to do from this checkpoint on: no training, no results."""
+        """Return True if neither training nor results are left to do."""
         epochs = _epochs_done(checkpoint)
         stopper = self._callback(StopEarly)
         stopping = checkpoint["callbacks"].get(stopper.state_key, {"wait_count": 0})
@@ -172,7 +172,7 @@ class Life:
         )
 
     def conclude(self, run: Run) -> None:
-        """Measure what the best checkpoint has learned, and write it down."""
+        """Evaluate the best checkpoint and write the results."""
         assert isinstance(self.model, LitClassifier)
         recipe = yaml.safe_load(self.recipe)
         if self.data.holds_test_back:
@@ -208,7 +208,7 @@ class Life:
             )
 
     def _open(self, run: Run, start: Start, notes: list[str]) -> None:
-        """What the rank does that writes and speaks."""
+        """Open loggers and print what is resumed, on rank 0."""
         if start.checkpoint:
             step = start.checkpoint["global_step"]
             print(f"{run.folder} goes on from step {step}", *notes, sep="\n  ")
@@ -221,7 +221,7 @@ class Life:
         introduce(run, others, recipe)
 
     def _reopen(self, run: Run, rewinding: Rewinding, notes: list[str]) -> None:
-        """Take back what a run had after the checkpoint that it goes on from."""
+        """Remove what the run wrote after the checkpoint that it resumes from."""
         run.results.unlink(missing_ok=True)
         (run.folder / "hparams.yaml").unlink(missing_ok=True)  # TensorBoard's logger writes it anew
         rewinding.rewind()
@@ -244,7 +244,7 @@ class Life:
         return f"{how}: {as_typed([*others, '--ckpt_path', str(run.last)])}"
 
     def facts(self) -> dict[str, Any]:
-        """What a run's results begin with."""
+        """Return the results that need no evaluation."""
         log = self._callback(TrainingLog)
         return {
             "seed": yaml.safe_load(self.recipe)["seed_everything"],
@@ -263,7 +263,7 @@ class Life:
 
 
 def as_typed(args: Sequence[str]) -> str:
-    """A command of this program, to be typed again."""
+    """Format a command line of this program."""
     program = "python -m mnist_lit" if sys.argv[0].endswith("__main__.py") else "mnist-lit"
     return f"{program} {shlex.join(args)}"
 

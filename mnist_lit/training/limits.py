@@ -1,4 +1,4 @@
-"""What of the Trainer's and the model's options does not go together here, or with this project."""
+"""Checks of options that do not go together, or not with this project."""
 
 from collections.abc import Mapping
 from inspect import signature
@@ -86,7 +86,7 @@ def check_one_process(trainer: Trainer, command: str) -> None:
 
 
 def check(options: Namespace, trainer: Trainer, model: Learner, data: MNISTDataModule) -> None:
-    """Say it before a run folder is made.
+    """Check the options before a run folder is made.
 
     Raises:
         UserError: options do not go together, or with this project.
@@ -158,7 +158,7 @@ def check(options: Namespace, trainer: Trainer, model: Learner, data: MNISTDataM
 
 
 def smallest_batch(data: MNISTDataModule, limit: float | None, num_ranks: int) -> int:
-    """Images in the smallest batch that a process gets in an epoch.
+    """Compute the size of the smallest batch of a process in an epoch.
 
     Args:
         data: set up.
@@ -171,7 +171,7 @@ def smallest_batch(data: MNISTDataModule, limit: float | None, num_ranks: int) -
 
 
 def _num_batches(data: MNISTDataModule, limit: float | None) -> int:
-    """Of an epoch; the limit is a number of them, or a share."""
+    """Compute the number of batches of an epoch; the limit is a number or a share."""
     num_batches = len(data.train_dataloader())
     if limit is None:
         return num_batches

@@ -1,4 +1,4 @@
-"""Curves that go on where a run was interrupted: each step once, in TensorBoard and in CSV."""
+"""Loggers that resume: each step is logged once, in TensorBoard and in metrics.csv."""
 
 import csv
 import os
@@ -25,7 +25,7 @@ BEHIND = {name: f"z_trainer/{name}" for name in ("epoch", "images_per_s", "lr")}
 
 @contextmanager
 def failing_once() -> Iterator[None]:
-    """Leave it to the training to say that the disk is full; TensorBoard's thread would, too."""
+    """Silence disk errors of TensorBoard's thread, which the training reports too."""
 
     def complain(failure: threading.ExceptHookArgs) -> None:
         if not isinstance(failure.exc_value, OSError):
@@ -40,7 +40,7 @@ def failing_once() -> Iterator[None]:
 
 
 class ContinuingCSVLogger(loggers.CSVLogger):
-    """Lightning's, but going on with a ``metrics.csv`` that is there; Lightning's deletes it."""
+    """Lightning's CSVLogger, but it appends to an existing ``metrics.csv``."""
 
     @property
     @rank_zero_experiment
@@ -53,7 +53,7 @@ class ContinuingCSVLogger(loggers.CSVLogger):
 
 class _ContinuingWriter(ExperimentWriter):
     def _check_log_dir_exists(self) -> None:
-        """Leave what is there."""
+        """Keep existing files."""
 
     def save(self) -> None:
         if self.metrics:
@@ -68,7 +68,7 @@ class _ContinuingWriter(ExperimentWriter):
 
 
 class OrderedTensorBoardLogger(loggers.TensorBoardLogger):
-    """Lightning's, but with losses and accuracies in front: TensorBoard sorts by name."""
+    """Lightning's TensorBoardLogger, but losses and accuracies come first in its sorted list."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         renamed = {BEHIND.get(name, name): value for name, value in metrics.items()}
@@ -76,10 +76,10 @@ class OrderedTensorBoardLogger(loggers.TensorBoardLogger):
 
 
 class LogPositions(Callback):
-    """Puts into each checkpoint how much had been logged when it was saved.
+    """Store in each checkpoint how much was logged when it was saved.
 
     Attributes:
-        run: what is trained.
+        run: the run.
     """
 
     def __init__(self) -> None:
@@ -110,10 +110,10 @@ def _wait_until_on_disk(path: Path) -> None:
 
 
 class Rewinding:
-    """Takes back what a run logged after the checkpoint that it goes on from, if from any.
+    """Remove what a run logged after the checkpoint that it resumes from.
 
-    It is made before the run's loggers write again: what they add until `rewind` is kept, but for
-    rows of ``metrics.csv``.
+    It is made before the loggers write again: what they add until `rewind` is kept, except rows
+    of ``metrics.csv``.
     """
 
     def __init__(self, run: Run, checkpoint: dict[str, Any] | None) -> None:
@@ -171,7 +171,7 @@ def _columns(lines: list[bytes]) -> list[str]:
 
 
 def _whole_rows(lines: list[bytes]) -> list[bytes]:
-    """Header and rows up to the first that is none: the disk may have got less than was written."""
+    """Return the header and all rows before the first incomplete one."""
     try:
         columns = _columns(lines)
     except (UnicodeDecodeError, csv.Error, StopIteration):

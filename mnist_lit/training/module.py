@@ -1,4 +1,4 @@
-"""`LitClassifier`: what a training step, a validation step and a test step are."""
+"""`LitClassifier`: the LightningModule of the classifiers."""
 
 from collections.abc import Mapping
 from itertools import chain
@@ -20,11 +20,11 @@ from mnist_lit.models import ModuleSpec, Network, Shape, ask, class_path_of, pap
 from mnist_lit.training import ranks
 from mnist_lit.training.learner import Learner, Schedule, Share
 
-NO_LABEL = -100  # of what is no digit, and of an image that is there for a share to have one
+NO_LABEL = -100  # of negative examples, and of images that fill up a rank's batch
 
 
 class LitClassifier(Learner):
-    """A network that learns to tell classes apart.
+    """Train a network to classify images.
 
     It logs the validation itself; the training is logged by the callback `TrainingLog`. Losses that
     are logged are cross-entropies, whatever is trained for.
@@ -79,7 +79,7 @@ class LitClassifier(Learner):
             }
         )
         self.example_input_array = paper_and_ink(shape)[:1]  # ModelSummary counts with it
-        self.loss = MeanMetric(nan_strategy="disable")  # what diverges is to be seen
+        self.loss = MeanMetric(nan_strategy="disable")  # a loss that diverges is shown as it is
         self.accuracy = MulticlassAccuracy(
             num_classes=num_classes, average="micro", validate_args=False
         )
@@ -98,7 +98,7 @@ class LitClassifier(Learner):
         return bool(logits.isfinite().all())
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(B, K)`` of images ``(B, C, H, W)``, float in [0, 1] or uint8."""
+        """Compute logits ``(B, K)`` of images ``(B, C, H, W)``, float in [0, 1] or uint8."""
         if not images.is_floating_point():
             images = images / 255
         logits: Tensor = self.network(images)
@@ -122,7 +122,7 @@ class LitClassifier(Learner):
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
     def _weight(self, batch_idx: int) -> float:
-        """What the mean loss over this rank's share of a batch counts for."""
+        """Return the weight of this rank's mean loss in the mean over the batch."""
         sampler = getattr(self.trainer.train_dataloader, "sampler", None)
         return sampler.weight(batch_idx) if isinstance(sampler, EpochShuffle) else 1
 
@@ -154,7 +154,7 @@ class LitClassifier(Learner):
         self.log(f"{name}/acc", self.accuracy)
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Logarithms of the probabilities, ``(B, K)`` float32."""
+        """Compute log probabilities, ``(B, K)`` float32."""
         images, _ = batch
         return F.log_softmax(self(images).float(), dim=1)
 
@@ -173,7 +173,7 @@ class LitClassifier(Learner):
 def _spec_and_module(
     given: nn.Module | ModuleSpec | Mapping[str, Any], shape: Shape
 ) -> tuple[ModuleSpec, nn.Module]:
-    """What was given as a module, or by its name and arguments."""
+    """Return the spec and the module of what was given as either."""
     if isinstance(given, nn.Module):  # how it was made, nobody knows
         return ModuleSpec(class_path_of(type(given))), given
     spec = given if isinstance(given, ModuleSpec) else ModuleSpec(**given)

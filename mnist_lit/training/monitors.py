@@ -1,4 +1,4 @@
-"""What the validation decides: which epoch is the best, and when to stop."""
+"""Callbacks that follow a validation metric: `BestCheckpoint` and `StopEarly`."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ Metric = Literal["train/loss", "train/acc", "val/loss", "val/acc"]
 
 
 def _check_mode(monitor: str, mode: Mode) -> None:
-    """Refuse to look for the worst epoch.
+    """Refuse a mode that would select the worst epoch.
 
     Raises:
         UserError: the metric is better the other way.
@@ -27,11 +27,11 @@ def _check_mode(monitor: str, mode: Mode) -> None:
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps the checkpoint of the epoch with the best validation score as ``best.ckpt``.
+    """Keep the checkpoint of the epoch with the best validation score as ``best.ckpt``.
 
     Args:
         monitor: the metric that decides; or epoch, for the last one (with max).
-        mode: whether less of it is better (min) or more (max).
+        mode: min if lower is better, max if higher is better.
     """
 
     def __init__(self, monitor: Metric | Literal["epoch"] = "val/loss", mode: Mode = "min") -> None:
@@ -59,13 +59,13 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class StopEarly(callbacks.EarlyStopping):
-    """Ends the training when validation has stopped getting better.
+    """Stop the training when the validation no longer improves.
 
     Args:
         monitor: the metric that decides.
-        mode: whether less of it is better (min) or more (max).
-        patience: epochs without a new best one before it ends; null: it never does.
-        min_delta: by how much a new best one must be better.
+        mode: min if lower is better, max if higher is better.
+        patience: epochs without a new best one before it stops; null: it never does.
+        min_delta: smallest improvement that counts.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class StopEarly(callbacks.EarlyStopping):
 
     @property
     def state_key(self) -> str:
-        """As Lightning's own, under which checkpoints have it."""
+        """Return the key of Lightning's own EarlyStopping."""
         return super().state_key.replace(type(self).__qualname__, "EarlyStopping", 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

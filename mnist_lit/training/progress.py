@@ -1,4 +1,4 @@
-"""What a training shows while it runs: its curves and speed, a bar, a line for every epoch."""
+"""Training metrics and speed for the loggers, and the progress bar."""
 
 import time
 from typing import Any
@@ -12,10 +12,10 @@ from mnist_lit.training.learner import Learner
 
 
 class TrainingLog(Callback):
-    """Logs the training every `Trainer.log_every_n_steps` steps, and measures its speed.
+    """Log training metrics every `Trainer.log_every_n_steps` steps, and measure the speed.
 
-    It writes to the loggers itself. What a module logs reaches them only after the hook in which
-    checkpoints are saved: a run that goes on from one would miss that point of the curves.
+    It writes to the loggers itself: what a module logs reaches them only after the hook in which
+    checkpoints are saved, so a run resumed from one would miss that point of the curves.
 
     Attributes:
         fit_seconds: time spent in training and validation, over all sittings of a run.
@@ -84,9 +84,9 @@ class TrainingLog(Callback):
         self.fit_seconds, self._fit_since = self._seconds_until_now(), None
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Keep the Trainer from closing loggers: what concludes the run does, once it has results.
+        """Keep the Trainer from closing loggers: they are closed after the results are saved.
 
-        One that fails while it is closed would end the run before them.
+        A logger that fails while it is closed would otherwise cost the results.
         """
         if stage == "fit":
             trainer.loggers = []
@@ -97,7 +97,7 @@ class TrainingLog(Callback):
 
 
 class Progress(RichProgressBar):
-    """Lightning's bar, redrawn by time and not by steps, and a line that stays for every epoch."""
+    """Lightning's progress bar, redrawn a few times a second, and a line for every epoch."""
 
     def __init__(self, redraws_per_s: int = 4) -> None:
         super().__init__(refresh_rate=redraws_per_s)

@@ -1,6 +1,6 @@
-"""Several processes that train as one: what they ask of each other.
+"""Collective operations between ranks; of a single process they return its own values.
 
-Each has its rank, counted from 0; a process alone is rank 0 of 1, and asks nobody.
+Every rank must call them.
 """
 
 import time
@@ -14,17 +14,17 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """This process's number among those that have met."""
+    """Return the rank of this process."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many have met."""
+    """Return the number of ranks."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def gathered(value: T) -> list[T]:
-    """Every rank's value, in their order; all ranks have to ask."""
+    """Gather a value of every rank, in the order of ranks."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -33,11 +33,11 @@ def gathered(value: T) -> list[T]:
 
 
 def mean(means: Tensor, count: Tensor) -> Tensor:
-    """Means over what all ranks have, each of which has to ask.
+    """Compute weighted means over all ranks.
 
     Args:
-        means: ``(M,)``, over what this rank has.
-        count: how much that is; of nothing, there are no means.
+        means: of this rank, ``(M,)``.
+        count: number of samples in them; if 0, the means do not count.
     """
     if world_size() == 1:
         return means
@@ -47,17 +47,17 @@ def mean(means: Tensor, count: Tensor) -> Tensor:
 
 
 def overwrite_by_first(values: Tensor) -> None:
-    """Have on all ranks, each of which has to ask, what the first one has."""
+    """Broadcast values of rank 0 in place."""
     if world_size() > 1:
         dist.broadcast(values, 0)
 
 
 def greatest(values: list[float], device: torch.device) -> list[float]:
-    """Of each value the greatest that any rank has; each has to ask.
+    """Compute the maximum over all ranks of each value.
 
     Args:
-        values: any numbers.
-        device: where this rank computes.
+        values: of this rank.
+        device: of this rank.
     """
     if world_size() == 1:
         return values
@@ -67,12 +67,13 @@ def greatest(values: list[float], device: torch.device) -> list[float]:
 
 
 class Question:
-    """Whether any rank wants something, asked of all once in a while, and not in every step.
+    """Vote among ranks every few seconds instead of after every step.
 
-    Clocks differ, and a signal may reach one rank only; but all have to act after the same step.
+    Clocks differ, and a signal may reach one rank only; but all ranks have to act after the same
+    step.
 
     Args:
-        every_s: that while, in seconds.
+        every_s: seconds between two votes.
     """
 
     def __init__(self, every_s: float) -> None:
@@ -81,11 +82,11 @@ class Question:
         self._asked_at = time.monotonic()
 
     def after_step(self, wanted: bool, device: torch.device) -> bool:
-        """Whether any rank wants it, if this is a step after which they are asked.
+        """Return True if any rank votes for it, and this step has a vote.
 
         Args:
-            wanted: by this one.
-            device: where this rank computes.
+            wanted: the vote of this rank.
+            device: of this rank.
         """
         if world_size() == 1:
             return wanted

@@ -1,4 +1,4 @@
-"""The recipe of a run: what it was made with, and what may change when it goes on."""
+"""Config files: packaged ones, reading and comparing them, and the `config.yaml` of a run."""
 
 import os
 import platform
@@ -55,19 +55,19 @@ MAX_NODES = 10_000  # of one, once all that it refers to is in its place
 
 
 def packaged(config: str) -> str:
-    """The file of a recipe of this package, by its name, ``best``; or else what was given."""
+    """Return the path of a packaged config by its name, ``best``; any other path as it is."""
     if os.path.exists(config) or config not in packaged_names() | {DETECTOR}:
         return config
     return str(_packaged_folder() / f"{config}.yaml")
 
 
 def packaged_names() -> set[str]:
-    """What the recipes of this package are called that `fit` takes."""
+    """Return the names of the packaged configs for `fit`."""
     return {path.stem for path in _packaged_folder().glob("*.yaml")} - {SPACE, DETECTOR}
 
 
 def packaged_space() -> Path:
-    """The file that says what a sweep of the packaged recipe is to try."""
+    """Return the path of the packaged search space."""
     return _packaged_folder() / f"{SPACE}.yaml"
 
 
@@ -78,7 +78,7 @@ def _packaged_folder() -> Path:
 
 
 def check_file(path: Path, option: str = "--config") -> None:
-    """Refuse what can be no recipe, before it is read.
+    """Refuse a file that is no config, before it is parsed.
 
     Args:
         path: of the file.
@@ -100,7 +100,7 @@ def check_file(path: Path, option: str = "--config") -> None:
 
 
 def load_yaml(text: str) -> Any:
-    """YAML as jsonargparse reads it, but not what refers to itself, or grows without bounds.
+    """Parse YAML as jsonargparse does, but refuse recursive and exploding references.
 
     Raises:
         YAMLError: it is one of these, or has a section or an option twice, or is no YAML.
@@ -118,7 +118,7 @@ _LOAD_YAML = jsonargparse.get_loader("yaml")
 
 
 def callback_names(callbacks: Any) -> list[str]:
-    """Names of classes, without their modules.
+    """Return the names of classes without their modules.
 
     Args:
         callbacks: trainer.callbacks of a config, or as parsed: one or a list, each a class path or
@@ -130,7 +130,7 @@ def callback_names(callbacks: Any) -> list[str]:
 
 
 def class_path(network: str) -> str:
-    """Where a network's class is: of a short name, or what was given."""
+    """Return the class path of a short name; any other name as it is."""
     known = SHORT_NAMES.get(network)
     return class_path_of(known) if known else network
 
@@ -156,7 +156,7 @@ def spelled_out(recipe: Any) -> Any:
 
 
 def _count_nodes(node: yaml.Node | None, counted: dict[int, int]) -> int:
-    """How many nodes there are when each reference is replaced by what it refers to."""
+    """Count the nodes of a YAML tree with all references expanded."""
     if not isinstance(node, yaml.CollectionNode):
         return 1
     if id(node) not in counted:
@@ -171,7 +171,7 @@ def _count_nodes(node: yaml.Node | None, counted: dict[int, int]) -> int:
 
 
 def _refuse_twins(names: Sequence[yaml.Node]) -> None:
-    """Refuse a name that was there before: YAML would take its last value, and no word of it."""
+    """Refuse a duplicate key, of which YAML would silently take the last value."""
     before = set()
     for name in names:
         if str(name.value) in before:
@@ -181,7 +181,7 @@ def _refuse_twins(names: Sequence[yaml.Node]) -> None:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between the recipe of a run and the one that it is to go on with.
+    """List the differences between the config of a run and the one to resume it with.
 
     Args:
         old: all options, nested as in a config file.
@@ -213,7 +213,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def names_of_code(recipe: Any) -> Iterator[str]:
-    """What in a recipe may be the import path of code that is none of what this project is made of.
+    """Yield values that may be import paths of code outside of this project's dependencies.
 
     Args:
         recipe: options, nested as in a config file, or a part of them.
@@ -234,7 +234,7 @@ def _is_fixed(name: str) -> bool:
 
 
 def flat(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Options by their whole names, as on the command line."""
+    """Yield options by their full names, as on the command line."""
     for name, value in recipe.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{name}.")
@@ -243,7 +243,7 @@ def flat(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def options_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Options by their whole names, but for those that say where things are."""
+    """Return options by their full names, without those that name places."""
     options = {name: value for name, value in flat(spelled_out(recipe)) if name not in PLACES}
     if options.get("trainer.logger") is None:
         options["trainer.logger"] = True  # which is what it means
@@ -251,7 +251,7 @@ def options_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def defaults() -> dict[str, Any]:
-    """The packaged recipe, and what the Trainer does about what that leaves out."""
+    """Return the options of the packaged config, and the Trainer's defaults."""
     trainer = {
         f"trainer.{name}": parameter.default
         for name, parameter in signature(Trainer).parameters.items()
@@ -263,7 +263,7 @@ def defaults() -> dict[str, Any]:
 
 
 def provenance(run: Run) -> list[str]:
-    """What ``config.yaml`` says of what made the run, line by line."""
+    """Return the comments of ``config.yaml`` on how the run was made, line by line."""
     text = run.config.read_text(encoding="utf-8", errors="replace") if run.has_config else ""
     lines = text.splitlines()
     comments = takewhile(lambda line: line.startswith("#"), lines)
@@ -271,7 +271,7 @@ def provenance(run: Run) -> list[str]:
 
 
 def as_file(recipe: str, notes: Sequence[str]) -> str:
-    """What ``config.yaml`` holds: a recipe, and as comments what made the run.
+    """Format ``config.yaml``: the options, and as comments how the run was made.
 
     Args:
         recipe: as YAML.
@@ -281,7 +281,7 @@ def as_file(recipe: str, notes: Sequence[str]) -> str:
 
 
 def write(run: Run, recipe: str, notes: Sequence[str]) -> None:
-    """Write ``config.yaml`` anew; notes of earlier writes are kept."""
+    """Write ``config.yaml``; keep the notes of the existing one."""
     kept = []
     if run.config.is_file():
         lines = run.config.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -291,7 +291,7 @@ def write(run: Run, recipe: str, notes: Sequence[str]) -> None:
 
 
 def versions() -> list[str]:
-    """What makes a run, line by line: packages, Python, threads, commit."""
+    """List versions of packages and Python, number of threads and git commit."""
     packages = ("torch", "torchvision", "pytorch-lightning")
     lines = [f"mnist-lit {__version__}", *(f"{name} {version(name)}" for name in packages)]
     lines.append(f"python {platform.python_version()}, {torch.get_num_threads()} threads")

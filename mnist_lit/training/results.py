@@ -1,4 +1,4 @@
-"""What a finished run leaves beside its checkpoints: numbers, figures and a table."""
+"""Evaluate a finished run: results.json, figures, report, and a table."""
 
 import json
 import math
@@ -139,7 +139,7 @@ def draw(folder: Path, drawings: Mapping[str, Callable[[], Figure]]) -> list[Pat
 
 
 def leave_untested(trainer: Trainer, recipe: Mapping[str, Any]) -> None:
-    """Let loggers compare a run whose test images are held back, and end them.
+    """Close the loggers of a run whose test images are held back.
 
     Args:
         trainer: the one that has trained.
@@ -182,7 +182,7 @@ def gather_run_data(
 
 
 def measure(log_probs: Tensor, images: ImageSet) -> dict[str, float]:
-    """Accuracy and loss of what a network says of images.
+    """Compute accuracy and loss of predictions.
 
     Args:
         log_probs: ``(N, K)``.
@@ -196,7 +196,7 @@ def measure(log_probs: Tensor, images: ImageSet) -> dict[str, float]:
 
 
 def _acc_per_class(counts: Tensor, classes: Sequence[str]) -> dict[str, float | None]:
-    """The share of each class's images that are told right; of a class without any, none."""
+    """Compute the accuracy of each class; None for a class without images."""
     return {
         name: row[label].item() / row.sum().item() if row.any() else None
         for label, (name, row) in enumerate(zip(classes, counts, strict=True))
@@ -206,7 +206,7 @@ def _acc_per_class(counts: Tensor, classes: Sequence[str]) -> dict[str, float | 
 def drawings(
     run: Run, model: LitClassifier, data: MNISTDataModule, probs: Tensor
 ) -> dict[str, Callable[[], Figure]]:
-    """For the name of each figure of a run, a function that makes it."""
+    """Return a function for each figure of a run, by the figure's name."""
     images, labels = data.images("test").images, data.images("test").chosen_labels
     kernels = figures.first_kernels(model.network)
     found: dict[str, Callable[[], Figure]] = {
@@ -242,7 +242,7 @@ def scores(metrics: Mapping[str, float], names: Iterable[str], title: str | None
 
 @dispensable_output()
 def show(run: Run) -> None:
-    """Print how good a finished run is, and where everything lies."""
+    """Print the results of a finished run, and its files."""
     results = json.loads(run.results.read_text(encoding="utf-8"))
     console = plain_console()
     console.print(scores(results, SETS, "best checkpoint"))

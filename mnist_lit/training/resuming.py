@@ -1,4 +1,4 @@
-"""What a run needs to go on where it was: `LastCheckpoint`, and what is in it of this project."""
+"""Callbacks for resuming: `LastCheckpoint`, `RandomState`, `Provenance`."""
 
 import os
 import random
@@ -28,7 +28,7 @@ ASKED_EVERY_S = 1.0  # several ranks, whether it is time to save, or a signal ha
 
 
 class Interrupted(SystemExit):
-    """A signal ended the training; the exit code is the one that shells give for it."""
+    """A signal ended the training; the exit code is 128 + its number, as in shells."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum)
@@ -36,13 +36,13 @@ class Interrupted(SystemExit):
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps ``last.ckpt``, from which an interrupted run goes on.
+    """Keep ``last.ckpt``, from which an interrupted run is resumed.
 
-    It is saved after every epoch, and within one after steps, never inside them: so what goes on
-    from it is what would have gone on.
+    It is saved after epochs and, within one, between two steps, so that a resumed run takes the
+    steps that the interrupted one would have taken.
 
     Args:
-        every_s: seconds of training after which it is saved within an epoch.
+        every_s: seconds between two saves within an epoch.
     """
 
     def __init__(self, every_s: NonNegativeFloat = 30.0) -> None:
@@ -56,13 +56,13 @@ class LastCheckpoint(Checkpoint):
 
     @contextmanager
     def watching_signals(self) -> Iterator[None]:
-        """Let Ctrl-C, SIGTERM and SIGUSR1 save before they end the training.
+        """Save before Ctrl-C, SIGTERM and SIGUSR1 end the training.
 
-        The first signal lets the current step finish, of several ranks those of about a second; a
-        second one, or one that comes when nothing is being trained, ends at once.
+        The first signal lets the current step finish (with several ranks, the steps of about a
+        second); a second one, or one outside of the training, ends at once.
 
         Raises:
-            Interrupted: a signal has come.
+            Interrupted: a signal was received.
         """
         previous = {signum: signal.signal(signum, self._receive) for signum in WATCHED}
         try:
@@ -109,7 +109,7 @@ class LastCheckpoint(Checkpoint):
 
 
 class Provenance(Callback):
-    """Puts into each checkpoint by what it was made.
+    """Store version, config and classes in each checkpoint.
 
     Args:
         recipe: all options, nested as in a config file.
@@ -128,10 +128,9 @@ class Provenance(Callback):
 
 
 class RandomState(Callback):
-    """Puts all ranks' random number generators into the checkpoint, and back on resuming.
+    """Save the random states of all ranks in checkpoints, and restore them.
 
-    The first rank has the stream that the seed gives; each other one has its own, which follows
-    from the seed and its number.
+    Rank 0 has the stream of the seed; each other rank has its own, derived from seed and rank.
     """
 
     def __init__(self) -> None:
@@ -177,7 +176,7 @@ class RandomState(Callback):
 
 
 def requeue(trainer: Trainer) -> bool:
-    """Have SLURM start its job again, if this is one; whether it will."""
+    """Requeue the SLURM job, if this is one; return True if it was."""
     environment = trainer._accelerator_connector.cluster_environment
     if not isinstance(environment, SLURMEnvironment) or not environment.auto_requeue:
         return False
@@ -191,7 +190,7 @@ def requeue(trainer: Trainer) -> bool:
 
 
 def num_ranks(checkpoint: dict[str, Any]) -> int:
-    """How many ranks were training when a checkpoint was saved."""
+    """Return the number of ranks when a checkpoint was saved."""
     return 1 + len(checkpoint["callbacks"].get("RandomState", {}).get("others", []))
 
 

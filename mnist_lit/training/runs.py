@@ -1,4 +1,4 @@
-"""Run folders: making one, finding the newest, and going on in one."""
+"""Run folders: create, find and lock them; find checkpoints in them."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ FIT, DETECTOR = "version", "detector"  # what runs of these commands are called,
 
 @dataclass(frozen=True)
 class Run:
-    """One folder ``lightning_logs/version_N``, or ``detector_N``, and what lies in it."""
+    """A folder ``lightning_logs/version_N`` or ``detector_N``, and its files."""
 
     folder: Path
 
@@ -34,12 +34,12 @@ class Run:
 
     @property
     def exists(self) -> bool:
-        """Whether anything can be made of it: by its recipe, or by a checkpoint, which has one."""
+        """True if it has a config or a checkpoint."""
         return self.has_config or self.last.is_file() or self.best.is_file()
 
     @property
     def has_config(self) -> bool:
-        """Whether its recipe is there, and something in it."""
+        """True if ``config.yaml`` is there and not empty."""
         return self.config.is_file() and self.config.stat().st_size > 0
 
     @property
@@ -98,7 +98,7 @@ class Run:
 
 
 def run_of(checkpoint_path: Path) -> Run | None:
-    """The run that a checkpoint lies in; None if it lies somewhere else."""
+    """Return the run that a checkpoint lies in; None if it lies somewhere else."""
     run = Run(checkpoint_path.parent.parent)
     return run if checkpoint_path.parent == run.checkpoints else None
 
@@ -108,12 +108,12 @@ def runs_folder(root: Path) -> Path:
 
 
 def all_runs(root: Path, kind: str = FIT) -> list[Run]:
-    """The folders below ``root`` that runs have taken, oldest first; some may be empty."""
+    """List the run folders below ``root``, oldest first; some may be empty."""
     return runs_in(runs_folder(root), kind)
 
 
 def runs_in(folder: Path, kind: str = FIT) -> list[Run]:
-    """The same of a folder that runs lie in, whatever it is called."""
+    """List the run folders in a folder, oldest first."""
     folders = folder.glob(f"{kind}_*")
     found = [
         Run(folder) for folder in folders if re.fullmatch(rf"{kind}_\d+", folder.name, re.ASCII)
@@ -122,7 +122,7 @@ def runs_in(folder: Path, kind: str = FIT) -> list[Run]:
 
 
 def trials_in(folder: Path) -> list[Run]:
-    """What of a sweep's folder is to be compared: the trials that were not pruned; else nothing."""
+    """List the complete trials of a sweep's folder; none if it is no such folder."""
     table = folder / "trials.csv"
     if not table.is_file():
         return []
@@ -136,14 +136,12 @@ def trials_in(folder: Path) -> list[Run]:
 
 
 def claim(root: Path, config: str, kind: str = FIT) -> Run:
-    """A new run folder with nothing in it but ``config.yaml``, and never without.
-
-    Of two claims at the same moment each gets its own.
+    """Atomically create the next run folder, already containing ``config.yaml``.
 
     Args:
-        root: below which runs are.
-        config: what is in the file.
-        kind: what the folder is called, with a number.
+        root: folder of ``lightning_logs``.
+        config: content of the file.
+        kind: prefix of the folder's name.
     """
     try:
         runs_folder(root).mkdir(parents=True, exist_ok=True)
@@ -171,7 +169,7 @@ def claim(root: Path, config: str, kind: str = FIT) -> Run:
 
 
 def newest(root: Path, kind: str = FIT) -> Run:
-    """The run of a kind with the highest number.
+    """Return the run of a kind with the highest number.
 
     Raises:
         UserError: there is none.
@@ -187,7 +185,7 @@ def newest(root: Path, kind: str = FIT) -> Run:
 
 
 def find_checkpoint(which: str, root: Path, kind: str = FIT) -> Path:
-    """A checkpoint by what was typed: ``best`` or ``last`` of a kind's newest run, or a path.
+    """Return the path of a checkpoint: ``best`` or ``last`` of the newest run, or a path.
 
     Raises:
         UserError: it is not there.
@@ -207,7 +205,7 @@ def find_checkpoint(which: str, root: Path, kind: str = FIT) -> Path:
 
 
 def load_weights(model: Learner, path: Path) -> None:
-    """Give a model a checkpoint's weights.
+    """Load the weights of a checkpoint into a model.
 
     Raises:
         UserError: the checkpoint cannot be read, is of another network, or of one without answers.
@@ -224,13 +222,13 @@ def load_weights(model: Learner, path: Path) -> None:
 
 
 def store_temperature(path: Path, temperature: float) -> None:
-    """Add to a checkpoint what its network's logits are to be divided by."""
+    """Store the temperature in a checkpoint."""
     save_checkpoint({**load_checkpoint(path), "temperature": temperature}, path)
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a training begins: in which folder, if in an old one, and from which checkpoint."""
+    """Folder and checkpoint that a training starts from; None: new ones."""
 
     run: Run | None = None
     checkpoint_path: Path | None = None
@@ -238,7 +236,7 @@ class Start:
 
 
 def unfinished(ckpt_path: str | None, root: Path, kind: str = FIT) -> str | None:
-    """What to go on from: as given, but of ``auto``, ``last`` if the newest run is not finished."""
+    """Resolve ``auto``: ``last`` if the newest run is not finished, else None."""
     if ckpt_path != "auto":
         return ckpt_path
     existing = [run for run in all_runs(root, kind) if run.exists]
@@ -246,7 +244,7 @@ def unfinished(ckpt_path: str | None, root: Path, kind: str = FIT) -> str | None
 
 
 def start(ckpt_path: str | None, root: Path, kind: str = FIT) -> Start:
-    """Find out where a training begins.
+    """Find the run folder and the checkpoint that a training starts from.
 
     Args:
         ckpt_path: the checkpoint to go on from, as for `find_checkpoint`, or ``auto``; None: a new
@@ -278,12 +276,10 @@ def start(ckpt_path: str | None, root: Path, kind: str = FIT) -> Start:
 
 @contextmanager
 def alone(run: Run) -> Iterator[None]:
-    """Be the only process that trains in a run folder; the lock ends with the process.
-
-    Within the process, whoever holds it may take it again.
+    """Lock a run folder for this process, which may lock it repeatedly.
 
     Raises:
-        UserError: another one is at it.
+        UserError: another process trains in it.
     """
     try:
         with FileLock(run.folder / ".lock", timeout=0, is_singleton=True):
@@ -297,7 +293,7 @@ def alone(run: Run) -> Iterator[None]:
 
 
 class WholeFileCheckpointIO(TorchCheckpointIO):
-    """Lightning's way to save checkpoints, by this project's."""
+    """Save checkpoints atomically, by `save_checkpoint`."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None

@@ -1,4 +1,4 @@
-"""Which loggers a run has: its own, which write into its folder, and others of Lightning's."""
+"""The loggers of a run: TensorBoard and CSV in its folder, and others such as MLflow."""
 
 import json
 import warnings
@@ -42,7 +42,7 @@ NUMBERED_BY = {"MLFlowLogger": "run_id", "WandbLogger": "version"}
 
 
 def sorted_out(given: Any, root: Path) -> tuple[dict[str, Any] | None, list[Namespace]]:
-    """What the option trainer.logger asks for.
+    """Split the option trainer.logger into TensorBoard's and others.
 
     Args:
         given: true or null: TensorBoard and ``metrics.csv``; false: this alone; or one logger of
@@ -95,7 +95,7 @@ def _class_name(logger: Namespace) -> str:
 
 
 def go_on(others: Sequence[Namespace], run: Run | None) -> None:
-    """Have loggers go on with what they keep of a run."""
+    """Restore the ids by which loggers resume their own runs."""
     known = _numbers(run) if run else {}
     for logger in others:
         name = _class_name(logger)
@@ -117,7 +117,7 @@ def run_loggers(
     others: Sequence[Logger],
     recipe: Mapping[str, Any],
 ) -> list[Logger]:
-    """The loggers of a run, the one that writes ``metrics.csv`` in front."""
+    """Make the loggers of a run; the one that writes ``metrics.csv`` is the first."""
     place = (run.folder.parent.parent, run.folder.parent.name, run.folder.name)
     own: list[Logger] = [ContinuingCSVLogger(*place)]
     if tensorboard is not None:
@@ -128,7 +128,7 @@ def run_loggers(
 
 
 def introduce(run: Run, others: Sequence[Logger], recipe: Mapping[str, Any]) -> None:
-    """Tell loggers the recipe of a run, once, and keep by which numbers they go on with it."""
+    """Log the config of a run once, and store the ids of its loggers."""
     numbers = {}
     for logger in others:
         if isinstance(logger, loggers.MLFlowLogger | loggers.WandbLogger):
@@ -150,7 +150,7 @@ def log_end(
     pictures: Sequence[Path] = (),
     run_data: RunData | None = None,
 ) -> None:
-    """Give a logger what there is at the end of a run, and close it.
+    """Log metrics, figures and predictions at the end of a run, and close the logger.
 
     Args:
         logger: which.
@@ -195,7 +195,7 @@ def _compared(recipe: Mapping[str, Any]) -> dict[str, bool | float | str]:
 
 
 def log_answers(logger: loggers.TensorBoardLogger, run_data: RunData, step: int) -> None:
-    """Let TensorBoard show how a network answers, what it makes of images, and its graph."""
+    """Log precision-recall curves, embeddings and the graph to TensorBoard."""
     writer, network = logger.experiment, run_data.classifier.network
     for label, name in enumerate(run_data.classes):
         is_class, probs = run_data.labels == label, run_data.probs[:, label]
@@ -213,7 +213,7 @@ def log_answers(logger: loggers.TensorBoardLogger, run_data: RunData, step: int)
 
 
 def log_figure(logger: Logger, path: Path, step: int) -> None:
-    """Give a PNG to a logger that takes pictures."""
+    """Log a PNG, if the logger takes pictures."""
     if isinstance(logger, loggers.TensorBoardLogger):
         image = Summary.Image(encoded_image_string=path.read_bytes())
         summary = Summary(value=[Summary.Value(tag=path.stem, image=image)])
@@ -226,7 +226,7 @@ def log_figure(logger: Logger, path: Path, step: int) -> None:
 
 @contextmanager
 def closing_if_failed(loggers: Sequence[Logger]) -> Iterator[None]:
-    """Close loggers as those of a failed run, where a training comes to no results."""
+    """Close loggers with status failed if the block raises."""
     try:
         yield
     except BaseException:
@@ -237,7 +237,7 @@ def closing_if_failed(loggers: Sequence[Logger]) -> Iterator[None]:
 
 
 def finalize(logger: Logger) -> None:
-    """Have a logger write what it has: nothing follows."""
+    """Flush and close a logger."""
     logger.finalize("success")
     if isinstance(logger, loggers.WandbLogger):
         logger.experiment.finish()  # else the next run of this process would go on with its one
