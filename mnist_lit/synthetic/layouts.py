@@ -4,6 +4,7 @@ import string
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 from torch import Tensor
 
@@ -53,6 +54,8 @@ class SheetDrawer:
         ]
         choice = random.choice(len(layouts), p=[share for share, _ in layouts])
         drawing = Drawing(self, size, random)
+        if drawing.chance(0.1):
+            drawing.show_through()
         layouts[choice][1](drawing)
         drawing.clutter()
         crop_anywhere(drawing.sheet, random)
@@ -171,6 +174,14 @@ class Drawing:
             gap = spacing * (0.5 if in_word else 1.0) * size
             x += width + gap * self.random.uniform(0.5, 1.5)
         return x
+
+    def show_through(self) -> None:
+        """Draw the faint, mirrored writing of the sheet's back, which nobody is to read."""
+        back = Drawing(self.drawer, self.size, self.random)
+        numbers(back)
+        ink = cv2.GaussianBlur(back.sheet.ink[:, ::-1], (0, 0), self.random.uniform(0.8, 2.0))
+        faint = np.float32(self.random.uniform(0.04, 0.09))  # less than `Sheet.is_free` minds
+        self.sheet.ink = ink * (faint / max(float(ink.max()), float(faint)))
 
     def clutter(self) -> None:
         """Add words, marks and scribbles where there is room."""
@@ -304,7 +315,8 @@ def _lines_of(
         drawing.sheet.ink *= random.uniform(0.05, 0.09) / max(0.05, float(drawing.sheet.ink.max()))
     printed = drawing.chance(0.08)
     pitch = size * random.uniform(1.25, 2.2)
-    slope, between = random.normal(0, 0.05), random.uniform(*spacing)
+    slope = random.uniform(-0.4, 0.4) if drawing.chance(0.08) else random.normal(0, 0.05)
+    between = random.uniform(*spacing)
     x = random.uniform(-0.3 * size, WIDTH / 4)
     middle = random.uniform(0.3 * size, pitch)
     line, ruled = Line.sample(random, 2.0), drawing.chance(0.2)
