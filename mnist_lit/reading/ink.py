@@ -13,7 +13,8 @@ from mnist_lit.reading.digit_image import FRAME, fit_into_frame
 from mnist_lit.reading.paper import MIN_CONTRAST, contrast_to, denoise, paper_candidates
 
 MAX_NOISE = 0.06  # of the range from black to white; more means that the paper is another one
-MAX_INK_SHARE = 0.25  # of a picture; more means the same
+MAX_INK_SHARE = 0.25  # of a picture; more means the same, ...
+MAX_INK_SHARE_OF_CANVAS = 0.5  # ... where the paper has one colour
 FULL_INK = 0.85  # quantile of the ink's contrast that becomes 255
 REACH = 0.2  # of a digit's size, by which its box may be too small
 FAINT_INK = 64  # of 255, from which on ink is connected
@@ -117,7 +118,8 @@ def find_ink(picture: Picture | Page) -> Ink:
         rank = is_clean, -ink_share
         if best is None or rank > best[0]:
             best = rank, contrast, noise, mask
-        if is_clean and ink_share < MAX_INK_SHARE:
+        is_canvas = np.ptp(paper.reshape(-1, *paper.shape[2:]), axis=0).max() == 0
+        if is_clean and ink_share < (MAX_INK_SHARE_OF_CANVAS if is_canvas else MAX_INK_SHARE):
             break
     assert best
     _, contrast, noise, mask = best
