@@ -39,12 +39,14 @@ def main(args: Sequence[str]) -> int:
         " sweep's folder",
     )
     given, options = parser.parse_known_args(args[1:])
+    if any(option.split("=")[0] == "--ckpt_path" for option in options):
+        raise UserError("sweep takes no --ckpt_path: each trial is a run of its own")
     if given.n_trials < 1:
         raise UserError(f"--n_trials {given.n_trials}: at least one is needed")
     if not re.fullmatch(r"(?!version_|finder_)\w[\w.-]{0,99}", given.study):
         raise UserError(
             f"--study {given.study!r}: take letters, digits, and . _ - after the first one; names"
-            " that begin with version_ or finder_ are those of runs"
+            " with version_ or finder_ are those of runs"
         )
     if not find_spec("optuna"):
         raise UserError("sweep needs Optuna: pip install 'mnist-lit[sweep]'")

@@ -30,10 +30,6 @@ def search(given: Namespace, options: Sequence[str], command: Sequence[str]) -> 
         given: the options of `sweep`.
         options: those of `fit`.
         command: all of it, to say how to go on.
-
-    Raises:
-        UserError: something that can be mended; the same command then goes on.
-        Interrupted: a signal came during a trial.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = read(given.space or recipes.packaged_space())
@@ -58,11 +54,7 @@ def search(given: Namespace, options: Sequence[str], command: Sequence[str]) -> 
 
 
 def check_edges(args: Sequence[str], space: Space) -> None:
-    """Have `fit` check the ends of every range and every choice.
-
-    Raises:
-        UserError: it does not take one of them.
-    """
+    """Raise a UserError if `fit` does not take an end of a range, or a choice."""
     for name, entry in space.items():
         for value in edges(entry):
             try:
@@ -91,11 +83,7 @@ def train(sweep: Sweep, n_trials: int, objective: Objective) -> None:
 
 
 def end(sweep: Sweep, root: Path) -> None:
-    """Save the results, then test the best trial, unless others are still being trained.
-
-    Raises:
-        UserError: no trial was completed.
-    """
+    """Save the results, then test the best trial, unless others are still being trained."""
     running = sweep.running()
     if running:
         print(

@@ -25,11 +25,7 @@ NOT_SEARCHED = (
 
 
 def read(path: Path) -> Space:
-    """Read a search space, sorted by the names of the options.
-
-    Raises:
-        UserError: the file cannot be read, or an entry is neither a range nor a list of choices.
-    """
+    """Read a search space, sorted by the names of the options; raise a UserError if it is none."""
     recipes.check_file(path, "--space")
     try:
         content = recipes.load_yaml(path.read_text(encoding="utf-8"))
@@ -94,7 +90,7 @@ def values(entry: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def edges(entry: Mapping[str, Any]) -> Sequence[Any]:
-    """Return all choices, or the ends of a range: if `fit` takes them, it takes what is between."""
+    """Return all choices, or the ends of a range."""
     return entry["choices"] if "choices" in entry else (entry["low"], entry["high"])
 
 

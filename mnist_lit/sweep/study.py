@@ -33,7 +33,7 @@ MAX_GRID = 10_000  # combinations; in a larger space, a sampler that learns hard
 
 
 class Sweep:
-    """A study, which several processes may share, and the folder of its runs on this machine.
+    """A study, which several processes may share, and the folder of its runs here.
 
     Args:
         folder: its name is the study's; it is created if it does not exist.
@@ -74,11 +74,7 @@ class Sweep:
         self.storage.engine.dispose()
 
     def join(self) -> None:
-        """Check that the study was begun with the same options, and that the folder is its own.
-
-        Raises:
-            UserError: one of them is not so.
-        """
+        """Raise a UserError if the study has other options, or the folder runs of another study."""
         options = {**self.config, **{f"space {name}": self.space[name] for name in self.space}}
         now = json.loads(json.dumps(options, default=str))
         with self.lock:
@@ -96,15 +92,9 @@ class Sweep:
                 self.claim(run.version)
 
     def sampler(self, index: int) -> BaseSampler:
-        """Return the sampler of a trial: it follows from the seed, whichever process asks.
-
-        A small finite space is searched without repeating a combination.
-
-        Args:
-            index: number of trials that were begun before.
-        """
+        """Return the sampler of the trial that was begun after `index` others."""
         seed = self.config["seed_everything"]
-        if num_combinations(self.space) <= MAX_GRID:
+        if num_combinations(self.space) <= MAX_GRID:  # no combination is repeated
             return GridSampler({name: values(e) for name, e in self.space.items()}, seed)
         return TPESampler(seed=random.Random(f"{seed} {index}").getrandbits(32))
 
@@ -117,15 +107,11 @@ class Sweep:
         return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
     def run(self, number: int) -> Run:
-        """Return a trial's run; its folder exists if this machine has trained the trial."""
+        """Return a trial's run; it exists if the trial was trained here."""
         return Run(self.folder / f"version_{number}")
 
     def claim(self, number: int) -> Run:
-        """Mark a run folder as this trial's; all attempts at the trial use it.
-
-        Raises:
-            UserError: the folder is of another study.
-        """
+        """Mark a run folder as the trial's; raise a UserError if it is of another study."""
         run = self.run(number)
         mark = run.folder / "trial.json"  # written before anything else
         owner = json.dumps({"study": self.study.user_attrs["id"], "trial": number})
@@ -134,13 +120,13 @@ class Sweep:
                 path.write_text(owner, encoding="utf-8")
         elif not mark.exists() or mark.read_text(encoding="utf-8") != owner:
             raise UserError(
-                f"{run.folder} is of another study, in another database: give a new sweep a name,"
-                " --study, or remove the folder"
+                f"{run.folder} is of another study, in another database: take another --study, or"
+                " remove the folder"
             )
         return run
 
     def frozen(self, trial: Trial) -> FrozenTrial:
-        """Return the present state of a trial, also of what the first attempt at it reported."""
+        """Return the present state of a trial, with what the first attempt reported."""
         return self.study.get_trials(deepcopy=False)[trial.number]
 
     def pause(self, trial: Trial) -> None:
@@ -149,14 +135,14 @@ class Sweep:
 
     def requeue_dead(self) -> None:
         """Wait until it is known which trials have lost their process; queue those again, once."""
-        running = self.running()
-        if running:
-            numbers = ", ".join(str(first_attempt(trial)) for trial in running)
+        in_doubt = {trial.number: first_attempt(trial) for trial in self.running()}
+        if in_doubt:
+            numbers = ", ".join(map(str, in_doubt.values()))
             print(f"trial {numbers}: waiting up to {DEAD_AFTER_S} s for a sign of life")
-        for trial in running:  # a process may have died before its first one
-            self.storage.record_heartbeat(self._id_of(trial.number))
+        for number in in_doubt:  # a process may have died before its first one
+            self.storage.record_heartbeat(self._id_of(number))
         deadline = time.monotonic() + DEAD_AFTER_S + 2  # databases count whole seconds
-        while self.running() and time.monotonic() < deadline:
+        while time.monotonic() < deadline and in_doubt.keys() & {t.number for t in self.running()}:
             time.sleep(0.5)
             fail_stale_trials(self.study)
 
@@ -172,8 +158,8 @@ class BetterHalfPruner(BasePruner):
     `configs/sweep.yaml` in 200 orders, this spent 56 % of the epochs and kept the best 92 times of
     100; from epoch 1 on in thirds, it was 27 % and 6 times; medians from epoch 4 on, 64 % and 66.
 
-    Optuna's SuccessiveHalvingPruner has the same rule, but judges a trial once: one that was to be
-    pruned when its process was killed would go on, and count twice.
+    SuccessiveHalvingPruner has this rule, but a killed trial would count twice, and its second
+    attempt would not be judged.
 
     Args:
         max_epochs: of a trial; -1: unknown.

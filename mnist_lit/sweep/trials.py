@@ -31,11 +31,8 @@ class Paused(BaseException):
 class ReportToStudy(Callback):
     """Reports every epoch to the study, and ends a training that is to be pruned.
 
-    It comes before LastCheckpoint: a run that goes on from there has reported the epoch, or comes
-    to it again.
-
-    Attributes:
-        pruned: True if it has ended the training.
+    It comes before LastCheckpoint: a run that goes on from there comes to the epoch again, or has
+    reported it.
     """
 
     def __init__(self, trial: Trial, monitor: str) -> None:
@@ -125,25 +122,17 @@ class Objective:
         self.sweep, self.args, self.command = sweep, args, command
 
     def __call__(self, trial: Trial) -> float:
-        """Return the metric of the best epoch; NaN, which fails the trial, if there is none.
-
-        Raises:
-            TrialPruned: it is not in the better half.
-            Paused: a signal came, the disk is full, or the like: the trial can be gone on with.
-        """
+        """Return the metric of the best epoch; NaN, which fails the trial, if there is none."""
         try:
             pruned = self._train(trial)
-        except (KeyboardInterrupt, Interrupted) as error:
-            self.sweep.pause(trial)
-            raise Paused(error) from error
         except (OptunaError, SQLAlchemyError) as error:  # the study can be told nothing
             raise Paused(error) from error
-        except UserError as error:
-            if isinstance(error.__cause__, OSError):
-                self.sweep.pause(trial)
-                raise Paused(error) from error
-            trial.set_user_attr("error", one_line(error))  # other trials may do better
-            return math.nan
+        except (UserError, KeyboardInterrupt, Interrupted) as error:
+            if isinstance(error, UserError) and not isinstance(error.__cause__, OSError):
+                trial.set_user_attr("error", one_line(error))  # other trials may do better
+                return math.nan
+            self.sweep.pause(trial)
+            raise Paused(error) from error
         if pruned:
             raise TrialPruned
         _, metrics = best_epoch(self.sweep.study, self.sweep.frozen(trial))
