@@ -135,6 +135,7 @@ class Sweep:
 
     def requeue_dead(self) -> None:
         """Wait until it is known which trials have lost their process; queue those again, once."""
+        fail_stale_trials(self.study)
         in_doubt = {trial.number: first_attempt(trial) for trial in self.running()}
         if in_doubt:
             numbers = ", ".join(map(str, in_doubt.values()))
