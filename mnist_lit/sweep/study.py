@@ -135,7 +135,7 @@ class Sweep:
 
     def requeue_dead(self) -> None:
         """Wait until it is known which trials have lost their process; queue those again, once."""
-        fail_stale_trials(self.study)
+        self._requeue_stale()
         in_doubt = {trial.number: first_attempt(trial) for trial in self.running()}
         if in_doubt:
             numbers = ", ".join(map(str, in_doubt.values()))
@@ -145,6 +145,10 @@ class Sweep:
         deadline = time.monotonic() + DEAD_AFTER_S + 2  # databases count whole seconds
         while time.monotonic() < deadline and in_doubt.keys() & {t.number for t in self.running()}:
             time.sleep(0.5)
+            self._requeue_stale()
+
+    def _requeue_stale(self) -> None:
+        with self.lock:  # or a paused trial that is just gone on with could count as one of those
             fail_stale_trials(self.study)
 
     def _id_of(self, number: int) -> int:

@@ -127,7 +127,7 @@ class Objective:
             pruned = self._train(trial)
         except (OptunaError, SQLAlchemyError) as error:  # the study can be told nothing
             raise Paused(error) from error
-        except (UserError, KeyboardInterrupt, Interrupted) as error:
+        except (UserError, OSError, KeyboardInterrupt, Interrupted) as error:
             if isinstance(error, UserError) and not isinstance(error.__cause__, OSError):
                 trial.set_user_attr("error", one_line(error))  # other trials may do better
                 return math.nan
