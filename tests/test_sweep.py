@@ -1,4 +1,4 @@
-"""A search in trials: what it chooses by, how it goes on, and what it leaves."""
+"""`sweep`: the choice by validation, resuming, several processes, and the results."""
 
 import csv
 import os
@@ -8,19 +8,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
-from conftest import fit_in, results_of
-from filelock import FileLock, Timeout
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from conftest import results_of
+from optuna import Trial, TrialPruned
 from optuna.trial import FrozenTrial, TrialState
 from same import differences
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 import mnist_lit.sweep as command
@@ -28,9 +27,11 @@ from mnist_lit.__main__ import main
 from mnist_lit.cli import CLI
 from mnist_lit.data.images import Batch, ImageSet
 from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.errors import UserError
 from mnist_lit.options import with_recipe
-from mnist_lit.sweep import space, study
-from mnist_lit.sweep.study import Sweep
+from mnist_lit.sweep import space, study, summary
+from mnist_lit.sweep.study import Sweep, last_attempts
+from mnist_lit.sweep.trials import Objective, TrialFit
 from mnist_lit.training import recipes
 from mnist_lit.training.runs import Run
 
@@ -59,14 +60,17 @@ def arguments(root: Path, num_trials: int, *options: str) -> list[str]:
     return ["sweep", write_space(root), f"--n_trials={num_trials}", place, *QUICKLY, *options]
 
 
+def folder_in(root: Path) -> Path:
+    return root / "lightning_logs" / "sweep_0"
+
+
 def rows_in(root: Path) -> list[dict[str, str]]:
-    with (root / "lightning_logs" / "sweep_0" / "trials.csv").open(newline="") as file:
+    with (folder_in(root) / "trials.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def runs_in(root: Path) -> list[Run]:
-    folder = root / "lightning_logs" / "sweep_0"
-    return [Run(folder / f"version_{n}") for n in range(len(list(folder.glob("version_*"))))]
+def run_of(row: Mapping[str, str]) -> Run:
+    return Run(Path(row["folder"]))
 
 
 @pytest.fixture(scope="module")
@@ -74,41 +78,41 @@ def searched(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> tuple[
     """Where a sweep of five trials was, and in which order it ended trials and saw test images."""
     root = tmp_path_factory.mktemp("searched")
     happened: list[str] = []
-    take, tell = ImageSet.__getitem__, Sweep.tell
+    take = ImageSet.__getitem__
 
     def watched(images: ImageSet, positions: Tensor) -> Batch:
         if len(images.images) == 10_000:
             happened.append("test images")
         return take(images, positions)
 
-    def telling(sweep: Sweep, *args: Any) -> Any:
-        happened.append("trial")
-        return tell(sweep, *args)
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(data_dir.parent))
         patch.setattr(ImageSet, "__getitem__", watched)
-        patch.setattr(Sweep, "tell", telling)
+        patch.setattr(summary, "print_trial", lambda *args: happened.append("trial"))
         assert main(arguments(root, 5)) == 0
     return root, happened
 
 
 def test_validation_decides(searched: tuple[Path, list[str]]) -> None:
-    root, _ = searched
-    rows, runs = rows_in(root), runs_in(root)
-    for row, run in zip(rows, runs, strict=True):
-        with run.metrics.open(newline="") as file:
+    rows = rows_in(searched[0])
+    for row in rows:
+        with run_of(row).metrics.open(newline="") as file:
             losses = [float(line["val/loss"]) for line in csv.DictReader(file) if line["val/loss"]]
         assert min(losses) == pytest.approx(float(row["val/loss"]))
-        assert yaml.safe_load(run.config.read_text())["model"]["lr"] == float(row["model.lr"])
-    best = min(rows, key=lambda row: float(row["val/loss"]))
-    (tested,) = [run for run in runs if run.has_results]
+        config = yaml.safe_load(run_of(row).config.read_text())
+        assert config["model"]["lr"] == float(row["model.lr"])
+    complete = [row for row in rows if row["state"] == "complete"]
+    best = min(complete, key=lambda row: float(row["val/loss"]))
+    (tested,) = [run_of(row) for row in rows if run_of(row).has_results]
 
-    assert tested.folder.name == f"version_{best['trial']}"
+    pruned = [row for row in rows if row["state"] == "pruned"]
+    assert {row["epochs"] for row in pruned} <= {"1", "2"}
+    assert "1e-05" in {row["model.lr"] for row in pruned}
+    assert run_of(pruned[0]).best.is_file()
+    assert tested == run_of(best)
     assert results_of(tested)["val/loss"] == pytest.approx(float(best["val/loss"]), rel=1e-4)
     assert results_of(tested)["num_test_images"] == 10_000
     assert tested.report.is_file()
-    assert (tested.figures / "mistakes.png").is_file()
 
 
 def test_test_images_are_seen_when_everything_is_chosen(searched: tuple[Path, list[str]]) -> None:
@@ -131,68 +135,25 @@ def test_held_back_images_are_given_to_nobody() -> None:
             ask()
 
 
-def test_bad_trials_are_pruned_and_stay_legible(searched: tuple[Path, list[str]]) -> None:
-    root, _ = searched
-    pruned = [row for row in rows_in(root) if row["state"] == "pruned"]
-    complete = [row for row in rows_in(root) if row["state"] == "complete"]
-
-    assert pruned
-    assert {row["epochs"] for row in pruned} <= {"1", "2"}
-    assert "1e-05" in {row["model.lr"] for row in pruned}
-    best = min(complete, key=lambda row: float(row["val/loss"]))
-    assert best["model.lr"] == "0.005"
-    run = Run(Path(pruned[0]["folder"]))
-    assert run.has_config
-    assert run.last.is_file()
-    assert run.best.is_file()
-    assert not run.has_results
-
-
-def test_trials_can_be_compared_in_tensorboard(searched: tuple[Path, list[str]]) -> None:
-    for run in runs_in(searched[0]):
-        events = EventAccumulator(str(run.folder)).Reload()
-        assert "_hparams_/session_start_info" in events.summary_metadata
-        assert {"val/acc", "val/loss"} <= set(events.Tags()["scalars"])
-
-
 def test_trials_are_compared_by_validation(searched: tuple[Path, list[str]]) -> None:
     root, happened = searched
     seen = happened.count("test images")
-    folder = root / "lightning_logs" / "sweep_0"
-    assert main(["report", str(folder)]) == 0
-    page = (folder / "comparison.html").read_text()
+    assert main(["report", str(folder_in(root))]) == 0
+    page = (folder_in(root) / "comparison.html").read_text()
     complete = [row for row in rows_in(root) if row["state"] == "complete"]
 
     assert f"{len(complete)} runs side by side" in page
     assert f"{float(complete[0]['val/acc']):.2%}" in page
-    assert "The number of validation images that only the first" in page
     assert "test loss" not in page
     assert happened.count("test images") == seen
 
 
-def test_config_of_a_trial_repeats_it(
-    searched: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mnist_lit.training.life.finish", lambda *args: None)
-    monkeypatch.setattr("mnist_lit.cli.show", lambda run: None)
-    untested = [row for row in rows_in(searched[0]) if row["state"] == "complete"]
-    trial = next(run for run in map(_run_of, untested) if not run.has_results)
-    place = f"--trainer.default_root_dir={tmp_path}"
-    repeated = fit_in(tmp_path, "--config", str(trial.config), place)
-
-    assert differences(trial, repeated) == []
-
-
-def _run_of(row: dict[str, str]) -> Run:
-    return Run(Path(row["folder"]))
-
-
-def test_best_options_are_a_recipe(
+def test_best_options_are_a_config(
     searched: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CLI, "_run_subcommand", lambda self, subcommand: None)
-    folder = searched[0] / "lightning_logs" / "sweep_0"
-    best = min(rows_in(searched[0]), key=lambda row: float(row["val/loss"]))
+    folder = folder_in(searched[0])
+    (best,) = [row for row in rows_in(searched[0]) if run_of(row).has_results]
     options = CLI(
         with_recipe(["fit", "--config", "default", "--config", str(folder / "best.yaml")])
     ).options
@@ -209,94 +170,171 @@ def test_finished_sweep_says_it_again_and_tries_no_more(
     root, _ = searched
     before = {path: path.stat().st_mtime for path in root.rglob("version_*/**/*.*")}
     assert main(arguments(root, 5)) == 0
-    said = capsys.readouterr().out
 
-    assert "5 trials: " in said
-    assert "importance" in said
+    assert "5 trials: " in capsys.readouterr().out
     assert {path: path.stat().st_mtime for path in root.rglob("version_*/**/*.*")} == before
 
 
-@pytest.mark.parametrize(
-    ("option", "said"),
-    [
-        ("--model.label_smoothing=0.1", "was begun with model.label_smoothing 0.0, not 0.1"),
-        ("--space", "was begun with space model.lr"),
-    ],
-)
-def test_another_search_needs_another_name(
-    option: str,
-    said: str,
-    searched: tuple[Path, list[str]],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    args = arguments(searched[0], 9, option)
-    if option == "--space":
-        args[-1] = write_space(tmp_path, SPACE.replace("0.005", "0.006"))
+# --- the study, without training ------------------------------------------------------------------
 
-    assert main(args) == 2
-    assert said in capsys.readouterr().err
+LEARNING_RATE = {"model.lr": {"low": 0.1, "high": 0.2}}
+
+
+def opened(
+    root: Path, tried: space.Space = LEARNING_RATE, url: str | None = None, **config: Any
+) -> Sweep:
+    best = {
+        "best_checkpoint.monitor": "val/loss",
+        "best_checkpoint.mode": config.pop("mode", "min"),
+    }
+    options = {**best, "trainer.max_epochs": 10, "seed_everything": 1, **config}
+    return Sweep(folder_in(root), url, tried, options)
+
+
+class Died(BaseException):
+    """In place of a signal that kills the process of a trial."""
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process is taken for dead after a second."""
+    monkeypatch.setattr(study, "DEAD_AFTER_S", 1)
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_of_those_that_come_so_far_the_better_half_goes_on(mode: str, tmp_path: Path) -> None:
     """At 0.3 and 0.6 of the epochs, however it looked before."""
-    monitor = {"min": "val/loss", "max": "val/acc"}[mode]
-    pruned = {}
-    with closing(Sweep(tmp_path / "sweep_0", None, monitor, mode, 1, 10)) as sweep:
-        for quality in (0.5, 0.4, 0.6, 0.7):
-            trial = sweep.study.ask()
-            for epoch in range(1, 11):
-                value = quality if epoch >= 3 else -quality
-                metrics = {"val/loss": -value, "val/acc": value}
-                if sweep.note(trial, epoch, metrics):
-                    pruned[quality] = epoch
-                    break
-            sweep.tell(trial, TrialState.PRUNED if quality in pruned else TrialState.COMPLETE)
+    qualities = [0.5, 0.4, 0.6, 0.7]
 
-    assert pruned == {0.4: 3}
+    def train(trial: Trial) -> float:
+        quality = qualities[trial.number]
+        for epoch in range(1, 11):
+            value = quality if epoch >= 3 else -quality
+            trial.report(value if mode == "max" else -value, epoch)
+            if trial.should_prune():
+                raise TrialPruned
+        return quality if mode == "max" else -quality
+
+    with closing(opened(tmp_path, mode=mode)) as sweep:
+        sweep.study.optimize(train, n_trials=4)
+        states = [(trial.state, trial.last_step) for trial in sweep.study.trials]
+
+    complete = (TrialState.COMPLETE, 10)
+    assert states == [complete, (TrialState.PRUNED, 3), complete, complete]
 
 
-# --- what is tried --------------------------------------------------------------------------------
+def test_pruned_trial_whose_process_died_before_it_could_tell_is_pruned(
+    tmp_path: Path, soon: None
+) -> None:
+
+    def train(trial: Trial) -> float:
+        for epoch in range(1, 4):
+            trial.report(float(trial.number), epoch)
+            if trial.should_prune():
+                raise Died
+        return float(trial.number)
+
+    with closing(opened(tmp_path)) as sweep:
+        sweep.join()
+        with pytest.raises(Died):
+            sweep.study.optimize(train, n_trials=2)
+        sweep.requeue_dead()
+        sweep.study.optimize(Objective(sweep, [], []), n_trials=1)
+        trials = last_attempts(sweep.study)
+
+    assert [trials[number].state for number in (0, 1)] == [TrialState.COMPLETE, TrialState.PRUNED]
 
 
-def test_space_says_how_each_option_is_tried(tmp_path: Path) -> None:
-    text = """\
-model.lr: {low: 1e-4, high: 1e-2, log: true}
-data.batch_size: {low: 50, high: 200, step: 50}
-model.warmup: {low: 0, high: 0.5, step: 0.25}
-model.schedule: {choices: [constant, one_cycle]}
-"""
-    tried = {option.name: option for option in space.read(Path(write_space(tmp_path, text)[8:]))}
+def test_trial_that_kills_its_process_is_tried_again_once(tmp_path: Path, soon: None) -> None:
+    tried = []
 
-    assert tried["model.lr"].distribution == FloatDistribution(1e-4, 1e-2, log=True)
-    assert tried["data.batch_size"].distribution == IntDistribution(50, 200, step=50)
-    assert tried["model.warmup"].distribution == FloatDistribution(0, 0.5, step=0.25)
-    schedules = CategoricalDistribution(["constant", "one_cycle"])
-    assert tried["model.schedule"].distribution == schedules
-    assert tried["model.lr"].edges == (1e-4, 1e-2)
+    def die(trial: Trial) -> float:
+        tried.append(space.suggest(trial, LEARNING_RATE))
+        raise Died
+
+    with closing(opened(tmp_path)) as sweep:
+        for is_left in (True, False):
+            with pytest.raises(Died):
+                sweep.study.optimize(die, n_trials=1)
+            sweep.requeue_dead()
+            assert sweep.is_left(1) == is_left
+        (trial,) = last_attempts(sweep.study).values()
+
+    assert tried[0] == tried[1]
+    assert trial.state == TrialState.FAIL
+
+
+def test_trial_whose_process_died_before_its_first_sign_of_life_is_tried_again(
+    tmp_path: Path, soon: None
+) -> None:
+    with closing(opened(tmp_path)) as sweep:
+        with pytest.warns(UserWarning, match="Heartbeat"):
+            sweep.study.ask()
+        sweep.requeue_dead()
+
+        assert sweep.is_left(1)
+        assert len(last_attempts(sweep.study)) == 1
+
+
+def test_finite_space_is_searched_without_repeating_a_combination(tmp_path: Path) -> None:
+    tried: space.Space = {
+        "data.batch_size": {"choices": [8, 16, 32, 64]},
+        "model.warmup": {"low": 0.0, "high": 0.5, "step": 0.25},
+        "model.shift": {"low": 1, "high": 2},
+    }
+    found = set()
+
+    def train(trial: Trial) -> float:
+        found.add(tuple(space.suggest(trial, tried).values()))
+        return 0.0
+
+    assert space.num_combinations(tried) == 24
+    for _ in range(2):  # two sittings
+        with closing(opened(tmp_path, tried)) as sweep:
+            sweep.study.optimize(train, n_trials=12)
+    assert len(found) == 24
+
+
+def test_another_search_needs_another_name(tmp_path: Path) -> None:
+    with closing(opened(tmp_path)) as sweep:
+        sweep.join()
+    wider = {"model.lr": {"low": 0.1, "high": 0.3}}
+    for other, said in ((opened(tmp_path, wider), "space"), (opened(tmp_path, epochs=9), "epochs")):
+        with closing(other), pytest.raises(UserError, match=f"sweep_0 was begun with {said}"):
+            other.join()
+
+
+@pytest.mark.parametrize("left", ["trial.json", "config.yaml"])
+def test_folders_of_another_study_are_not_adopted(left: str, tmp_path: Path) -> None:
+    with closing(opened(tmp_path)) as sweep:
+        sweep.join()
+        run = sweep.claim(0)
+    run.config.write_text("model: {}")
+    (folder_in(tmp_path) / "study.db").unlink()
+    for path in (run.folder / "trial.json", run.config):
+        path.unlink() if path.name != left else None
+
+    with closing(opened(tmp_path)) as sweep, pytest.raises(UserError, match="of another study"):
+        sweep.join()
+
+
+# --- what is refused ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("model.lrr: {low: 0.001, high: 0.01}", "did you mean --model.lr?"),
-        ("model.lr: {low: 0.01, high: 0.001}", "model.lr: from 0.01 to 0.001, there is nothing"),
-        ("model.lr: {low: 0.01, high: 0.01}", "nothing to choose from"),
-        ("model.lr: {low: small, high: 0.01}", "low small is no number"),
-        ("model.lr: {low: 0.0, high: 0.01, log: true}", "log is for ranges above 0"),
-        ("model.lr: {low: 0.001, high: 0.01, log: 3}", "log 3 is neither true nor false"),
-        ("model.lr: {low: 0.001, high: .inf}", "high inf is no number"),
-        ("model.lr: {low: 0.001}", "give low and high"),
-        ("model.lr: 0.001", "give low and high"),
-        ("model.lr: {low: -0.1, high: 0.01}", "model.lr -0.1"),
-        ("data.batch_size: {low: 100, high: 250, step: 100}", "no whole number of steps"),
-        ("data.batch_size: {low: 0.5, high: 10}", "data.batch_size 0.5"),
+        ("model.lr: {low: 0.01, high: 0.001}", "`low <= high` must hold"),
+        ("model.lr: {low: small, high: 0.01}", "give numbers low and high"),
+        ("model.lr: {low: 0.001, high: .inf}", "give numbers low and high"),
+        ("model.lr: {low: 0.001}", "missing 1 required positional argument: 'high'"),
+        ("model.lr: 0.001", "0.001 is neither a range nor choices"),
+        ("data.batch_size: {low: 100, high: 250, step: 100}", "not divisible by `step`"),
         ("model.network.dropout: {low: 0.5, high: 1.5}", "dropout 1.5 is no share"),
-        ("model.schedule: {choices: []}", "two different ones"),
-        ("model.schedule: {choices: [constant, two_cycle]}", "model.schedule two_cycle"),
-        ("seed_everything: {choices: [1, 2]}", "seed_everything: it has to be the same"),
-        ("data.val_size: {low: 100, high: 200}", "data.val_size: it has to be the same"),
+        ("model.schedule: {choices: [constant, constant]}", "a choice comes twice"),
+        ("seed_everything: {choices: [1, 2]}", "seed_everything has to be the same"),
+        ("'model.lr=1 --x': {choices: [1, 2]}", "model.lr=1 --x 1"),
         ("[model.lr]", "names no options"),
         ("model.lr: {low", "is no YAML"),
     ],
@@ -317,13 +355,12 @@ def test_what_cannot_be_tried_is_said_before_any_trial(
     ("options", "said"),
     [
         (["--n_trials=0"], "at least one"),
-        (["--study=a/b"], "a name is needed"),
-        (["--ckpt_path=last"], "sweep takes no ckpt_path"),
+        *(([f"--study={name}"], "take letters") for name in ("", ".", "..", "a/b", "version_1")),
+        (["--ckpt_path=last"], "sweep takes no --ckpt_path"),
         (["--trainer.fast_dev_run=1"], "complete runs"),
         (["--best_checkpoint.monitor=train/loss"], "chooses by validation"),
-        (["--model.lrr=1"], "did you mean --model.lr?"),
         (["--space=nowhere.yaml"], "--space nowhere.yaml cannot be read"),
-        (["--storage=nothing"], "the study cannot be had"),
+        (["--storage=nothing{}"], "the study cannot be used"),
     ],
 )
 def test_sweep_refuses(
@@ -344,32 +381,43 @@ def test_without_optuna_it_says_what_to_install(
     assert capsys.readouterr().err == said
 
 
-def test_packaged_space_fits_the_packaged_recipe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("mnist_lit.sweep.search.try_one", lambda *args: False)
-    place = f"--trainer.default_root_dir={tmp_path}"
+@pytest.mark.parametrize("end", [0, -1])
+def test_packaged_space_fits_the_packaged_config(end: int) -> None:
+    tried = space.read(recipes.packaged_space())
+    ends = {name: space.edges(entry)[end] for name, entry in tried.items()}
+    TrialFit(with_recipe(["fit", "--config", "default", *space.arguments(ends)]))
 
-    assert main(["sweep", place]) == 2
-    assert "no trial of" in capsys.readouterr().err
-    assert "sweep" not in recipes.packaged_names()
-    assert main(["fit", "--config", "sweep", place]) == 2
+    assert main(["fit", "--config", "sweep"]) == 2
+
+
+# --- trials that fail -----------------------------------------------------------------------------
 
 
 def test_trial_that_diverges_fails_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("mnist_lit.sweep.search.end", lambda *args: None)
-    args = arguments(tmp_path, 4, "--trainer.max_epochs=1")
+    args = arguments(tmp_path, 9, "--trainer.max_epochs=1")
     write_space(tmp_path, "model.lr: {choices: [1.0e+30, 0.005]}")
 
     assert main(args) == 0
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("trial ")]
-    assert len(said) == 4
-    failed = [line for line in said if " failed" in line]
-    assert 0 < len(failed) < 4
-    assert all("1e+30" in line for line in failed)
-    assert "1e+30" not in said[-1].partition("best so far")[2]
+    *said, last = capsys.readouterr().out.splitlines()
+    assert last == "all 2 combinations of the space have been tried"
+    states = {line.partition(" model.lr ")[2][:5]: line.split()[2] for line in said}
+    assert states == {"1e+30": "failed", "0.005": "complete"}
+
+
+def test_trial_that_needs_too_much_memory_fails_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(CLI, "fit", lambda *args: torch.empty(2**50))
+
+    assert main(arguments(tmp_path, 1)) == 2
+    said = capsys.readouterr()
+    (line,) = said.out.splitlines()
+    assert line.startswith("trial 0: failed")
+    assert "out of memory" in line
+    assert "was completed: change its space" in said.err
 
 
 # --- several processes ----------------------------------------------------------------------------
@@ -377,8 +425,9 @@ def test_trial_that_diverges_fails_and_the_others_go_on(
 WITHOUT_AN_END = """
 import sys
 from mnist_lit.__main__ import main
-import mnist_lit.sweep.search as search
+from mnist_lit.sweep import search, study
 search.end = lambda *args: None
+study.HEARTBEAT_S, study.DEAD_AFTER_S = 1, 4
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -392,10 +441,9 @@ def started(args: list[str]) -> subprocess.Popen[str]:
     )
 
 
-def trials_in(root: Path, storage: str | None = None) -> list[FrozenTrial]:
-    folder = root / "lightning_logs" / "sweep_0"
-    with closing(Sweep(folder, storage, "val/loss", "min", 1, 3)) as sweep:
-        return sweep.study.get_trials()
+def trials_in(root: Path, url: str | None = None) -> list[FrozenTrial]:
+    with closing(opened(root, url=url)) as sweep:
+        return [trial for _, trial in sorted(last_attempts(sweep.study).items())]
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
@@ -408,52 +456,33 @@ def test_interrupted_sweep_ends_as_if_it_had_not_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mnist_lit.sweep.search.end", lambda *args: None)
+    monkeypatch.setattr(study, "DEAD_AFTER_S", 4)
     roots = [tmp_path / name for name in ("interrupted", "whole")]
     for root in roots:
         root.mkdir()
     # Saved after every step, so that there is always something to go on from.
     args, whole = (arguments(root, 3, "--last_checkpoint.every_s=0") for root in roots)
-    for number, signum in ((0, signal.SIGINT), (1, signal.SIGKILL)):
+    ends = ((0, signal.SIGINT, TrialState.WAITING), (1, signal.SIGKILL, TrialState.RUNNING))
+    for number, signum, state in ends:
         process = started(args)
-        folder = roots[0] / "lightning_logs" / "sweep_0" / f"version_{number}"
-        wait_for(Run(folder).last, process)
+        wait_for(Run(folder_in(roots[0]) / f"version_{number}").last, process)
         process.send_signal(signum)
         _, said = process.communicate()
         if signum == signal.SIGINT:
             assert process.returncode == 130
             (line,) = [line for line in said.splitlines() if line]
             assert line.startswith("SIGINT: stopped; go on with: mnist-lit sweep --space")
-        assert [trial.state for trial in trials_in(roots[0])][number:] == [TrialState.RUNNING]
+        assert trials_in(roots[0])[number].state == state
     assert main(args) == 0
     assert main(whole) == 0
     trials = [trials_in(root) for root in roots]
 
-    assert [trial.state.is_finished() for trial in trials[0]] == [True] * 3
     assert [trial.params for trial in trials[0]] == [trial.params for trial in trials[1]]
     assert [trial.state for trial in trials[0]] == [trial.state for trial in trials[1]]
-    for one, other in zip(*map(runs_in, roots), strict=True):
+    for numbers in ((0, 0), (1, 1), (3, 2)):  # the interrupted one's 2 is its second attempt at 1
+        pair = zip(roots, numbers, strict=True)
+        one, other = (Run(folder_in(root) / f"version_{number}") for root, number in pair)
         assert differences(one, other) == []
-
-
-def shared(root: Path, *options: str) -> list[list[int]]:
-    """Which trials each of two processes did, that began at the same time."""
-    args = arguments(root, 6, "--trainer.max_epochs=2", *options)
-    processes = [started(args) for _ in range(2)]
-    said = [process.communicate() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
-    return [
-        [int(line.split()[1]) for line in out.splitlines() if line.startswith("trial ")]
-        for out, _ in said
-    ]
-
-
-def test_two_processes_share_a_sweep(tmp_path: Path) -> None:
-    done = shared(tmp_path)
-
-    assert sorted(done[0] + done[1]) == list(range(6))
-    assert all(done)
-    params = [trial.params["model.network.dropout"] for trial in trials_in(tmp_path)]
-    assert len(set(params)) == 6, "the same was tried twice"
 
 
 @pytest.fixture
@@ -478,35 +507,23 @@ def postgres() -> Iterator[str]:
         run("pg_ctl", "stop", data, "--mode=immediate")
 
 
-def test_two_processes_share_a_database(postgres: str, tmp_path: Path) -> None:
-    done = shared(tmp_path, f"--storage={postgres}")
-
-    assert sorted(done[0] + done[1]) == list(range(6))
-    assert all(done)
-    assert [trial.state.is_finished() for trial in trials_in(tmp_path, postgres)] == [True] * 6
-    assert not (tmp_path / "lightning_logs" / "sweep_0" / "study.db").exists()
-
-
-@pytest.mark.parametrize(
-    ("silent_s", "state"),
-    [
-        (None, TrialState.FAIL),
-        (2 * study.DEAD_S, TrialState.FAIL),
-        (0, TrialState.RUNNING),
-    ],
-)
-def test_trial_of_a_machine_that_is_gone_is_given_up(
-    silent_s: float | None, state: TrialState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("database", ["file", "postgres"])
+def test_two_processes_share_a_sweep(
+    database: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setattr(study, "STARTING_S", 0)
-    sweep = Sweep(tmp_path / "sweep_0", None, "val/loss", "min", 1, 3)
-    elsewhere = sweep.study.ask()
-    if silent_s is not None:
-        elsewhere.set_user_attr("alive_at", time.time() - silent_s)
-    with sweep.next_trial(2, [space.Option("model.lr", FloatDistribution(0.1, 0.2))]) as begun:
-        assert begun is not None
-        assert begun[0].number == 1
-        assert sweep.study.trials[0].state == state
-        with pytest.raises(Timeout):  # as another process would find it
-            FileLock(sweep.run_of(begun[0]).folder / ".lock", timeout=0).acquire()
-    sweep.close()
+    url = request.getfixturevalue("postgres") if database == "postgres" else None
+    options = [f"--storage={url}"] if url else []
+    args = arguments(tmp_path, 6, "--trainer.max_epochs=2", *options)
+    processes = [started(args) for _ in range(2)]
+    said = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    done = [
+        [line.split()[1] for line in out.splitlines() if " val/loss " in line] for out, _ in said
+    ]
+    trials = trials_in(tmp_path, url)
+
+    assert sorted(done[0] + done[1]) == [f"{number}:" for number in range(6)]
+    assert all(done)
+    assert all(trial.state.is_finished() for trial in trials)
+    assert len({trial.params["model.network.dropout"] for trial in trials}) == 6, "one came twice"
+    assert (folder_in(tmp_path) / "study.db").exists() == (database == "file")

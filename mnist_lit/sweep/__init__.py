@@ -1,9 +1,9 @@
-"""`sweep`: which options validate best; several processes may search together."""
+"""`sweep`: search the options that validate best; several processes may search together."""
 
+import re
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 
 from mnist_lit.arguments import ArgumentParser
 from mnist_lit.errors import UserError
@@ -39,19 +39,23 @@ def main(args: Sequence[str]) -> int:
         " sweep's folder",
     )
     given, options = parser.parse_known_args(args[1:])
+    if any(option.split("=")[0] == "--ckpt_path" for option in options):
+        raise UserError("sweep takes no --ckpt_path: each trial is a run of its own")
     if given.n_trials < 1:
         raise UserError(f"--n_trials {given.n_trials}: at least one is needed")
-    is_of_runs = given.study.startswith(("version_", "detector_"))
-    if Path(given.study).name != given.study or is_of_runs:
-        raise UserError(f"--study {given.study}: a name is needed that a folder can have")
+    if not re.fullmatch(r"(?!version_|detector_)\w[\w.-]{0,99}", given.study):
+        raise UserError(
+            f"--study {given.study!r}: take letters, digits, and . _ - after the first one; names"
+            " with version_ or detector_ are those of runs"
+        )
     if not find_spec("optuna"):
         raise UserError("sweep needs Optuna: pip install 'mnist-lit[sweep]'")
     from mnist_lit.sweep.search import search
     from mnist_lit.training.life import as_typed
 
     try:
-        search(given.space, given.n_trials, given.study, given.storage, options, args)
-    except KeyboardInterrupt:  # in a training, it is said there
+        search(given, options, args)
+    except KeyboardInterrupt:  # a training says it itself
         print(f"\nSIGINT: stopped; go on with: {as_typed(args)}", file=sys.stderr)
         raise
     return 0

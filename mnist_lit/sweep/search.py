@@ -1,151 +1,103 @@
-"""The search itself: trial after trial, then what came of them."""
+"""The search: trial after trial, then the results and the test of the best one."""
 
-import shutil
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import optuna
-import torch
 import yaml
 from optuna.exceptions import OptunaError
-from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from mnist_lit.cli import CLI
-from mnist_lit.console import dispensable_output, plain_console
+from mnist_lit.console import dispensable_output
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.options import with_recipe
-from mnist_lit.sweep import outcome
-from mnist_lit.sweep.space import Option, arguments, read
-from mnist_lit.sweep.study import COMPLETE, RUNNING, Sweep
-from mnist_lit.sweep.trials import NO_CHECKPOINT, CheckedFit, TrialFit
+from mnist_lit.sweep import summary
+from mnist_lit.sweep.space import Space, arguments, edges, num_combinations, read
+from mnist_lit.sweep.study import Sweep, first_attempt
+from mnist_lit.sweep.trials import Objective, Paused, TrialFit
 from mnist_lit.training import recipes, runs
 from mnist_lit.training.results import counted, show
 
 
 @dispensable_output()
-def search(
-    space_path: Path | None,
-    n_trials: int,
-    name: str,
-    storage: str | None,
-    options: Sequence[str],
-    command: Sequence[str],
-) -> None:
-    """Try until there are enough trials; whoever ends the last one tests the best.
+def search(given: Namespace, options: Sequence[str], command: Sequence[str]) -> None:
+    """Train until there are enough trials; whoever ends the last one tests the best.
 
     Args:
-        space_path: what to try; None: the packaged one.
-        n_trials: how many in all, of all processes and sittings.
-        name: of the study and its folder.
-        storage: the URL of a database; None: a file in the folder.
-        options: of `fit`.
-        command: the whole of it, to say how to go on.
-
-    Raises:
-        UserError: something that can be mended; the same command then goes on.
-        Interrupted: a signal has come in the midst of a trial.
+        given: the options of `sweep`.
+        options: those of `fit`.
+        command: all of it, to say how to go on.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if any(option.split("=")[0] == "--ckpt_path" for option in options):
-        raise UserError(NO_CHECKPOINT)
-    space = read(space_path or recipes.packaged_space())
+    space = read(given.space or recipes.packaged_space())
     args = with_recipe(["fit", *options])
-    base = CheckedFit(args)
-    base.warn(base.model)
+    base = TrialFit(args)
     root = Path(base.options.trainer.default_root_dir or "")
-    folder = runs.runs_folder(root) / name
-    if not runs.runs_in(folder):  # or they have been checked
+    folder = runs.runs_folder(root) / given.study
+    if not runs.runs_in(folder):  # else they have been checked
         check_edges(args, space)
-    seed, max_epochs = int(base.options.seed_everything), base.trainer.max_epochs or -1
     try:
-        with closing(Sweep(folder, storage, base.monitor, base.mode, seed, max_epochs)) as sweep:
-            sweep.agree(space, recipes.options_of(yaml.safe_load(base.recipe)))
-            while try_one(sweep, n_trials, space, args, command):
-                pass
-            with sweep.alone():  # or two processes would test the best at the same moment
-                end(sweep, space, args, root)
+        config = recipes.options_of(yaml.safe_load(base.recipe))
+        with closing(Sweep(folder, given.storage, space, config)) as sweep:
+            sweep.join()
+            train(sweep, given.n_trials, Objective(sweep, args, command))
+            with sweep.lock:  # or two processes could test the best one at the same moment
+                end(sweep, root)
     except ImportError as error:
         raise UserError(f"--storage needs the driver of its database: {one_line(error)}") from error
     except (SQLAlchemyError, OptunaError) as error:
         reason = one_line(Exception(error.__cause__ or error))
-        raise UserError(f"the study cannot be had: {reason}") from error
+        raise UserError(f"the study cannot be used: {reason}") from error
 
 
-def check_edges(args: list[str], space: Sequence[Option]) -> None:
-    """Have `fit` look at the ends of every range, and at every choice.
-
-    Raises:
-        UserError: one of them is nothing for it.
-    """
-    for option in space:
-        for value in option.edges:
-            (argument,) = arguments({option.name: value})
+def check_edges(args: Sequence[str], space: Space) -> None:
+    """Raise a UserError if `fit` does not take an end of a range, or a choice."""
+    for name, entry in space.items():
+        for value in edges(entry):
             try:
-                CheckedFit([*args, argument])
+                TrialFit([*args, *arguments({name: value})])
             except UserError as error:
-                raise UserError(f"--space, {option.name} {value}: {error}") from error
+                raise UserError(f"--space, {name} {value}: {error}") from error
 
 
-def try_one(
-    sweep: Sweep, n_trials: int, space: Sequence[Option], args: list[str], command: Sequence[str]
-) -> bool:
-    """Begin a trial, or go on with one; False: there is none left.
-
-    Raises:
-        UserError: the disk is full, or the like: the trial can be gone on with.
-    """
-    with sweep.next_trial(n_trials, space) as begun:
-        if begun is None:
-            return False
-        trial, chosen = begun
-        run, reason = sweep.run_of(trial), ""
-        try:
-            fit = TrialFit([*args, *arguments(chosen)], sweep, trial, command)
-            state = TrialState.PRUNED if fit.watching.pruned else TrialState.COMPLETE
-        except (UserError, torch.OutOfMemoryError) as error:  # others may do better
-            if isinstance(error.__cause__, OSError):
-                raise
-            state, reason = TrialState.FAIL, one_line(error)
-        except (OptunaError, SQLAlchemyError):
-            raise
-        except Exception:  # or the same would happen again and again
-            sweep.tell(trial, TrialState.FAIL)
-            raise
-        told = sweep.tell(trial, state)
-        if not run.exists:  # it took no step
-            shutil.rmtree(run.folder, ignore_errors=True)
-    plain_console().print(outcome.line(sweep, told, reason))
-    return True
+def train(sweep: Sweep, n_trials: int, objective: Objective) -> None:
+    """Train trials until there are enough, and those of dead processes again."""
+    total = min(n_trials, num_combinations(sweep.space))
+    sweep.requeue_dead()
+    while sweep.is_left(total):
+        # The objective releases the lock as soon as the trial has its values: or two processes
+        # could begin one too many, or the same.
+        with sweep.lock:
+            if sweep.is_left(total):
+                try:
+                    sweep.study.optimize(objective, n_trials=1, callbacks=[summary.print_trial])
+                except Paused as paused:
+                    raise paused.args[0] from None
+        if not sweep.is_left(total):
+            sweep.requeue_dead()
+    if total < n_trials:
+        print(f"all {total} combinations of the space have been tried")
 
 
-def end(sweep: Sweep, space: Sequence[Option], args: list[str], root: Path) -> None:
-    """Say and draw what came of it, then test the best trial, if no other process is at one.
-
-    Raises:
-        UserError: no trial was completed.
-    """
-    running = sweep.trials(RUNNING)
+def end(sweep: Sweep, root: Path) -> None:
+    """Save the results, then test the best trial, unless others are still being trained."""
+    running = sweep.running()
     if running:
         print(
             f"{counted(len(running), 'trial')} being trained by others: whoever ends last tests"
-            " the best; the same command says what came of it"
+            " the best; the same command shows the results then"
         )
         return
-    complete = sweep.trials(COMPLETE)
-    if not complete:
-        raise UserError(f"no trial of {sweep.folder} has come to its end: look at its space")
-    best = complete[0]
-    recipe = yaml.safe_load(CheckedFit([*args, *arguments(best.params)]).recipe)
-    outcome.write(sweep, recipe, space)
-    outcome.show(sweep, space)
-    run = sweep.run_of(best)
-    if not run.folder.is_dir():
-        print(
-            f"trial {best.number} lies elsewhere, {best.user_attrs['folder']}: the same command,"
-            " given there, tests it"
-        )
+    best = sweep.study.best_trials
+    if not best:
+        raise UserError(f"no trial of {sweep.folder} was completed: change its space")
+    summary.save(sweep, best[0])
+    run = sweep.run(first_attempt(best[0]))
+    if not run.exists:
+        print(f"trial {run.version} is on another machine: the same command, given there, tests it")
         return
     if not run.is_finished:
         place = ["--trainer.default_root_dir", str(root)] if root.parts else []

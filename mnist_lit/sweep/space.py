@@ -1,95 +1,31 @@
-"""What a sweep tries: ranges and choices of the options of `fit`, read from a file."""
+"""The search space: a range or choices for each searched option of `fit`, read from a YAML file."""
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import optuna
 import yaml
 from optuna import Trial
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.training import recipes
 
-Value = str | int | float | bool | None
+Space = Mapping[str, Mapping[str, Any]]  # option -> arguments of Trial.suggest_float and the like
 
-# What decides has to be the same for all; and places are places.
+# These decide how trials are compared, or where files are.
 NOT_SEARCHED = (
-    "best_checkpoint",
-    "ckpt_path",
-    "config",
-    "data.data_dir",
-    "data.dataset",
-    "data.split_seed",
-    "data.val_size",
-    "seed_everything",
-    "trainer.default_root_dir",
-    "trainer.fast_dev_run",
-    "trainer.limit_val_batches",
+    *("best_checkpoint", "ckpt_path", "config", "print_config", "seed_everything"),
+    *("data.data_dir", "data.dataset", "data.split_seed", "data.val_size"),
+    *("trainer.default_root_dir", "trainer.fast_dev_run", "trainer.limit_val_batches"),
 )
 
 
-@dataclass(frozen=True)
-class Option:
-    """An option of `fit`, and what is tried for it."""
-
-    name: str
-    distribution: BaseDistribution
-
-    @property
-    def edges(self) -> tuple[Value, ...]:
-        """The ends of its range, or all its choices: what is right for them is so in between."""
-        tried = self.distribution
-        if isinstance(tried, FloatDistribution | IntDistribution):
-            return tried.low, tried.high
-        assert isinstance(tried, CategoricalDistribution)
-        return tried.choices
-
-    @property
-    def is_range(self) -> bool:
-        return not isinstance(self.distribution, CategoricalDistribution)
-
-    @property
-    def is_log(self) -> bool:
-        return bool(getattr(self.distribution, "log", False))
-
-    def suggest(self, trial: Trial) -> Value:
-        """What a trial tries; if it was begun before, the same as then."""
-        tried = self.distribution
-        if isinstance(tried, FloatDistribution):
-            return trial.suggest_float(
-                self.name, tried.low, tried.high, step=tried.step, log=tried.log
-            )
-        if isinstance(tried, IntDistribution):
-            return trial.suggest_int(
-                self.name, tried.low, tried.high, step=tried.step, log=tried.log
-            )
-        assert isinstance(tried, CategoricalDistribution)
-        return trial.suggest_categorical(self.name, tried.choices)
-
-
-def arguments(values: Mapping[str, Value]) -> list[str]:
-    """Options as they are typed behind `fit`."""
-    return [
-        f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
-        for name, value in values.items()
-    ]
-
-
-def read(path: Path) -> list[Option]:
-    """The options of a file, sorted by name.
-
-    Raises:
-        UserError: it is no such file, or says something that cannot be tried.
-    """
+def read(path: Path) -> Space:
+    """Read a search space, sorted by the names of the options; raise a UserError if it is none."""
     recipes.check_file(path, "--space")
     try:
         content = recipes.load_yaml(path.read_text(encoding="utf-8"))
@@ -99,63 +35,68 @@ def read(path: Path) -> list[Option]:
         raise UserError(
             f"--space {path} names no options: model.lr: {{low: 0.001, high: 0.01}}, say"
         )
-    options = []
-    for name, tried in sorted(content.items()):
+    space = dict(sorted((str(name), entry) for name, entry in content.items()))
+    trial = optuna.create_study().ask()
+    for name, entry in space.items():
+        if any(name == same or name.startswith(f"{same}.") for same in NOT_SEARCHED):
+            raise UserError(f"--space {path}: {name} has to be the same in all trials")
         try:
-            options.append(Option(str(name), _distribution(str(name), tried)))
-        except ValueError as error:
-            raise UserError(f"--space {path}: {name}: {error}") from None
-    return options
+            if not isinstance(entry, dict):
+                raise TypeError(f"{entry} is neither a range nor choices")
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # a step that does not divide the range
+                suggest(trial, {name: entry})
+            if len(set(entry.get("choices", ()))) < len(entry.get("choices", ())):
+                raise ValueError("a choice comes twice")
+        except (TypeError, ValueError, OverflowError, UserWarning) as error:
+            reason = one_line(error).removesuffix(".").partition(". It will")[0]
+            raise UserError(
+                f"--space {path}: {name}: {reason}; give numbers low and high, and maybe step or"
+                " log: true; or a list of choices alone"
+            ) from error
+    return space
 
 
-def _distribution(name: str, tried: Any) -> BaseDistribution:
-    """What a line of the file means.
-
-    Raises:
-        ValueError: nothing that can be tried.
-    """
-    if any(name == same or name.startswith(f"{same}.") for same in NOT_SEARCHED):
-        raise ValueError("it has to be the same in all trials, or they could not be compared")
-    keys = set(tried) if isinstance(tried, dict) else set()
-    if keys == {"choices"}:
-        return _choices(tried["choices"])
-    if not {"low", "high"} <= keys <= {"low", "high", "step", "log"}:
-        raise ValueError("give low and high, and maybe step or log; or choices alone")
-    low, high, step = tried["low"], tried["high"], tried.get("step")
-    log = tried.get("log", False)
-    if not isinstance(log, bool):
-        raise ValueError(f"log {log} is neither true nor false")
-    for key in keys - {"log"}:
-        if not _is_number(tried[key]):
-            raise ValueError(f"{key} {tried[key]} is no number")
-    if not low < high:
-        raise ValueError(f"from {low} to {high}, there is nothing to choose from")
-    if log and (step is not None or low <= 0):
-        raise ValueError("log is for ranges above 0 that have no step")
-    if step is not None and not _fits(step, high - low):
-        raise ValueError(f"from {low} to {high}, there is no whole number of steps of {step}")
-    if all(isinstance(value, int) for value in (low, high, 1 if step is None else step)):
-        return IntDistribution(low, high, log=log, step=step or 1)
-    return FloatDistribution(low, high, log=log, step=step)
+def suggest(trial: Trial, space: Space) -> dict[str, Any]:
+    """Return the values of a trial: new ones, or the old ones if it was started before."""
+    return {name: _suggest(trial, name, entry) for name, entry in space.items()}
 
 
-def _choices(choices: Any) -> CategoricalDistribution:
-    if (
-        not isinstance(choices, list)
-        or len(choices) < 2
-        or len(set(map(repr, choices))) < len(choices)
-    ):
-        raise ValueError("choices are a list of two different ones, or more")
-    for choice in choices:
-        if not isinstance(choice, Value):
-            raise ValueError(f"{choice} is no choice: take text, numbers, true, false or null")
-    return CategoricalDistribution(choices)
+def _suggest(trial: Trial, name: str, entry: Mapping[str, Any]) -> Any:
+    if "choices" in entry:
+        return trial.suggest_categorical(name, **entry)
+    return (trial.suggest_int if _is_whole(entry) else trial.suggest_float)(name, **entry)
 
 
-def _is_number(value: Any) -> bool:
-    is_one = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_one and math.isfinite(value)
+def _is_whole(entry: Mapping[str, Any]) -> bool:
+    return all(isinstance(entry.get(key, 0), int) for key in ("low", "high", "step"))
 
 
-def _fits(step: float, width: float) -> bool:
-    return 0 < step <= width and math.isclose(width / step, round(width / step), abs_tol=1e-9)
+def num_combinations(space: Space) -> float:
+    """Count the combinations of values; infinite if a range is continuous."""
+    return math.prod(len(of_one) if of_one else math.inf for of_one in map(values, space.values()))
+
+
+def values(entry: Mapping[str, Any]) -> Sequence[Any]:
+    """Return all values of an option; none if its range is continuous."""
+    if "choices" in entry:
+        return list(entry["choices"])
+    if _is_whole(entry):
+        return range(entry["low"], entry["high"] + 1, entry.get("step", 1))
+    if "step" not in entry:
+        return ()
+    num_steps = round((entry["high"] - entry["low"]) / entry["step"])
+    return [round(entry["low"] + step * entry["step"], 12) for step in range(num_steps + 1)]
+
+
+def edges(entry: Mapping[str, Any]) -> Sequence[Any]:
+    """Return all choices, or the ends of a range."""
+    return entry["choices"] if "choices" in entry else (entry["low"], entry["high"])
+
+
+def arguments(values: Mapping[str, Any]) -> list[str]:
+    """Return options as they are typed after `fit`."""
+    return [
+        f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in values.items()
+    ]

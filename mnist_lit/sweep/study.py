@@ -1,232 +1,224 @@
-"""The study of a sweep: what is tried, by which process, and what came of it."""
+"""The study of a sweep: its database, its trials, and which of them are pruned."""
 
 import json
 import math
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from datetime import datetime
+import uuid
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock
 from optuna import Study, Trial
-from optuna.pruners import SuccessiveHalvingPruner
-from optuna.samplers import TPESampler
-from optuna.storages import RDBStorage
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler, GridSampler, TPESampler
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import URL
 
 from mnist_lit.errors import UserError
-from mnist_lit.sweep.space import Option, Value
+from mnist_lit.files import whole_file
+from mnist_lit.sweep.space import Space, num_combinations, values
 from mnist_lit.training import runs
 from mnist_lit.training.runs import Run
 
-BUSY_S = 60  # that a process waits while another one writes its few bytes
-STARTING_S = 60  # that a trial may be without a sign of life at first
-DEAD_S = 3600  # and later: whoever trains it, on another machine, is given up
-
-COMPLETE = (TrialState.COMPLETE,)
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-RUNNING = (TrialState.RUNNING,)
+HEARTBEAT_S = 5  # between two signs of life of a process that trains a trial
+DEAD_AFTER_S = 20  # without one: another process goes on with the trial
+MAX_GRID = 10_000  # combinations; in a larger space, a sampler that learns hardly repeats one
 
 
 class Sweep:
-    """A study, which all processes that work on it share, and the folder of this machine's runs.
+    """A study, which several processes may share, and the folder of its runs here.
 
     Args:
-        folder: its name is the study's; it is made if there is none.
-        storage: the URL of a database; None: a file in the folder.
-        monitor: the metric that decides.
-        mode: whether less of it is better (min) or more (max).
-        seed: of what is tried.
-        max_epochs: that a trial may have; -1: nobody knows.
+        folder: its name is the study's; it is created if it does not exist.
+        url: of the database; None: a file in the folder.
+        space: what is searched.
+        config: the other options of all trials, by their full names.
+
+    Raises:
+        UserError: the folder cannot be created.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        storage: str | None,
-        monitor: str,
-        mode: str,
-        seed: int,
-        max_epochs: int,
+        self, folder: Path, url: str | None, space: Space, config: Mapping[str, Any]
     ) -> None:
-        self.folder, self.monitor, self.seed = folder, monitor, seed
-        self.is_minimized = mode == "min"
-        folder.mkdir(parents=True, exist_ok=True)
-        with self.alone():  # or two processes would make the tables at the same moment
-            self._storage = _open(storage, folder)
-            self.study: Study = optuna.create_study(
-                storage=self._storage,
+        self.folder, self.space, self.config = folder, space, config
+        self.monitor: str = config["best_checkpoint.monitor"]
+        warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats are
+        # A trial that goes on from a checkpoint comes to an epoch again.
+        warnings.filterwarnings("ignore", "The reported value is ignored")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: {error.strerror}; take another --study") from error
+        self.lock = FileLock(folder / ".lock")
+        directions = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
+        with self.lock:  # or two processes could create the tables at the same moment
+            self.storage = _storage(url, folder)
+            self.study = optuna.create_study(
+                storage=self.storage,
                 study_name=folder.name,
-                direction=StudyDirection.MINIMIZE if self.is_minimized else StudyDirection.MAXIMIZE,
-                pruner=_pruner(max_epochs),
+                direction=directions[config["best_checkpoint.mode"]],
+                pruner=BetterHalfPruner(config["trainer.max_epochs"] or -1),
                 load_if_exists=True,
             )
+        self.study.sampler = self.sampler(0)
 
     def close(self) -> None:
-        """Close the database's connections."""
-        self._storage.engine.dispose()
+        self.storage.engine.dispose()
 
-    def alone(self) -> FileLock:
-        """While it is held, no other process of this machine looks for something to do."""
-        return FileLock(self.folder / ".lock", is_singleton=True)
+    def join(self) -> None:
+        """Raise a UserError if the study has other options, or the folder runs of another study."""
+        options = {**self.config, **{f"space {name}": self.space[name] for name in self.space}}
+        now = json.loads(json.dumps(options, default=str))
+        with self.lock:
+            if "options" not in self.study.user_attrs:
+                self.study.set_user_attr("id", uuid.uuid4().hex)
+                self.study.set_user_attr("options", now)
+            before = self.study.user_attrs["options"]
+            for name in sorted({*before, *now}):
+                if before.get(name) != now.get(name):
+                    raise UserError(
+                        f"{self.folder.name} was begun with {name} {before.get(name)}, not"
+                        f" {now.get(name)}: leave it as it was, or take another --study"
+                    )
+            for run in runs.runs_in(self.folder):
+                self.claim(run.version)
 
-    def agree(self, space: Sequence[Option], recipe: Mapping[str, Any]) -> None:
-        """Make sure that all processes search the same space by the same recipe.
+    def sampler(self, index: int) -> BaseSampler:
+        """Return the sampler of the trial that was begun after `index` others."""
+        seed = self.config["seed_everything"]
+        if num_combinations(self.space) <= MAX_GRID:  # no combination is repeated
+            return GridSampler({name: values(e) for name, e in self.space.items()}, seed)
+        return TPESampler(seed=random.Random(f"{seed} {index}").getrandbits(32))
 
-        Args:
-            space: what is tried.
-            recipe: options by their whole names.
+    def is_left(self, num_trials: float) -> bool:
+        """Return True if a trial is queued, or fewer than `num_trials` were begun."""
+        trials = last_attempts(self.study).values()
+        return len(trials) < num_trials or any(t.state == TrialState.WAITING for t in trials)
 
-        Raises:
-            UserError: another one has been begun with something else.
-        """
-        tried = {f"space {option.name}": repr(option.distribution) for option in space}
-        given = json.loads(json.dumps({**recipe, **tried}, default=str))
-        before = self.study.user_attrs.get("given")
-        if before is None:
-            self.study.set_user_attr("given", given)
-            return
-        for name in sorted({*before, *given}):
-            if before.get(name) != given.get(name):
-                raise UserError(
-                    f"{self.folder.name} was begun with {name} {before.get(name)}, not"
-                    f" {given.get(name)}: leave it as it was, or give a new sweep a name, --study"
-                )
+    def running(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
-    def trials(self, states: Sequence[TrialState]) -> list[FrozenTrial]:
-        """Those that are in one of these states, the best first."""
-        found = self.study.get_trials(deepcopy=False, states=tuple(states))
-        return sorted(found, key=lambda trial: (self._rank(self.value_of(trial)), trial.number))
+    def run(self, number: int) -> Run:
+        """Return a trial's run; it exists if the trial was trained here."""
+        return Run(self.folder / f"version_{number}")
 
-    def value_of(self, trial: FrozenTrial) -> float | None:
-        """What decides about a trial, in its best epoch; None: no epoch has a finite one."""
-        best = self.best_epoch(trial)
-        return best[1][self.monitor] if best else None
+    def claim(self, number: int) -> Run:
+        """Mark a run folder as the trial's; raise a UserError if it is of another study."""
+        run = self.run(number)
+        mark = run.folder / "trial.json"  # written before anything else
+        owner = json.dumps({"study": self.study.user_attrs["id"], "trial": number})
+        if not mark.exists() and not run.exists:
+            with whole_file(mark) as path:
+                path.write_text(owner, encoding="utf-8")
+        elif not mark.exists() or mark.read_text(encoding="utf-8") != owner:
+            raise UserError(
+                f"{run.folder} is of another study, in another database: take another --study, or"
+                " remove the folder"
+            )
+        return run
 
-    def best_epoch(self, trial: FrozenTrial) -> tuple[int, dict[str, float]] | None:
-        """Its number, from 1 on, and the metrics of its validation."""
-        epochs = {
-            int(epoch): metrics
-            for epoch, metrics in trial.user_attrs.get("epochs", {}).items()
-            if math.isfinite(metrics[self.monitor])
-        }
-        return min(epochs.items(), key=lambda item: self._rank(item[1][self.monitor]), default=None)
+    def frozen(self, trial: Trial) -> FrozenTrial:
+        """Return the present state of a trial, with what the first attempt reported."""
+        return self.study.get_trials(deepcopy=False)[trial.number]
 
-    def _rank(self, value: float | None) -> float:
-        if value is None:
-            return math.inf
-        return value if self.is_minimized else -value
+    def pause(self, trial: Trial) -> None:
+        """Queue an interrupted trial again."""
+        self.storage.set_trial_state_values(self._id_of(trial.number), TrialState.WAITING)
 
-    def run_of(self, trial: Trial | FrozenTrial) -> Run:
-        """Its folder is there if this machine has trained it."""
-        return Run(self.folder / f"version_{trial.number}")
+    def requeue_dead(self) -> None:
+        """Wait until it is known which trials have lost their process; queue those again, once."""
+        self._requeue_stale()
+        in_doubt = {trial.number: first_attempt(trial) for trial in self.running()}
+        if in_doubt:
+            numbers = ", ".join(map(str, in_doubt.values()))
+            print(f"trial {numbers}: waiting up to {DEAD_AFTER_S} s for a sign of life")
+        for number in in_doubt:  # a process may have died before its first one
+            self.storage.record_heartbeat(self._id_of(number))
+        deadline = time.monotonic() + DEAD_AFTER_S + 2  # databases count whole seconds
+        while time.monotonic() < deadline and in_doubt.keys() & {t.number for t in self.running()}:
+            time.sleep(0.5)
+            self._requeue_stale()
 
-    @contextmanager
-    def next_trial(
-        self, n_trials: int, space: Sequence[Option]
-    ) -> Iterator[tuple[Trial, dict[str, Value]] | None]:
-        """A trial for this process alone: one whose process has died, or else a new one.
+    def _requeue_stale(self) -> None:
+        with self.lock:  # or a paused trial that is just gone on with could count as one of those
+            fail_stale_trials(self.study)
 
-        Args:
-            n_trials: how many there are to be in all.
-            space: what is tried.
-
-        Yields:
-            It, and what it tries; None: there is nothing left to begin.
-        """
-        with ExitStack() as held:
-            with self.alone():
-                trial = self._orphan(held) or self._new(held, n_trials)
-                # A sampler for each trial: what is tried follows from the seed, and from what is
-                # known by then, not from which process asks, and how often it was begun again.
-                if trial:
-                    mixed = random.Random(f"{self.seed} {trial.number}").getrandbits(32)
-                    self.study.sampler = TPESampler(seed=mixed)
-                chosen = {option.name: option.suggest(trial) for option in space} if trial else {}
-            yield (trial, chosen) if trial else None
-
-    def _orphan(self, held: ExitStack) -> Trial | None:
-        for found in self.trials(RUNNING):
-            run = self.run_of(found)
-            if not run.folder.is_dir():
-                if _is_given_up(found):
-                    self.tell(found, TrialState.FAIL)
-                continue
-            try:
-                held.enter_context(runs.alone(run))
-            except UserError:  # its process is alive
-                continue
-            return Trial(self.study, found._trial_id)
-        return None
-
-    def _new(self, held: ExitStack, n_trials: int) -> Trial | None:
-        if len(self.study.get_trials(deepcopy=False)) >= n_trials:
-            return None
-        trial = self.study.ask()
-        run = self.run_of(trial)
-        run.folder.mkdir(exist_ok=True)
-        held.enter_context(runs.alone(run))
-        trial.set_user_attr("alive_at", time.time())
-        trial.set_user_attr("folder", str(run.folder.resolve()))
-        return trial
-
-    def note(self, trial: Trial, epoch: int, metrics: Mapping[str, float]) -> bool:
-        """Write down an epoch; a trial that is gone on with may come to it again.
-
-        Args:
-            trial: which.
-            epoch: its number, from 1 on.
-            metrics: of its validation.
-
-        Returns:
-            Whether the trial is to be pruned.
-        """
-        epochs = {**trial.user_attrs.get("epochs", {}), str(epoch): dict(metrics)}
-        trial.set_user_attr("epochs", epochs)
-        trial.set_user_attr("alive_at", time.time())
-        known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        if epoch not in known:
-            trial.report(metrics[self.monitor], epoch)
-        return trial.should_prune()
-
-    def tell(self, trial: Trial | FrozenTrial, state: TrialState) -> FrozenTrial:
-        """End a trial; one without a finite value fails."""
-        known = self.study.get_trials(deepcopy=False)[trial.number]
-        value = self.value_of(known)
-        if value is None:
-            state = TrialState.FAIL
-        # Another machine may have given it up already.
-        values = value if state == TrialState.COMPLETE else None
-        return self.study.tell(trial.number, values, state, skip_if_finished=True)
+    def _id_of(self, number: int) -> int:
+        study_id = self.storage.get_study_id_from_name(self.study.study_name)
+        return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
 
-def _open(storage: str | None, folder: Path) -> RDBStorage:
-    """The database; by default SQLite's: whenever a process is killed, its file is whole."""
-    if storage:
-        return RDBStorage(storage)
-    file = folder.resolve() / "study.db"
-    return RDBStorage(f"sqlite:///{file}", {"connect_args": {"timeout": BUSY_S}})
-
-
-def _pruner(max_epochs: int) -> SuccessiveHalvingPruner:
-    """The better half goes on from 0.3 of the epochs, and again from twice as many.
+class BetterHalfPruner(BasePruner):
+    """Prune a trial that is not in the better half after 0.3 or 0.6 of its epochs.
 
     Not earlier: a one-cycle schedule that ends best has its highest rate there. Of 22 curves of
     `configs/sweep.yaml` in 200 orders, this spent 56 % of the epochs and kept the best 92 times of
     100; from epoch 1 on in thirds, it was 27 % and 6 times; medians from epoch 4 on, 64 % and 66.
+
+    SuccessiveHalvingPruner has this rule, but a killed trial would count twice, and its second
+    attempt would not be judged.
+
+    Args:
+        max_epochs: of a trial; -1: unknown.
     """
-    first = max(1, round(0.3 * max_epochs)) if max_epochs > 0 else 3
-    return SuccessiveHalvingPruner(min_resource=first, reduction_factor=2)
+
+    def __init__(self, max_epochs: int) -> None:
+        first = max(1, round(0.3 * max_epochs)) if max_epochs > 0 else 3
+        # Nothing is saved by pruning after the last epoch.
+        self.epochs = [epoch for epoch in (first, 2 * first) if epoch != max_epochs]
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        epoch = trial.last_step
+        if epoch not in self.epochs:
+            return False
+        values = [
+            other.intermediate_values[epoch]
+            for other in last_attempts(study).values()
+            if math.isfinite(other.intermediate_values.get(epoch, math.nan))
+        ]
+        values.sort(reverse=study.direction == StudyDirection.MAXIMIZE)
+        return trial.intermediate_values[epoch] not in values[: max(1, len(values) // 2)]
 
 
-def _is_given_up(trial: FrozenTrial) -> bool:
-    """Whether a trial that has no folder here has had no sign of life for too long."""
-    if "alive_at" in trial.user_attrs:
-        return bool(time.time() - trial.user_attrs["alive_at"] > DEAD_S)
-    assert trial.datetime_start
-    return (datetime.now() - trial.datetime_start).total_seconds() > STARTING_S
+def first_attempt(trial: FrozenTrial) -> int:
+    """Return the number by which a trial is known: that of the first attempt at it."""
+    number = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
+    return trial.number if number is None else number
+
+
+def last_attempts(study: Study) -> dict[int, FrozenTrial]:
+    """Return the last attempt at each trial, by the number of the first one."""
+    return {first_attempt(trial): trial for trial in study.get_trials(deepcopy=False)}
+
+
+def best_epoch(study: Study, trial: FrozenTrial) -> tuple[int | None, dict[str, float]]:
+    """Return the number of a trial's best epoch and its metrics, if one has finite ones."""
+    finite = {e: value for e, value in trial.intermediate_values.items() if math.isfinite(value)}
+    best = max if study.direction == StudyDirection.MAXIMIZE else min
+    epoch = best(finite, key=lambda epoch: finite[epoch], default=None)
+    return epoch, trial.user_attrs.get(f"epoch {epoch}", {})
+
+
+def _storage(url: str | None, folder: Path) -> RDBStorage:
+    options = {}
+    if url is None:
+        file = URL.create("sqlite", database=str(folder.resolve() / "study.db"))
+        url = file.render_as_string()
+        options["timeout"] = 60  # seconds, while another process writes
+    return RDBStorage(
+        url.replace("{", "{{").replace("}", "}}"),  # Optuna formats it
+        {"connect_args": options},
+        heartbeat_interval=HEARTBEAT_S,
+        grace_period=DEAD_AFTER_S,
+        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(
+            max_retry=1, inherit_intermediate_values=True
+        ),
+    )

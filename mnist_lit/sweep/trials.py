@@ -1,134 +1,153 @@
-"""A trial: a run whose test images are held back, and that is ended when it promises nothing."""
+"""A trial: a `fit` whose test images are held back, and that may be pruned."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from optuna import Trial
+import torch
+from optuna import Trial, TrialPruned
+from optuna.exceptions import OptunaError
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
+from sqlalchemy.exc import SQLAlchemyError
 
 from mnist_lit.cli import CLI
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.errors import UserError
-from mnist_lit.sweep.study import Sweep
+from mnist_lit.errors import UserError, one_line
+from mnist_lit.sweep.space import arguments, suggest
+from mnist_lit.sweep.study import Sweep, best_epoch, first_attempt, last_attempts
 from mnist_lit.training import limits, runs
 from mnist_lit.training.learner import Learner
 from mnist_lit.training.life import Life
-from mnist_lit.training.progress import Progress
-from mnist_lit.training.runs import Start
-
-METRICS = ("val/loss", "val/acc")
-NO_CHECKPOINT = "sweep takes no ckpt_path: each trial is a run of its own"
+from mnist_lit.training.resuming import Interrupted
+from mnist_lit.training.runs import Run, Start
 
 
-class CheckedFit(CLI):
-    """A `fit` that trains nothing: what is wrong with its options is said.
+class Paused(BaseException):
+    """Leaves `Study.optimize` without ending the trial; its argument is the reason."""
 
-    Attributes:
-        monitor: the metric that decides which epoch and which trial is the best one.
-        mode: whether less of it is better (min) or more (max).
+
+class ReportToStudy(Callback):
+    """Reports every epoch to the study, and ends a training that is to be pruned.
+
+    It comes before LastCheckpoint: a run that goes on from there comes to the epoch again, or has
+    reported it.
     """
 
-    monitor: str
-    mode: str
+    def __init__(self, trial: Trial, monitor: str) -> None:
+        self.trial, self.monitor = trial, monitor
+        self.pruned = False
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        if self.monitor not in metrics:  # this epoch is not validated
+            return
+        epoch = trainer.current_epoch + 1
+        validated = {name: metrics[name].item() for name in metrics if name.startswith("val/")}
+        self.trial.set_user_attr(f"epoch {epoch}", validated)
+        self.trial.report(validated[self.monitor], epoch)
+        self.pruned = self.trial.should_prune()
+        trainer.should_stop = trainer.should_stop or self.pruned
+
+
+class TrialFit(CLI):
+    """The `fit` of a trial in its own folder; without one, it only checks the options.
+
+    Args:
+        args: of `fit`.
+        run: the folder.
+        report: what tells the study.
+        command: what goes on with the sweep.
+    """
+
+    def __init__(
+        self,
+        args: list[str],
+        run: Run | None = None,
+        report: ReportToStudy | None = None,
+        command: Sequence[str] = (),
+    ) -> None:
+        self.trial_run, self.report, self.command = run, report, command
+        try:
+            super().__init__(args)
+        except (MemoryError, RuntimeError) as error:
+            # Source of the text, where there is no GPU: torch's c10/core/impl/alloc_cpu.cpp
+            is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+            if not is_memory and "can't allocate memory" not in str(error):
+                raise
+            raise UserError(f"out of memory: {one_line(error)}") from error
 
     def beginning(self, root: Path) -> Start:
         if self.options.ckpt_path:
-            raise UserError(NO_CHECKPOINT)
-        return Start()
+            raise UserError("sweep takes no ckpt_path: each trial is a run of its own")
+        if self.trial_run and self.trial_run.last.is_file():
+            return runs.start(str(self.trial_run.last), root)
+        return Start(self.trial_run)
+
+    def callbacks(self) -> list[Callback]:
+        return [*super().callbacks(), *([self.report] if self.report else [])]
 
     def fit(self, model: Learner, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
-        limits.check_one_process(self.trainer, "sweep")
         datamodule.hold_test_back()
+        if self.trial_run:
+            super().fit(model, datamodule, ckpt_path)
+            return
+        limits.check_one_process(self.trainer, "sweep")
         datamodule.setup()
         limits.check(self.options, self.trainer, model, datamodule)
         if self.options.trainer.fast_dev_run:
             raise UserError("sweep needs complete runs: leave out trainer.fast_dev_run")
-        self.monitor, self.mode = (
-            self.options.best_checkpoint[name] for name in ("monitor", "mode")
-        )
-        if self.monitor not in METRICS:
+        monitor = self.options.best_checkpoint.monitor
+        if not monitor.startswith("val/"):
             raise UserError(
-                f"best_checkpoint.monitor {self.monitor}: a sweep chooses by validation, so take"
+                f"best_checkpoint.monitor {monitor}: a sweep chooses by validation, so take"
                 " val/loss (with best_checkpoint.mode min) or val/acc (with max)"
             )
 
-
-class Watching(Callback):
-    """Tells the study of every epoch, and ends a training that promises nothing.
-
-    Args:
-        sweep: whose trial it is.
-        trial: which.
-
-    Attributes:
-        pruned: whether it was ended so.
-    """
-
-    def __init__(self, sweep: Sweep, trial: Trial) -> None:
-        self.sweep, self.trial = sweep, trial
-        self.pruned = False
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Before the epoch is saved: what goes on from what was before comes here again."""
-        metrics = trainer.callback_metrics
-        if all(name in metrics for name in METRICS):
-            validated = {name: metrics[name].item() for name in METRICS}
-            promises_nothing = self.sweep.note(self.trial, trainer.current_epoch + 1, validated)
-            # Nothing is saved by pruning after the last epoch.
-            self.pruned = promises_nothing and trainer.current_epoch + 1 != trainer.max_epochs
-            trainer.should_stop = trainer.should_stop or self.pruned
-
-
-class TrialProgress(Progress):
-    """A bar that leaves nothing behind: a trial has one line."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        super(Progress, self).on_train_epoch_end(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert self.progress is not None
-        self.progress.live.transient = True
-        super().on_train_end(trainer, pl_module)
-
-    def _get_train_description(self, current_epoch: int) -> str:
-        return f"trial {self.number}, {super()._get_train_description(current_epoch)}"
-
-
-class TrialFit(CLI):
-    """The `fit` of a trial, in its own folder.
-
-    Args:
-        args: of `fit`.
-        sweep: whose trial it is.
-        trial: which.
-        again: the command that goes on with the sweep.
-    """
-
-    def __init__(self, args: list[str], sweep: Sweep, trial: Trial, again: Sequence[str]) -> None:
-        self.sweep, self.trial, self.again = sweep, trial, again
-        self.watching = Watching(sweep, trial)
-        super().__init__(args)
-
-    def beginning(self, root: Path) -> Start:
-        """Where a process that has died left it, if there was one."""
-        run = self.sweep.run_of(self.trial)
-        return runs.start(str(run.last), root) if run.last.is_file() else Start(run)
-
-    def progress(self) -> Progress:
-        return TrialProgress(self.trial.number)
-
-    def callbacks(self) -> list[Callback]:
-        return [*super().callbacks(), self.watching]
-
-    def warn(self, model: Learner) -> None:
-        """Leave it to `CheckedFit`, once for all trials."""
-
     def life(self, model: Learner, data: MNISTDataModule) -> Life:
-        data.hold_test_back()
-        return replace(super().life(model, data), again=self.again)
+        return replace(super().life(model, data), again=self.command)
+
+
+class Objective:
+    """Trains a trial, for `Study.optimize`.
+
+    Args:
+        sweep: its lock is released when the trial has its values.
+        args: of `fit`.
+        command: what goes on with the sweep.
+    """
+
+    def __init__(self, sweep: Sweep, args: Sequence[str], command: Sequence[str]) -> None:
+        self.sweep, self.args, self.command = sweep, args, command
+
+    def __call__(self, trial: Trial) -> float:
+        """Return the metric of the best epoch; NaN, which fails the trial, if there is none."""
+        try:
+            pruned = self._train(trial)
+        except (OptunaError, SQLAlchemyError) as error:  # the study can be told nothing
+            raise Paused(error) from error
+        except (UserError, OSError, KeyboardInterrupt, Interrupted) as error:
+            if isinstance(error, UserError) and not isinstance(error.__cause__, OSError):
+                trial.set_user_attr("error", one_line(error))  # other trials may do better
+                return math.nan
+            self.sweep.pause(trial)
+            raise Paused(error) from error
+        if pruned:
+            raise TrialPruned
+        _, metrics = best_epoch(self.sweep.study, self.sweep.frozen(trial))
+        return metrics.get(self.sweep.monitor, math.nan)
+
+    def _train(self, trial: Trial) -> bool:
+        """Train a trial, or go on with it; True if it is pruned."""
+        number = first_attempt(self.sweep.frozen(trial))
+        index = sorted(last_attempts(self.sweep.study)).index(number)
+        self.sweep.study.sampler = self.sweep.sampler(index)
+        values = suggest(trial, self.sweep.space)
+        run = self.sweep.claim(number)
+        self.sweep.lock.release()
+        if trial.should_prune():  # its process was killed before it could tell
+            return True
+        report = ReportToStudy(trial, self.sweep.monitor)
+        TrialFit([*self.args, *arguments(values)], run, report, self.command)
+        return report.pruned
