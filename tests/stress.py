@@ -24,9 +24,8 @@ from PIL import Image, ImageDraw, ImageFont
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from mnist_lit.reading.classifier import Classifier
 from mnist_lit.data.module import SETS, MNISTDataModule
-from mnist_lit.pictures import find_digits
+from mnist_lit.reading.classifier import Classifier
 
 Array: TypeAlias = NDArray[Any]
 BLACK, WHITE = np.zeros(3, np.float32), np.ones(3, np.float32)
@@ -373,8 +372,7 @@ def share_right(classifier: Classifier, pictures: Iterable[Stress]) -> float:
     """How many of them are read without an error."""
     pictures = list(pictures)
     with ThreadPoolExecutor(2) as threads:
-        found = list(threads.map(lambda picture: find_digits(picture.file), pictures))
-    readings = classifier.read_found(found)
+        readings = list(threads.map(lambda picture: classifier.read(picture.file), pictures))
     right = [
         reading.number == picture.number
         for reading, picture in zip(readings, pictures, strict=True)

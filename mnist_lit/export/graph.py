@@ -1,4 +1,4 @@
-"""From a classifier to an ONNX graph."""
+"""Convert networks to ONNX graphs."""
 
 import contextlib
 import io
@@ -6,6 +6,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from onnx import ModelProto
@@ -15,6 +16,7 @@ from mnist_lit import __version__
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.models import paper_and_ink
 from mnist_lit.reading.classifier import Classifier
+from mnist_lit.reading.detector import Detector
 
 OPSET = 18  # what torch's exporter writes by itself; later ones it makes from that
 
@@ -57,21 +59,53 @@ def as_onnx(classifier: Classifier, with_maps: bool = False) -> ModelProto:
     """
     answers = _Answers(classifier, with_maps and _has_maps(classifier))
     images = paper_and_ink(classifier.shape)
-    names = list(answers(images))
+    sizes = {0: torch.export.Dim("batch")}
+    model = _converted(answers, images, sizes, list(answers(images)))
+    return _labelled(model, classifier.classes)
+
+
+def detector_as_onnx(detector: Detector) -> ModelProto:
+    """Convert a detector's network to a graph.
+
+    It takes ``images``, ``(1, 1, H, W)`` float32 in [0, 1], H and W multiples of 4, and gives
+    ``maps``, see `DetectorNetwork.forward`.
+    """
+    images = torch.zeros(1, 1, 64, 96)  # unequal sides, so that the exporter keeps both apart
+    sizes = {axis: 4 * torch.export.Dim(name) for axis, name in ((2, "height"), (3, "width"))}
+    return _converted(detector.network, images, sizes, ["maps"])
+
+
+def _converted(
+    network: nn.Module, images: Tensor, sizes: dict[int, Any], names: list[str]
+) -> ModelProto:
+    """Convert a network to a graph.
+
+    Args:
+        network: any.
+        images: an example of its input, which is called ``images``.
+        sizes: those axes of the images that may have any size.
+        names: of the outputs.
+
+    Raises:
+        UserError: the network does something that ONNX cannot say.
+    """
     # torch.export and then ONNX: the other way, TorchScript, is deprecated, and follows only what
     # a network did with one image. `torch.onnx.export` alone would try several ways to capture the
     # network, print what each of them met, and fix the size of the batch where it cannot follow it.
     try:
         with _silence():
-            batch = {0: torch.export.Dim("batch")}
-            program = torch.export.export(answers, (images,), dynamic_shapes=(batch,))
+            program = torch.export.export(network, (images,), dynamic_shapes=(sizes,))
             exported = torch.onnx.export(
-                program, opset_version=OPSET, output_names=names, verbose=False
+                program,
+                opset_version=OPSET,
+                input_names=["images"],
+                output_names=names,
+                verbose=False,
             )
     except Exception as error:  # of whatever the network is made of
         raise UserError(f"this network cannot be written as ONNX: {_reason(error)}") from error
     assert exported is not None
-    return _labelled(exported.model_proto, classifier.classes)
+    return exported.model_proto
 
 
 def _has_maps(classifier: Classifier) -> bool:

@@ -1,21 +1,53 @@
-// The page that `export` writes: a network in it reads.
+// The page that `export` writes: networks inside it read, in a Web Worker.
 
-import { say, start } from "../../serve/page/page.js";
-import { grey } from "./arrays.js";
-import { readCanvas } from "./classifier.js";
-import { Network } from "./network.js";
+import { contrasting, start } from "../../serve/page/page.js";
 
-const network = new Network(JSON.parse(document.getElementById("network").textContent));
+const NOT_SHOWN = "this browser does not show such pictures: mnist-lit predict reads them";
+const textOf = (id) => document.getElementById(id).textContent;
+const url = URL.createObjectURL(new Blob([textOf("worker")], { type: "text/javascript" }));
+const policy = globalThis.trustedTypes?.createPolicy("worker", { createScriptURL: () => url });
+let worker = null;
 
-/** What a canvas says, black on white. */
-async function read(canvas) {
-  say("");
-  await new Promise((resolve) => setTimeout(resolve)); // what the pen did meanwhile comes first
-  const { width, height } = canvas;
-  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
-  const strength = grey(width, height);
-  for (let i = 0; i < width * height; i++) strength.data[i] = 1 - data[4 * i] / 255;
-  return readCanvas(network, strength);
+function startWorker() {
+  worker = new Worker(policy?.createScriptURL("") ?? url);
+  worker.postMessage(textOf("networks"));
 }
 
-start({ read, withoutPictures: "This page reads what is drawn; mnist-lit serve reads pictures too" });
+/** Read a canvas, or a picture's file; what is not waited for any more is not read to its end. */
+async function read(drawn, signal) {
+  const pixels = await pixelsOf(drawn);
+  signal.throwIfAborted();
+  if (!pixels) return { number: "", digits: [], problem: NOT_SHOWN };
+  if (!worker) startWorker();
+  return new Promise((resolve, reject) => {
+    signal.addEventListener("abort", () => {
+      worker.terminate();
+      worker = null;
+      reject(signal.reason);
+    });
+    worker.onmessage = ({ data }) => resolve(data);
+    worker.onerror = ({ message }) => resolve({ number: "", digits: [], problem: message });
+    worker.postMessage(pixels, [pixels.data.buffer]);
+  });
+}
+
+async function pixelsOf(drawn) {
+  if (drawn instanceof HTMLCanvasElement) return imageData(drawn.getContext("2d"));
+  const bitmap = await createImageBitmap(drawn, { colorSpaceConversion: "none" }).catch(() => null);
+  if (!bitmap) return null;
+  const { width, height } = bitmap;
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = contrasting(bitmap) === "black" ? "black" : "white"; // of what is transparent
+  context.fillRect(0, 0, width, height);
+  context.drawImage(bitmap, 0, 0);
+  return imageData(context);
+}
+
+function imageData(context) {
+  const { width, height, data } = context.getImageData(0, 0, context.canvas.width, context.canvas.height);
+  return { width, height, data };
+}
+
+startWorker();
+start({ read });
