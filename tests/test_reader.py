@@ -225,7 +225,7 @@ CASES: list[tuple[str, tuple[int, ...], list[Any], dict[str, Any]]] = [
             "kernel_shape": [3, 2],
             "group": 2,
             "pads": [1, 0, 2, 1],
-            "strides": [2, 1],
+            "strides": [2, 3],
             "dilations": [1, 2],
         },
     ),

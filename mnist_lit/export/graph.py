@@ -22,11 +22,11 @@ OPSET = 18  # what torch's exporter writes by itself; later ones it makes from t
 
 
 class _Answers(nn.Module):
-    """All that a file computes from images.
+    """Compute all outputs of the exported file.
 
     Args:
-        classifier: whose answers they are.
-        with_maps: whether the first convolution's are among them.
+        classifier: a trained network.
+        with_maps: also compute the feature maps of the first convolution.
     """
 
     def __init__(self, classifier: Classifier, with_maps: bool) -> None:
@@ -44,7 +44,7 @@ class _Answers(nn.Module):
 
 
 def as_onnx(classifier: Classifier, with_maps: bool = False) -> ModelProto:
-    """The graph of a classifier, normalisation and temperature in it.
+    """Convert a classifier to a graph that includes normalisation and temperature.
 
     It takes ``images``, ``(batch, C, H, W)`` float32 in [0, 1], and gives ``logits`` and
     ``probabilities``, ``(batch, K)``. The names of the classes are in its metadata, ``classes``, as
@@ -55,7 +55,7 @@ def as_onnx(classifier: Classifier, with_maps: bool = False) -> ModelProto:
         with_maps: give ``feature_maps`` too, as `Classifier.feature_maps` does.
 
     Raises:
-        UserError: the network does something that ONNX cannot say.
+        UserError: the network does something that ONNX cannot express.
     """
     answers = _Answers(classifier, with_maps and _has_maps(classifier))
     images = paper_and_ink(classifier.shape)
@@ -87,7 +87,7 @@ def _converted(
         names: of the outputs.
 
     Raises:
-        UserError: the network does something that ONNX cannot say.
+        UserError: the network does something that ONNX cannot express.
     """
     # torch.export and then ONNX: the other way, TorchScript, is deprecated, and follows only what
     # a network did with one image. `torch.onnx.export` alone would try several ways to capture the
@@ -114,7 +114,7 @@ def _has_maps(classifier: Classifier) -> bool:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Nothing that the exporter says on its way is for whoever exports."""
+    """Silence the exporter."""
     disabled = logging.root.manager.disable
     logging.disable()
     try:
@@ -129,7 +129,7 @@ def _silence() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """The first sentence of what went wrong first; what is around it tells how torch works."""
+    """Return the first sentence of the first error; the others tell how torch works."""
     cause: BaseException = error
     while cause.__cause__ or cause.__context__:
         cause = cause.__cause__ or cause.__context__ or cause
@@ -138,7 +138,7 @@ def _reason(error: Exception) -> str:
 
 
 def _labelled(model: ModelProto, classes: tuple[str, ...]) -> ModelProto:
-    """Say what it is, and not where on this machine the network's code lies."""
+    """Name the graph, and remove paths of this machine."""
     values = (*model.graph.input, *model.graph.output)
     for part in (*model.graph.node, *values, model.graph):
         del part.metadata_props[:]

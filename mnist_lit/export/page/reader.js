@@ -1,34 +1,42 @@
 // The page that `export` writes: networks inside it read, in a Web Worker.
 
-import { contrasting, start } from "../../serve/page/page.js";
+import { contrasting, say, start } from "../../serve/page/page.js";
 
 const NOT_SHOWN = "this browser does not show such pictures: mnist-lit predict reads them";
 const textOf = (id) => document.getElementById(id).textContent;
 const url = URL.createObjectURL(new Blob([textOf("worker")], { type: "text/javascript" }));
-const policy = globalThis.trustedTypes?.createPolicy("worker", { createScriptURL: () => url });
+const policy = globalThis.trustedTypes?.createPolicy("worker", { createScriptURL: (given) => given });
 let worker = null;
 
 function startWorker() {
-  worker = new Worker(policy?.createScriptURL("") ?? url);
+  worker = new Worker(policy?.createScriptURL(url) ?? url);
   worker.postMessage(textOf("networks"));
 }
 
-/** Read a canvas, or a picture's file; what is not waited for any more is not read to its end. */
+function stopWorker() {
+  worker.terminate();
+  worker = null;
+}
+
+/** Read a canvas or a picture's file; stop reading when nobody waits for the answer any more. */
 async function read(drawn, signal) {
   const pixels = await pixelsOf(drawn);
   signal.throwIfAborted();
   if (!pixels) return { number: "", digits: [], problem: NOT_SHOWN };
   if (!worker) startWorker();
+  if (drawn instanceof Blob) say("Reading…");
   return new Promise((resolve, reject) => {
+    worker.onmessage = ({ data }) => resolve(data);
+    worker.onerror = ({ message }) => {
+      stopWorker();
+      resolve({ number: "", digits: [], problem: message });
+    };
     signal.addEventListener("abort", () => {
-      worker.terminate();
-      worker = null;
+      stopWorker();
       reject(signal.reason);
     });
-    worker.onmessage = ({ data }) => resolve(data);
-    worker.onerror = ({ message }) => resolve({ number: "", digits: [], problem: message });
     worker.postMessage(pixels, [pixels.data.buffer]);
-  });
+  }).finally(() => say(""));
 }
 
 async function pixelsOf(drawn) {
@@ -38,7 +46,7 @@ async function pixelsOf(drawn) {
   const { width, height } = bitmap;
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.fillStyle = contrasting(bitmap) === "black" ? "black" : "white"; // of what is transparent
+  context.fillStyle = contrasting(bitmap) === "black" ? "black" : "white"; // where it is transparent
   context.fillRect(0, 0, width, height);
   context.drawImage(bitmap, 0, 0);
   return imageData(context);
@@ -49,5 +57,4 @@ function imageData(context) {
   return { width, height, data };
 }
 
-startWorker();
 start({ read });
