@@ -2,12 +2,12 @@
 
     python tests/canvas.py [--num 500] [--seed 1] [--ckpt_path PATH]
 
-prints how many of them the page that `export` writes reads as `Classifier.read` does without the
-finder, and how long its arithmetic takes in Chromium, with what it shows of a digit.
+prints how many of them the page that `export` writes reads as `Classifier.read` does, and how long
+its worker's script takes in Chromium.
 """
 
 import argparse
-import json
+from base64 import b64encode
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,8 +18,9 @@ from PIL import Image
 
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.export import reader
-from mnist_lit.export.graph import as_onnx
+from mnist_lit.export.graph import as_onnx, detector_as_onnx
 from mnist_lit.reading.classifier import Classifier
+from mnist_lit.reading.detector import Detector
 
 SIDE = 280  # of the canvas, in pixels
 
@@ -55,11 +56,11 @@ def numbers(num: int, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
             num -= 1
 
 
-READ = """(canvas) => {
-    const strength = grey(280, 280, Float32Array.from(canvas, (value) => 1 - value / 255));
+READ = """(bytes) => {
+    const data = new Uint8ClampedArray(4 * 280 * 280).fill(255);
+    [...atob(bytes)].forEach((value, i) => data.fill(value.charCodeAt(0), 4 * i, 4 * i + 3));
     const start = performance.now();
-    const { number, digits } = readCanvas(network, strength);
-    digits.at(-1)?.feature_maps;
+    const { number } = read(networks, { width: 280, height: 280, data });
     return [number, performance.now() - start];
 }"""
 
@@ -70,17 +71,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--ckpt_path", help="default: the packaged network")
     given = parser.parse_args()
-    classifier = Classifier.load(given.ckpt_path, finder=False)
+    classifier = Classifier.load(given.ckpt_path)
     canvases = list(numbers(given.num, given.seed))
     expected = [classifier.read(Image.fromarray(canvas)).number for canvas in canvases]
-    graph = reader.as_json(as_onnx(classifier, with_maps=True))
-    code = "".join(
-        reader.bundle(reader.READER.with_name(name)) for name in ("classifier.js", "network.js")
+    networks = reader.networks(
+        as_onnx(classifier, with_maps=True), detector_as_onnx(Detector.packaged())
     )
     with chromium() as browser, browser.new_page() as page:
-        code += f"const network = new Network({json.dumps(graph)});"
-        page.add_script_tag(content=code)  # as no module, so that its names can be reached
-        pairs = [page.evaluate(READ, canvas.ravel().tolist()) for canvas in canvases]
+        page.add_script_tag(content=reader.worker())  # its names can be reached
+        page.evaluate("(json) => { networks = loadNetworks(json); }", networks)
+        pairs = [page.evaluate(READ, b64encode(canvas.tobytes()).decode()) for canvas in canvases]
     num_same = sum(number == other for (number, _), other in zip(pairs, expected, strict=True))
     middle, late = np.quantile([taken_ms for _, taken_ms in pairs], (0.5, 0.95))
     print(

@@ -1,4 +1,4 @@
-"""The page with the network inside, in a real browser: it reads as Python does."""
+"""The page with the networks inside, in a real browser: it reads as Python does."""
 
 import json
 from base64 import b64encode
@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import stress
+import torch
 from canvas import SIDE, held_out_digits, numbers
 from drawing import (
     STROKES,
@@ -22,27 +23,31 @@ from drawing import (
 )
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
+from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page, expect
 
 from mnist_lit import Classifier
 from mnist_lit.__main__ import main
 from mnist_lit.export import reader
 
-NUM_NUMBERS = 100
+NUM_NUMBERS = 40
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
-    """What `export` wrote, alone in a folder."""
+    """The file that `export` wrote, alone in a folder."""
     path = tmp_path_factory.mktemp("mail") / "reader.html"
     assert main(["export", f"--output={path}"]) == 0
     return path
 
 
+def test_file_can_be_mailed(file: Path) -> None:
+    assert file.stat().st_size <= 2_000_000
+
+
 @pytest.fixture
 def page(browser: Browser, file: Path) -> Iterator[Page]:
-    """The file, at whose end it has asked for nothing, and complained about nothing."""
+    """The file; at the end it has requested nothing, and complained about nothing."""
     complaints: list[str] = []
     asked_for: list[str] = []
     with browser.new_page(viewport={"width": 1280, "height": 900}) as opened:
@@ -53,7 +58,7 @@ def page(browser: Browser, file: Path) -> Iterator[Page]:
         opened.goto(file.as_uri())
         yield opened
     assert complaints == []
-    assert [url for url in asked_for if not url.startswith("data:")] == [file.as_uri()]
+    assert [url for url in asked_for if not url.startswith(("data:", "blob:"))] == [file.as_uri()]
 
 
 # Paints what a test has drawn on the canvas that the page is about to read.
@@ -67,7 +72,7 @@ CanvasRenderingContext2D.prototype.getImageData = function (...area) {
 
 
 def paint(page: Page, canvas: NDArray[np.uint8]) -> str:
-    """Draw on the page, where nothing is, ``(280, 280)``, ink 0; the number that it reads."""
+    """Draw ``(280, 280)``, ink 0, on the empty page; return the number that it reads."""
     page.keyboard.press("Delete")
     page.evaluate(
         """(bytes) => {
@@ -80,27 +85,27 @@ def paint(page: Page, canvas: NDArray[np.uint8]) -> str:
     )
     press_along(page, [(0, 0)])
     page.mouse.up()
-    expect(page.locator("#spoken")).not_to_be_empty()
+    page.wait_for_function("() => document.getElementById('spoken').textContent")
     return page.locator("#number").text_content() or ""
 
 
 def test_numbers_are_read_as_python_reads_them(page: Page) -> None:
-    classifier = Classifier.load(finder=False)
+    classifier = Classifier.load()
     pictures = list(numbers(NUM_NUMBERS))
     expected = [classifier.read(Image.fromarray(picture)).number for picture in pictures]
     read = [paint(page, picture) for picture in pictures]
 
     assert sum(map(len, expected)) > 2 * NUM_NUMBERS, "most were found"
     differing = [both for both in zip(read, expected, strict=True) if both[0] != both[1]]
-    assert len(differing) <= NUM_NUMBERS // 100, differing
+    assert len(differing) <= 1, differing
 
 
 def test_touching_digits_and_two_lines_are_read_as_python_reads_them(page: Page) -> None:
     images = held_out_digits()
     random = np.random.default_rng(0)
-    classifier = Classifier.load(finder=False)
-    num_same = num_lines = num_cut = 0
-    for chosen in random.integers(len(images), size=(20, 4)):
+    classifier = Classifier.load()
+    num_same = num_lines = 0
+    for chosen in random.integers(len(images), size=(10, 4)):
         pairs = [
             stress.write([images[index] for index in pair], 70, 0.02, random, touching=True)
             for pair in chosen.reshape(2, 2)
@@ -108,20 +113,19 @@ def test_touching_digits_and_two_lines_are_read_as_python_reads_them(page: Page)
         sheet = np.vstack([stress.place(pair, SIDE // 2, SIDE, random) for pair in pairs])
         picture = (255 * (1 - sheet)).round().astype(np.uint8)
         expected = classifier.read(Image.fromarray(picture)).number
-        num_lines += " " in expected
-        num_cut += len(expected.replace(" ", "")) == 4
+        num_lines += [len(line) for line in expected.split()] == [2, 2]
         num_same += paint(page, picture) == expected
 
-    assert min(num_lines, num_cut) >= 10
-    assert num_same >= 19
+    assert num_lines >= 7
+    assert num_same >= 9
 
 
 def test_all_that_is_shown_of_a_digit_is_what_python_says(page: Page) -> None:
+    classifier = Classifier.load()
     picture = next(numbers(1))
     paint(page, picture)
-    reading = Classifier.load(finder=False).read(Image.fromarray(picture))
+    reading = classifier.read(Image.fromarray(picture))
     last = reading.digits[-1]
-    maps = Classifier.load().feature_maps(last.image[None])[0]
     seen, *shown = page.evaluate(
         """() => [...document.querySelectorAll("#seen, #maps canvas")].map((canvas) => {
             const { width, height } = canvas;
@@ -134,16 +138,16 @@ def test_all_that_is_shown_of_a_digit_is_what_python_says(page: Page) -> None:
             (bar) => bar.style.getPropertyValue("--share"),
         )"""
     )
-    boxes = page.locator("#number button").count()
 
-    assert boxes == len(reading.digits)
-    np.testing.assert_allclose([float(share) for share in shares], last.probabilities, atol=1e-4)
-    ink = (np.array(seen) - 20) / (255 - 20)
-    np.testing.assert_allclose(ink, last.image.flatten(), atol=0.01)
+    assert page.locator("#number button").count() == len(reading.digits)
+    np.testing.assert_allclose([float(share) for share in shares], last.probabilities, atol=0.01)
+    ink = torch.tensor((np.array(seen) - 20) / (255 - 20)).float().view(1, 28, 28)
+    assert (ink - last.image).abs().mean() < 0.02, "the detector's box may be a pixel larger"
+    maps = classifier.feature_maps(ink[None])[0]
     assert len(shown) == len(maps) == 10
-    for colour, answers in zip(shown, maps / maps.max(), strict=True):
-        glow = np.interp(answers.flatten(), np.linspace(0, 1, 5), [20, 86, 205, 250, 253])
-        np.testing.assert_allclose(colour, glow, atol=2)
+    for colour, activations in zip(shown, maps / maps.max(), strict=True):
+        glow = np.interp(activations.flatten(), np.linspace(0, 1, 5), [20, 86, 205, 250, 253])
+        np.testing.assert_allclose(colour, glow, atol=5)
 
 
 @pytest.mark.parametrize("digit", STROKES)
@@ -155,8 +159,8 @@ def test_undo_takes_back_a_stroke_and_clear_everything(page: Page) -> None:
     expect_undo_and_clear(page)
 
 
-def test_scribble_is_no_digit(page: Page) -> None:
-    press_along(page, [(0, 0), (1, 1)])
+def test_dash_is_no_digit(page: Page) -> None:
+    press_along(page, [(0, 80), (130, 85)])
     page.mouse.up()
     expect(page.locator("#verdict")).to_have_text("no digit found")
 
@@ -165,21 +169,39 @@ def test_pen_can_be_chosen_on_a_phone(page: Page) -> None:
     expect_pen_for_a_finger(page)
 
 
-def test_what_reads_pictures_is_said_and_the_drawing_stays(page: Page) -> None:
-    draw(page, "4")
-    expect(page.get_by_role("button", name="Picture")).to_be_hidden()
-    page.evaluate(
-        """() => {
-            const data = new DataTransfer();
-            data.items.add(new File(["a"], "photo.jpg", { type: "image/jpeg" }));
-            const options = { bubbles: true, dataTransfer: data };
-            document.body.dispatchEvent(new DragEvent("drop", options));
-        }"""
-    )
-    expect(page.get_by_role("status")).to_contain_text("mnist-lit serve")
-    expect_number(page, "4")
-    draw(page, "1", left=200)
-    expect(page.get_by_role("status")).to_have_text("")
+# --- pictures -------------------------------------------------------------------------------------
+
+
+def test_photograph_is_read_as_python_reads_it(page: Page, tmp_path: Path) -> None:
+    photo = next(stress.make("photographed", "val", 1))
+    (tmp_path / "photo.jpg").write_bytes(photo.file)
+    page.locator("#file").set_input_files(tmp_path / "photo.jpg")
+
+    assert Classifier.load().read(tmp_path / "photo.jpg").number == photo.number
+    expect(page.locator("#number")).to_have_text(photo.number, timeout=20_000)
+
+
+def test_ink_on_nothing_is_read(page: Page, tmp_path: Path) -> None:
+    image = Image.new("RGBA", (280, 280))
+    ImageDraw.Draw(image).line([(150, 60), (140, 220)], "white", 20)
+    image.save(tmp_path / "ink.png")
+    page.locator("#file").set_input_files(tmp_path / "ink.png")
+    expect_number(page, "1")
+
+
+def test_picture_that_the_browser_cannot_show_is_refused(page: Page, tmp_path: Path) -> None:
+    Image.new("L", (100, 100), 255).save(tmp_path / "scan.tif")
+    page.locator("#file").set_input_files(tmp_path / "scan.tif")
+    expect(page.locator("#verdict")).to_contain_text("mnist-lit predict")
+
+
+def test_picture_that_is_cleared_delays_no_drawing(page: Page, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(256, size=(1500, 1600), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "slow.png")
+    page.locator("#file").set_input_files(tmp_path / "slow.png")
+    page.get_by_role("button", name="Clear").click()
+    draw(page, "7")
+    expect_number(page, "7")
 
 
 # --- operations -----------------------------------------------------------------------------------
@@ -203,7 +225,7 @@ CASES: list[tuple[str, tuple[int, ...], list[Any], dict[str, Any]]] = [
             "kernel_shape": [3, 2],
             "group": 2,
             "pads": [1, 0, 2, 1],
-            "strides": [2, 1],
+            "strides": [2, 3],
             "dilations": [1, 2],
         },
     ),
@@ -231,6 +253,7 @@ CASES: list[tuple[str, tuple[int, ...], list[Any], dict[str, Any]]] = [
     ("Unsqueeze", (2, 3), [np.array([-1, 1])], {}),
     ("Transpose", A, [], {"perm": [2, 0, 3, 1]}),
     ("Concat", A, [(2, 5, 8, 8)], {"axis": 1}),
+    ("DepthToSpace", (2, 8, 3, 5), [], {"blocksize": 2, "mode": "CRD"}),
     ("Slice", A, [np.array([1, 0]), np.array([-1, 9]), np.array([2, 1])], {}),
     ("Slice", A, [np.array([-1]), np.array([-(2**62)]), np.array([-1]), np.array([-2])], {}),
 ]
@@ -239,7 +262,7 @@ CASES: list[tuple[str, tuple[int, ...], list[Any], dict[str, Any]]] = [
 @pytest.fixture(scope="module")
 def calculator(browser: Browser) -> Iterator[Page]:
     """The page's arithmetic alone."""
-    code = reader.bundle(reader.READER.with_name("network.js"))
+    code = reader.bundle(reader.SCRIPTS / "network.js")
     with browser.new_page() as opened:
         opened.add_script_tag(content=f"{code}\nwindow.Network = Network;", type="module")
         opened.wait_for_function("() => 'Network' in window")

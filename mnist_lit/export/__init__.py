@@ -9,7 +9,7 @@ from mnist_lit.files import user_path, write_asked
 
 
 def main(args: Sequence[str]) -> int:
-    """Write a file that computes the same; `args` begins with the command's name."""
+    """Write a network as ONNX or as a page; `args` begins with the command's name."""
     parser = ArgumentParser(
         "export",
         "Writes a trained network as ONNX, or as a web page that reads digits without a server.",
@@ -33,6 +33,7 @@ def main(args: Sequence[str]) -> int:
     from mnist_lit.export.comparison import compare, images_to_compare
     from mnist_lit.models import named_class
     from mnist_lit.reading.classifier import Classifier
+    from mnist_lit.reading.detector import Detector
 
     classifier = Classifier.load(given.ckpt_path, named_class(given.network))
     if output.suffix == ".onnx":
@@ -41,7 +42,8 @@ def main(args: Sequence[str]) -> int:
     else:
         classifier.check_reads_digits()
         model = graph.as_onnx(classifier, with_maps=True)
-        content = reader.as_html(model).encode()
+        detector = graph.detector_as_onnx(Detector.packaged())
+        content = reader.as_html(model, detector).encode()
     agreement = compare(model, classifier, images_to_compare(given.ckpt_path, classifier.shape))
     write_asked(output, content, "--output")
     print(f"{output}: {len(content) / 1000:,.0f} kB\n{agreement}")

@@ -1,4 +1,4 @@
-"""Whether an exported network says what the original does, and how fast both are."""
+"""Compare an exported network with the original: its answers and its speed."""
 
 import math
 import time
@@ -21,16 +21,16 @@ from mnist_lit.files import user_path
 from mnist_lit.models import Shape
 from mnist_lit.reading.classifier import BATCH_SIZE, PACKAGED, Classifier
 
-MOST = 1e-4  # that a probability may differ by
+MAX_DIFFERENCE = 1e-4  # of two probabilities
 NUM_RANDOM = 10_000
 
 
 class Images(NamedTuple):
-    """What two networks are asked about.
+    """Images that both networks classify.
 
     Attributes:
         pixels: ``(N, C, H, W)`` uint8.
-        what: they are.
+        what: a noun for them.
     """
 
     pixels: Pixels
@@ -39,13 +39,13 @@ class Images(NamedTuple):
 
 @dataclass
 class Agreement:
-    """How far two networks say the same.
+    """Agreement of two networks.
 
     Attributes:
-        images: what they were asked about.
-        num_other: answers that differ.
-        largest: difference between two probabilities.
-        seconds: that PyTorch took, and ONNX Runtime.
+        images: those compared.
+        num_other: number of images that are classified differently.
+        largest: largest difference of two probabilities.
+        seconds: time that PyTorch took, and ONNX Runtime.
     """
 
     images: Images
@@ -64,10 +64,10 @@ class Agreement:
 
 
 def images_to_compare(ckpt_path: str | None, shape: Shape) -> Images:
-    """The test images of the data set that a checkpoint's network was trained on.
+    """Load the test images of the data set that a checkpoint's network was trained on.
 
-    Where they cannot be had, random images take their place; so they do for a data set of one's
-    own, because a checkpoint is data, and a function that it names is never called.
+    Random images take their place if they cannot be had, and for a data set of one's own: a
+    checkpoint is data, and a function that it names is never called.
     """
     checkpoint = load_checkpoint(PACKAGED if ckpt_path is None else user_path(ckpt_path))
     recipe = checkpoint["mnist_lit"]["recipe"]["data"]
@@ -86,16 +86,16 @@ def images_to_compare(ckpt_path: str | None, shape: Shape) -> Images:
 
 
 def _data_dir(recipe: dict[str, Any]) -> Path:
-    """Where the data set was; never a new folder, because anybody can have written a checkpoint."""
+    """Return the folder of the data set; never a new one: anybody can have written a checkpoint."""
     given = recipe.get("data_dir")
     return Path(given) if given and Path(given).is_dir() else default_data_dir()
 
 
 def compare(model: ModelProto, classifier: Classifier, images: Images) -> Agreement:
-    """Ask both about all images.
+    """Classify all images with both networks.
 
     Raises:
-        UserError: they do not say the same, or the exported one cannot be run.
+        UserError: their answers differ, or the exported one cannot be run.
     """
     agreement = Agreement(images)
     try:
@@ -106,7 +106,7 @@ def compare(model: ModelProto, classifier: Classifier, images: Images) -> Agreem
         raise
     except Exception as error:  # of ONNX Runtime, which has its own
         raise UserError(f"ONNX Runtime cannot run this network: {one_line(error)}") from error
-    if agreement.num_other or agreement.largest > MOST:
+    if agreement.num_other or agreement.largest > MAX_DIFFERENCE:
         raise UserError(
             f"as ONNX, this network answers {agreement.num_other} of {len(images.pixels)} images"
             f" otherwise; probabilities differ by {agreement.largest:.1e}: nothing was written"

@@ -1,4 +1,4 @@
-"""From a classifier to an ONNX graph."""
+"""Convert networks to ONNX graphs."""
 
 import contextlib
 import io
@@ -6,6 +6,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from onnx import ModelProto
@@ -15,16 +16,17 @@ from mnist_lit import __version__
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.models import paper_and_ink
 from mnist_lit.reading.classifier import Classifier
+from mnist_lit.reading.detector import Detector
 
 OPSET = 18  # what torch's exporter writes by itself; later ones it makes from that
 
 
 class _Answers(nn.Module):
-    """All that a file computes from images.
+    """Compute all outputs of the exported file.
 
     Args:
-        classifier: whose answers they are.
-        with_maps: whether the first convolution's are among them.
+        classifier: a trained network.
+        with_maps: also compute the feature maps of the first convolution.
     """
 
     def __init__(self, classifier: Classifier, with_maps: bool) -> None:
@@ -42,7 +44,7 @@ class _Answers(nn.Module):
 
 
 def as_onnx(classifier: Classifier, with_maps: bool = False) -> ModelProto:
-    """The graph of a classifier, normalisation and temperature in it.
+    """Convert a classifier to a graph that includes normalisation and temperature.
 
     It takes ``images``, ``(batch, C, H, W)`` float32 in [0, 1], and gives ``logits`` and
     ``probabilities``, ``(batch, K)``. The names of the classes are in its metadata, ``classes``, as
@@ -53,25 +55,57 @@ def as_onnx(classifier: Classifier, with_maps: bool = False) -> ModelProto:
         with_maps: give ``feature_maps`` too, as `Classifier.feature_maps` does.
 
     Raises:
-        UserError: the network does something that ONNX cannot say.
+        UserError: the network does something that ONNX cannot express.
     """
     answers = _Answers(classifier, with_maps and _has_maps(classifier))
     images = paper_and_ink(classifier.shape)
-    names = list(answers(images))
+    sizes = {0: torch.export.Dim("batch")}
+    model = _converted(answers, images, sizes, list(answers(images)))
+    return _labelled(model, classifier.classes)
+
+
+def detector_as_onnx(detector: Detector) -> ModelProto:
+    """Convert a detector's network to a graph.
+
+    It takes ``images``, ``(1, 1, H, W)`` float32 in [0, 1], H and W multiples of 4, and gives
+    ``maps``, see `DetectorNetwork.forward`.
+    """
+    images = torch.zeros(1, 1, 64, 96)  # unequal sides, so that the exporter keeps both apart
+    sizes = {axis: 4 * torch.export.Dim(name) for axis, name in ((2, "height"), (3, "width"))}
+    return _converted(detector.network, images, sizes, ["maps"])
+
+
+def _converted(
+    network: nn.Module, images: Tensor, sizes: dict[int, Any], names: list[str]
+) -> ModelProto:
+    """Convert a network to a graph.
+
+    Args:
+        network: any.
+        images: an example of its input, which is called ``images``.
+        sizes: those axes of the images that may have any size.
+        names: of the outputs.
+
+    Raises:
+        UserError: the network does something that ONNX cannot express.
+    """
     # torch.export and then ONNX: the other way, TorchScript, is deprecated, and follows only what
     # a network did with one image. `torch.onnx.export` alone would try several ways to capture the
     # network, print what each of them met, and fix the size of the batch where it cannot follow it.
     try:
         with _silence():
-            batch = {0: torch.export.Dim("batch")}
-            program = torch.export.export(answers, (images,), dynamic_shapes=(batch,))
+            program = torch.export.export(network, (images,), dynamic_shapes=(sizes,))
             exported = torch.onnx.export(
-                program, opset_version=OPSET, output_names=names, verbose=False
+                program,
+                opset_version=OPSET,
+                input_names=["images"],
+                output_names=names,
+                verbose=False,
             )
     except Exception as error:  # of whatever the network is made of
         raise UserError(f"this network cannot be written as ONNX: {_reason(error)}") from error
     assert exported is not None
-    return _labelled(exported.model_proto, classifier.classes)
+    return exported.model_proto
 
 
 def _has_maps(classifier: Classifier) -> bool:
@@ -80,7 +114,7 @@ def _has_maps(classifier: Classifier) -> bool:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Nothing that the exporter says on its way is for whoever exports."""
+    """Silence the exporter."""
     disabled = logging.root.manager.disable
     logging.disable()
     try:
@@ -95,7 +129,7 @@ def _silence() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """The first sentence of what went wrong first; what is around it tells how torch works."""
+    """Return the first sentence of the first error; the others tell how torch works."""
     cause: BaseException = error
     while cause.__cause__ or cause.__context__:
         cause = cause.__cause__ or cause.__context__ or cause
@@ -104,7 +138,7 @@ def _reason(error: Exception) -> str:
 
 
 def _labelled(model: ModelProto, classes: tuple[str, ...]) -> ModelProto:
-    """Say what it is, and not where on this machine the network's code lies."""
+    """Name the graph, and remove paths of this machine."""
     values = (*model.graph.input, *model.graph.output)
     for part in (*model.graph.node, *values, model.graph):
         del part.metadata_props[:]

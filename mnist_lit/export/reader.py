@@ -1,4 +1,4 @@
-"""One HTML file: the page of `serve`, with the network inside it instead of a server."""
+"""One HTML file: the page of `serve`, with the networks inside it instead of a server."""
 
 import base64
 import hashlib
@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Set
 from html import escape
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,16 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from mnist_lit.errors import UserError
+from mnist_lit.models import characters
+from mnist_lit.models import detector as detector_network
+from mnist_lit.reading import classifier, detector, digit_image, ink, paper, pixels, result
 from mnist_lit.serve import PAGE
 
-READER = Path(__file__).parent / "page" / "reader.js"
+SCRIPTS = Path(__file__).parent / "page"
+# Modules whose constants the scripts share, by the same names.
+MODULES: tuple[ModuleType, ...] = (
+    characters, classifier, detector, detector_network, digit_image, ink, paper, pixels, result,
+)  # fmt: skip
 
 # What page/network.js runs, each with the attributes that it looks at.
 OPERATIONS: Mapping[str, Set[str]] = {
@@ -33,30 +41,35 @@ OPERATIONS: Mapping[str, Set[str]] = {
     **dict.fromkeys(("ReduceMean", "ReduceMax"), frozenset({"keepdims"})),
     "Shape": {"start", "end"},
     "Transpose": {"perm"},
+    "DepthToSpace": {"blocksize"},
 }
 # What other attributes may say without changing anything: ONNX's default, or what comes to it.
-UNCHANGING: Mapping[str, Any] = {"dilations": [1, 1], "allowzero": 1, "auto_pad": b"NOTSET"}
+# Torch only writes DepthToSpace in mode CRD.
+UNCHANGING: Mapping[str, Any] = {
+    "dilations": [1, 1], "allowzero": 1, "auto_pad": b"NOTSET", "mode": b"CRD",
+}  # fmt: skip
 
 
-def as_html(model: ModelProto) -> str:
-    """The page that reads with a network.
+def as_html(classifier: ModelProto, detector: ModelProto) -> str:
+    """Build the page that reads with two networks.
 
     Args:
-        model: its graph, as `as_onnx` makes it; of digits, with feature maps.
+        classifier: of digits, with feature maps, as `as_onnx` makes it.
+        detector: as `detector_as_onnx` makes it. Its weights are rounded to float16.
 
     Raises:
-        UserError: the page does not know an operation of it.
+        UserError: the page does not know an operation of the classifier.
     """
     html = (PAGE / "index.html").read_text(encoding="utf-8")
     style = (PAGE / "page.css").read_text(encoding="utf-8")
     icon = (PAGE / "icon.svg").read_bytes()
-    script = bundle(READER)
-    # Nothing is fetched, and nothing runs but this very script, whoever has had the file in hand.
+    script = bundle(SCRIPTS / "reader.js")
+    # Nothing is fetched, and nothing runs but this very script and the worker that it starts.
     policy = (
-        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}';"
-        " img-src data:; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
+        f"default-src 'none'; script-src '{_hash(script)}' 'wasm-unsafe-eval'; worker-src blob:;"
+        f" style-src '{_hash(style)}'; img-src data:; base-uri 'none'; form-action 'none';"
+        " trusted-types worker; require-trusted-types-for 'script'"
     )
-    network = json.dumps(as_json(model), separators=(",", ":")).replace("<", r"\u003c")
     html = _with(
         html, '<meta charset="utf-8">', _meta("Content-Security-Policy", policy), keep=True
     )
@@ -65,9 +78,29 @@ def as_html(model: ModelProto) -> str:
     return _with(
         html,
         '<script type="module" src="page/server.js"></script>',
-        f'<script type="application/json" id="network">{network}</script>\n'
+        f'<script type="application/json" id="networks">{networks(classifier, detector)}</script>\n'
+        f'    <script type="text/plain" id="worker">{worker()}</script>\n'
         f'    <script type="module">{script}</script>',
     )
+
+
+def networks(classifier: ModelProto, detector: ModelProto) -> str:
+    """Convert both graphs to JSON that may stand in HTML."""
+    graphs = {"classifier": as_json(classifier), "detector": as_json(detector, halves=True)}
+    return json.dumps(graphs, separators=(",", ":")).replace("<", r"\u003c")
+
+
+def worker() -> str:
+    """Bundle the script that reads, below the constants that it shares with the Python modules."""
+    code = bundle(SCRIPTS / "worker.js")
+    constants = {
+        name: value
+        for module in MODULES
+        for name, value in vars(module).items()
+        if name.isupper() and re.search(rf"\b{name}\b", code)
+    }
+    lines = (f"const {name} = {json.dumps(value)};\n" for name, value in constants.items())
+    return "".join(lines) + code
 
 
 def _meta(name: str, content: str) -> str:
@@ -81,7 +114,7 @@ def _with(html: str, old: str, new: str, keep: bool = False) -> str:
 
 
 def _hash(inline: str) -> str:
-    """What a policy calls an inline script or style that may be."""
+    """Return what a policy calls an inline script or style that may be."""
     return f"sha256-{_base64(hashlib.sha256(inline.encode()).digest())}"
 
 
@@ -90,7 +123,7 @@ def _base64(content: bytes) -> str:
 
 
 def bundle(module: Path) -> str:
-    """A script and all that it imports in one, for a page that is a file and can import nothing.
+    """Join a script and all that it imports, for a page that is a file and can import nothing.
 
     All names at the top of its modules have to differ, and to be imported as they are.
     """
@@ -98,7 +131,7 @@ def bundle(module: Path) -> str:
 
 
 def _modules(module: Path) -> dict[Path, str]:
-    """Those that a module imports, each before what imports it, and itself."""
+    """Return the code of all that a module imports, each before what imports it, and its own."""
     code = module.read_text(encoding="utf-8")
     found: dict[Path, str] = {}
     for imported in re.findall(r'^import [^;]* from "(.+)";$', code, re.M):
@@ -111,10 +144,16 @@ def _without_imports(code: str) -> str:
     return re.sub(r"^export ", "", code, flags=re.M)
 
 
-def as_json(model: ModelProto) -> dict[str, Any]:
-    """A graph as page/network.js takes it."""
+def as_json(model: ModelProto, halves: bool = False) -> dict[str, Any]:
+    """Convert a graph to what page/network.js takes.
+
+    Args:
+        model: the graph.
+        halves: round its weights to float16, for half the size.
+    """
     constants = {
-        tensor.name: _constant(numpy_helper.to_array(tensor)) for tensor in model.graph.initializer
+        tensor.name: _constant(numpy_helper.to_array(tensor), halves)
+        for tensor in model.graph.initializer
     }
     return {"nodes": [_node(node) for node in model.graph.node], "constants": constants}
 
@@ -140,10 +179,12 @@ def _node(node: NodeProto) -> dict[str, Any]:
     }
 
 
-def _constant(values: NDArray[Any]) -> dict[str, Any]:
+def _constant(values: NDArray[Any], halves: bool) -> dict[str, Any]:
     shape = list(values.shape)
     if values.dtype == np.int64:
         return {"shape": shape, "integers": values.ravel().tolist()}
     if values.dtype != np.float32:
         raise UserError(f"the page knows float32, and this network has weights of {values.dtype}")
+    if halves:
+        return {"shape": shape, "halves": _base64(values.astype("<f2").tobytes())}
     return {"shape": shape, "floats": _base64(values.astype("<f4").tobytes())}

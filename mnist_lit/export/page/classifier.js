@@ -1,95 +1,67 @@
-// From a canvas to what it says: what classifier.py does.
+// From a picture to what it says: what reading/classifier.py does.
 
-import { grey, largest } from "./arrays.js";
-import { findPlaces, halves, linesOf, mayBeTwo } from "./digits.js";
-import { FRAME } from "./preparation.js";
+import { grey, largest, mean } from "./arrays.js";
+import { decode } from "./decode.js";
+import { detect } from "./detector.js";
+import { digitImage, findInk, pictureBox } from "./ink.js";
+import { textLines } from "./lines.js";
+import { Network } from "./network.js";
 
-const LOOK_RAD = (8 * Math.PI) / 180; // how far a digit is turned or slanted when looked at again
-const SURE = 0.95; // how probable a digit is that needs no second look
-// Between digits there is paper, within them there is none, and all ink is some digit's. For each
-// exception, what is read must be so much more probable, as a logarithm.
-const EXCEPTION = 0.8;
-
-/**
- * Read a canvas.
- *
- * @param network a `Network`.
- * @param strength grey pixels, ink 1, paper 0.
- * @returns `{ number, digits }`, as the page takes it.
- */
-export function readCanvas(network, strength) {
-  const places = findPlaces(strength);
-  const alone = places.map((arcs) => arcs.filter(({ start, end }) => end - start === 1));
-  readArcs(network, alone.flat(), (arc, cost) => cost);
-  const digits = places.flatMap((arcs, i) => {
-    // What cannot cost less than its pieces alone, whatever it is, need not be looked at.
-    const saved = ({ start, end }) =>
-      costOfArcs(alone[i].slice(start, end)) - EXCEPTION * (end - start - 1);
-    const together = arcs.filter((arc) => arc.end - arc.start > 1 && saved(arc) > 0);
-    readArcs(network, together, (arc, cost) => Math.min(cost, saved(arc)));
-    return likeliest(arcs.filter((arc) => alone[i].includes(arc) || arc.digit));
-  });
-  const lines = linesOf(digits.map(({ box }) => box)).map((line) => line.map((i) => digits[i]));
-  const number = lines.map((line) => line.map(({ digit }) => digit).join("")).join(" ");
-  return { number, digits: lines.flat().map((digit) => shown(network, digit)) };
+/** @param json the graphs of two networks, `classifier` and `detector`. */
+export function loadNetworks(json) {
+  const { classifier, detector } = JSON.parse(json);
+  return { classifier: new Network(classifier), detector: new Network(detector) };
 }
 
 /**
- * Find what arcs are, `digit`, and read it, `read`.
+ * Read a picture: the detector locates digits, both networks decide.
  *
- * @param limit from an arc and what it costs as one digit to what it may cost as two.
+ * @param networks as `loadNetworks` returns them.
+ * @param picture for `decode`.
+ * @returns `{ number, digits, note }`, as the page takes it.
  */
-function readArcs(network, arcs, limit) {
-  for (const arc of arcs) arc.digit = arc.find();
-  const found = arcs.filter(({ digit }) => digit);
-  const read = classify(network, found.map(({ digit }) => digit));
-  found.forEach((arc, i) => {
-    const isWorthCutting = mayBeTwo(arc.digit) && limit(arc, costOf([read[i]])) > EXCEPTION;
-    arc.read = isWorthCutting ? asOneOrTwo(network, arc.digit, read[i]) : [read[i]];
-  });
-}
-
-/** A digit as one, or as two that touch if that is likelier. */
-function asOneOrTwo(network, digit, read) {
-  const cuts = halves(digit);
-  const parts = classify(network, cuts.flat());
-  const ways = [[read], ...cuts.map((_, i) => parts.slice(2 * i, 2 * i + 2))];
-  const costs = ways.map((way) => costOf(way) + EXCEPTION * (way.length - 1));
-  return ways[costs.indexOf(Math.min(...costs))];
-}
-
-/** How improbable digits are together. */
-const costOf = (digits) => digits.reduce((sum, { confidence }) => sum - Math.log(confidence), 0);
-
-const costOfArcs = (arcs) =>
-  arcs.reduce((sum, { read = [], digit }) => sum + costOf(read) + (digit ? 0 : EXCEPTION), 0);
-
-/** The way to take a place's ink that costs least. */
-function likeliest(arcs) {
-  const paths = new Map([[0, { cost: 0, digits: [] }]]);
-  for (const { start, end, digit, read = [] } of arcs) {
-    const before = paths.get(start);
-    const cost = before.cost + costOf(read) + EXCEPTION * (end - start - 1 + (digit ? 0 : 1));
-    if (!(cost >= paths.get(end)?.cost)) paths.set(end, { cost, digits: [...before.digits, ...read] });
-  }
-  return paths.get(arcs.at(-1).end).digits;
-}
-
-function classify(network, found) {
-  const logs = logProbabilities(network, found.map(({ image }) => image));
-  return found.map((digit, i) => {
-    const isSure = Math.max(...logs[i]) >= Math.log(SURE);
-    const probabilities = (isSure ? logs[i] : lookAgain(network, digit.image, logs[i])).map(Math.exp);
+export function read({ classifier, detector }, picture) {
+  const ink = findInk(decode(picture));
+  const detections = ink.sizes.length ? detect(detector, ink.pixels, ink.sizes) : [];
+  if (!detections) return { number: "", digits: [], note: TOO_LARGE };
+  const boxes = detections.map(({ box }) => pictureBox(ink, box));
+  const images = boxes.map((box) => digitImage(ink, box));
+  const classified = severalViews(classifier, images);
+  const digits = detections.map(({ probs }, i) => {
+    const logs = combined(probs, classified[i]);
+    const probabilities = logs.map(Math.exp);
     const confidence = Math.max(...probabilities);
-    return { ...digit, digit: probabilities.indexOf(confidence), confidence, probabilities };
+    const digit = probabilities.indexOf(confidence);
+    return { digit, confidence, probabilities, box: boxes[i], ...inside(classifier, images[i]) };
+  });
+  const lines = textLines(boxes).map((line) => line.map((i) => digits[i]));
+  const number = lines.map((line) => line.map(({ digit }) => digit).join("")).join(" ");
+  return { number, digits: lines.flat() };
+}
+
+/** Combine the detector's probabilities and the classifier's logarithms of theirs. */
+function combined(probs, logs) {
+  const clamped = probs.map((prob) => Math.min(Math.max(prob, MIN_PROB), 1 - MIN_PROB));
+  const detected = logSoftmax(clamped.map((prob) => Math.log(prob / (1 - prob))));
+  const least = Math.log(MIN_PROB);
+  return logSoftmax(
+    logs.map((log, i) => DETECTOR_EXPONENT * detected[i] + CLASSIFIER_EXPONENT * Math.max(log, least)),
+  );
+}
+
+/** Compute log probabilities of digits, of unsure ones as a mean over several views. */
+function severalViews(network, images) {
+  return logProbabilities(network, images).map((logs, i) => {
+    if (Math.max(...logs) >= Math.log(SURE_PROB)) return logs;
+    const views = [logs, ...logProbabilities(network, otherViews(images[i]))];
+    return logSoftmax(logs.map((_, digit) => mean(views.map((view) => view[digit]))));
   });
 }
 
-/** What the network says of images: for each, the logarithms of ten probabilities. */
 function logProbabilities(network, images) {
   if (!images.length) return [];
   const { data } = network.run(asBatch(images), "logits");
-  return images.map((_, i) => normalised([...data.subarray(10 * i, 10 * (i + 1))]));
+  return images.map((_, i) => logSoftmax([...data.subarray(10 * i, 10 * (i + 1))]));
 }
 
 function asBatch(images) {
@@ -98,36 +70,30 @@ function asBatch(images) {
   return { shape: [images.length, 1, FRAME, FRAME], data };
 }
 
-function normalised(logs) {
-  const most = Math.max(...logs);
-  const total = most + Math.log(logs.reduce((sum, log) => sum + Math.exp(log - most), 0));
-  return logs.map((log) => log - total);
+function logSoftmax(logits) {
+  const most = Math.max(...logits);
+  const total = most + Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit - most), 0));
+  return logits.map((logit) => logit - total);
 }
 
-/** What the network says of all looks together, `logs` being what it says of the first. */
-function lookAgain(network, image, logs) {
-  const looks = [logs, ...logProbabilities(network, otherLooks(image))];
-  const sums = logs.map((_, digit) => looks.reduce((sum, look) => sum + look[digit], 0));
-  return normalised(sums.map((sum) => sum / looks.length));
-}
-
-/** An image turned a little either way, and slanted a little either way. */
-function otherLooks(image) {
-  const [cos, sin, slant] = [Math.cos(LOOK_RAD), Math.sin(LOOK_RAD), Math.tan(LOOK_RAD)];
+/** Turn an image a little either way, and slant it a little either way. */
+function otherViews(image) {
+  const angle = (VIEW_DEG * Math.PI) / 180;
+  const [cos, sin, slant] = [Math.cos(angle), Math.sin(angle), Math.tan(angle)];
   const middle = (FRAME - 1) / 2;
   return [[cos, -sin, sin, cos], [cos, sin, -sin, cos], [1, slant, 0, 1], [1, -slant, 0, 1]].map(
     ([a, b, c, d]) => {
-      const look = grey(FRAME, FRAME);
-      for (let i = 0; i < look.data.length; i++) {
+      const view = grey(FRAME, FRAME);
+      for (let i = 0; i < view.data.length; i++) {
         const [x, y] = [(i % FRAME) - middle, Math.floor(i / FRAME) - middle];
-        look.data[i] = between(image, middle + a * x + b * y, middle + c * x + d * y);
+        view.data[i] = between(image, middle + a * x + b * y, middle + c * x + d * y);
       }
-      return look;
+      return view;
     },
   );
 }
 
-/** The ink at a place between pixels. */
+/** Interpolate the ink at a place between pixels. */
 function between({ width, height, data }, x, y) {
   const [left, top] = [Math.floor(x), Math.floor(y)];
   const at = (column, row) =>
@@ -137,20 +103,17 @@ function between({ width, height, data }, x, y) {
   return above * (1 - down) + (at(left, top + 1) * (1 - right) + at(left + 1, top + 1) * right) * down;
 }
 
-/** A digit as the page shows it; what the filters find is computed when it is. */
-function shown(network, { digit, confidence, probabilities, box, image }) {
-  return {
-    digit, confidence, probabilities, box,
-    image: asBytes(image.data, 1),
-    get feature_maps() {
-      if (!network.has("feature_maps")) return [];
-      const { shape, data } = network.run(asBatch([image]), "feature_maps");
-      const most = largest(data, 1e-6);
-      const area = shape[2] * shape[3];
-      const mapAt = (i) => data.subarray(i * area, (i + 1) * area);
-      return Array.from({ length: shape[1] }, (_, i) => asBytes(mapAt(i), most));
-    },
-  };
+/** Return what the page shows of the classifier: its input, and the activations of its first layer. */
+function inside(network, image) {
+  const shown = { image: asBytes(image.data, 1), feature_maps: [] };
+  if (!network.has("feature_maps")) return shown;
+  const { shape, data } = network.run(asBatch([image]), "feature_maps");
+  const most = largest(data, 1e-6);
+  const area = shape[2] * shape[3];
+  for (let start = 0; start < data.length; start += area) {
+    shown.feature_maps.push(asBytes(data.subarray(start, start + area), most));
+  }
+  return shown;
 }
 
 const asBytes = (values, most) => Uint8Array.from(values, (value) => Math.round((255 * value) / most));

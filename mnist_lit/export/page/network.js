@@ -1,32 +1,36 @@
 // Runs a network: the operations of an ONNX graph one after the other. A tensor is its shape and its
 // values, row by row.
 
+import { NUM_FILTERS, NUM_PLACES, addProducts, memory } from "./kernel.js";
+
 const tensor = (shape, data = new Float32Array(sizeOf(shape))) => ({ shape, data });
 const sizeOf = (shape) => shape.reduce((product, size) => product * size, 1);
 
 export class Network {
   /**
    * @param graph `{ nodes: [{ operation, inputs, outputs, attributes }], constants }`, nodes after
-   *   all that they need, constants `{ shape, floats }` or `{ shape, integers }` by their names:
-   *   little-endian float32 as base64, or numbers.
+   *   all that they need, constants by their names: `{ shape, integers }`, numbers, or little-endian
+   *   float32 or float16 as base64, `{ shape, floats }` or `{ shape, halves }`.
    */
   constructor({ nodes, constants }) {
     this.makers = new Map(nodes.flatMap((node) => node.outputs.map((name) => [name, node])));
     this.nodes = nodes;
-    this.constants = Object.entries(constants).map(([name, { shape, floats, integers }]) => {
-      const data = integers ? Float32Array.from(integers) : new Float32Array(bytesOf(floats).buffer);
-      return [name, tensor(shape, data)];
-    });
+    this.constants = Object.entries(constants).map(
+      ([name, { shape, ...coded }]) => [name, tensor(shape, valuesOf(coded))],
+    );
   }
 
-  /** One of the outputs for images, a tensor `(B, 1, 28, 28)`; nothing else is computed. */
+  /** Compute one of the outputs, and nothing else, from `images`, a tensor `(B, 1, H, W)`. */
   run(images, output) {
     const needed = this.nodesFor(output);
+    const nodes = this.nodes.filter(({ outputs }) => needed.has(outputs[0]));
+    const lastUse = new Map(nodes.flatMap((node) => node.inputs.map((name) => [name, node])));
     const values = new Map([["images", images], ...this.constants]);
-    for (const { operation, inputs, outputs, attributes } of this.nodes) {
-      if (!needed.has(outputs[0])) continue;
-      const given = inputs.map((name) => values.get(name)); // "" for what is left out
-      values.set(outputs[0], OPERATIONS[operation](given, attributes));
+    for (const node of nodes) {
+      const given = node.inputs.map((name) => values.get(name)); // "" for what is left out
+      values.set(node.outputs[0], OPERATIONS[node.operation](given, node.attributes));
+      // Of a large picture, all values together would take hundreds of megabytes.
+      for (const name of node.inputs) if (lastUse.get(name) === node) values.delete(name);
     }
     return values.get(output);
   }
@@ -44,7 +48,17 @@ export class Network {
   }
 }
 
-const bytesOf = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+function valuesOf({ integers, floats, halves }) {
+  if (integers) return Float32Array.from(integers);
+  const { buffer } = Uint8Array.from(atob(floats ?? halves), (character) => character.charCodeAt(0));
+  return floats ? new Float32Array(buffer) : new Float32Array(new Uint16Array(buffer)).map(fromHalf);
+}
+
+/** Decode a finite float16, given as a number of 16 bits. */
+function fromHalf(bits) {
+  const [sign, exponent, fraction] = [bits & 0x8000 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
+  return sign * (exponent ? (1024 + fraction) * 2 ** (exponent - 25) : fraction * 2 ** -24);
+}
 
 // What each does, and what the attributes and inputs mean, says the ONNX operator specification.
 // `export` refuses other operations, and attributes that are not looked at here.
@@ -80,6 +94,7 @@ const OPERATIONS = {
   Unsqueeze: ([x, axes]) => unsqueeze(x, integers(axes)),
   Transpose: ([x], { perm }) => transpose(x, perm ?? x.shape.map((_, axis) => axis).reverse()),
   Concat: (parts, { axis }) => concatenate(parts, axis),
+  DepthToSpace: ([x], { blocksize }) => depthToSpace(x, blocksize),
   Slice: ([x, ...places]) => slice(x, ...places.map(integers)),
 };
 
@@ -153,56 +168,84 @@ const placesOf = (size, before, after, window, stride) =>
 
 function convolve(x, weight, bias, attributes) {
   const { group = 1, pads = [0, 0, 0, 0], strides = [1, 1], dilations = [1, 1] } = attributes;
-  const [batch, numIn, height, width] = x.shape;
+  const [batch, , height, width] = x.shape;
   const [numOut, numEach, rows, columns] = weight.shape;
   const outHeight = placesOf(height, pads[0], pads[2], (rows - 1) * dilations[0] + 1, strides[0]);
   const outWidth = placesOf(width, pads[1], pads[3], (columns - 1) * dilations[1] + 1, strides[1]);
-  const area = outHeight * outWidth;
   const out = tensor([batch, numOut, outHeight, outWidth]);
-  const inner = numEach * rows * columns;
-  // For each weight of a filter, what it is multiplied by at each place.
-  const factors = new Float32Array(inner * area);
-  for (let part = 0; part < batch * group; part++) {
-    const from = part * numEach * height * width;
-    for (let k = 0; k < inner; k++) {
-      const above = (Math.floor(k / columns) % rows) * dilations[0] - pads[0];
-      const before = (k % columns) * dilations[1] - pads[1];
-      const map = from + Math.floor(k / (rows * columns)) * height * width;
-      let to = k * area;
-      for (let y = above; y < above + outHeight * strides[0]; y += strides[0]) {
-        const row = map + y * width;
-        for (let column = before; column < before + outWidth * strides[1]; column += strides[1]) {
-          const isInside = y >= 0 && y < height && column >= 0 && column < width;
-          factors[to++] = isInside ? x.data[row + column] : 0;
+  const [inner, perGroup] = [numEach * rows * columns, numOut / group];
+  const frame = { top: pads[0], left: pads[1], width: pads[1] + width + pads[3] };
+  frame.area = frame.width * (pads[0] + height + pads[2]);
+  const { sums, offsets, filters, maps } = reserve(inner, perGroup, numEach * frame.area);
+  offsets.forEach((_, k) => {
+    const map = Math.floor(k / (rows * columns));
+    const [row, column] = [Math.floor(k / columns) % rows, k % columns];
+    offsets[k] = 4 * (map * frame.area + row * dilations[0] * frame.width + column * dilations[1]);
+  });
+  const numTaken = Math.max(1, Math.floor(NUM_PLACES / strides[1])); // of the places side by side
+  const computeAt = (row, column, firstMap, part) => {
+    const start = maps.byteOffset + 4 * (row * strides[0] * frame.width + column * strides[1]);
+    for (let filter = 0; filter < perGroup; filter += NUM_FILTERS) {
+      const packed = filters.byteOffset + 4 * filter * inner;
+      addProducts(packed, offsets.byteOffset, filters.byteOffset, start, sums.byteOffset);
+      for (let i = 0; i < Math.min(NUM_FILTERS, perGroup - filter); i++) {
+        const term = bias ? bias.data[part * perGroup + filter + i] : 0;
+        const to = ((firstMap + filter + i) * outHeight + row) * outWidth + column;
+        for (let j = 0; j < Math.min(numTaken, outWidth - column); j++) {
+          out.data[to + j] = sums[i * NUM_PLACES + j * strides[1]] + term;
         }
       }
     }
-    for (let o = 0; o < numOut / group; o++) {
-      const filter = (part % group) * (numOut / group) + o;
-      const at = (Math.floor(part / group) * numOut + filter) * area;
-      const sums = out.data.subarray(at, at + area);
-      if (bias) sums.fill(bias.data[filter]);
-      addWeighted(sums, weight.data.subarray(filter * inner, (filter + 1) * inner), factors);
+  };
+  for (let part = 0; part < group; part++) {
+    packFilters(filters, weight.data.subarray(part * perGroup * inner), perGroup, inner);
+    for (let image = 0; image < batch; image++) {
+      fillFrames(maps, x, (image * group + part) * numEach, numEach, frame);
+      for (let row = 0; row < outHeight; row++) {
+        for (let column = 0; column < outWidth; column += numTaken) {
+          computeAt(row, column, image * numOut + part * perGroup, part);
+        }
+      }
     }
   }
   return out;
 }
 
-/** Add to sums so many rows of factors, each times its weight; four at once, which is faster. */
-function addWeighted(sums, weights, factors) {
-  const length = sums.length;
-  let k = 0;
-  for (; k + 4 <= weights.length; k += 4) {
-    const [a, b, c, d] = weights.subarray(k, k + 4);
-    const [second, third, fourth] = [(k + 1) * length, (k + 2) * length, (k + 3) * length];
-    for (let i = 0; i < length; i++) {
-      sums[i] +=
-        a * factors[k * length + i] + b * factors[second + i] +
-        c * factors[third + i] + d * factors[fourth + i];
-    }
+/** Return parts of the kernel's memory; in it, filters follow the offsets. */
+function reserve(numOffsets, numFilters, numValues) {
+  const numWeights = NUM_FILTERS * Math.ceil(numFilters / NUM_FILTERS) * numOffsets;
+  const lengths = [NUM_FILTERS * NUM_PLACES, numOffsets, numWeights, numValues];
+  // The last places of a row may need what lies behind it.
+  const numBytes = 4 * lengths.reduce((sum, length) => sum + length, NUM_PLACES);
+  const missing = numBytes - memory.buffer.byteLength;
+  if (missing > 0) memory.grow(Math.ceil(missing / 65536));
+  let start = 0;
+  const [sums, offsets, filters, maps] = lengths.map((length, i) => {
+    start += 4 * length;
+    return new (i === 1 ? Int32Array : Float32Array)(memory.buffer, start - 4 * length, length);
+  });
+  return { sums, offsets, filters, maps };
+}
+
+/** Put the weights of NUM_FILTERS filters side by side; those of missing filters are 0. */
+function packFilters(packed, weights, count, inner) {
+  packed.fill(0);
+  for (let filter = 0; filter < count; filter++) {
+    const beside = filter % NUM_FILTERS;
+    const start = (filter - beside) * inner + beside;
+    for (let k = 0; k < inner; k++) packed[start + k * NUM_FILTERS] = weights[filter * inner + k];
   }
-  for (; k < weights.length; k++) {
-    for (let i = 0; i < length; i++) sums[i] += weights[k] * factors[k * length + i];
+}
+
+/** Copy maps with a margin of zeros. */
+function fillFrames(frames, x, first, count, { top, left, width: wide, area }) {
+  const [height, width] = x.shape.slice(2);
+  frames.fill(0);
+  for (let map = 0; map < count; map++) {
+    for (let y = 0; y < height; y++) {
+      const from = ((first + map) * height + y) * width;
+      frames.set(x.data.subarray(from, from + width), map * area + (top + y) * wide + left);
+    }
   }
 }
 
@@ -356,6 +399,14 @@ function concatenate(parts, axis) {
     }
   }
   return out;
+}
+
+/** In mode CRD, as torch's PixelShuffle. */
+function depthToSpace({ shape: [batch, channels, height, width], data }, size) {
+  const numOut = channels / size ** 2;
+  const split = tensor([batch, numOut, size, size, height, width], data);
+  const { data: moved } = transpose(split, [0, 1, 4, 2, 5, 3]);
+  return tensor([batch, numOut, height * size, width * size], moved);
 }
 
 function slice({ shape, data }, starts, ends, axes = starts.map((_, i) => i), steps = starts.map(() => 1)) {

@@ -22,12 +22,10 @@ let reader = null;
  *
  * @param given `read(drawn, signal)`, from a canvas of SIDE x SIDE pixels, or from a picture's file,
  *   to the answer, `{ number, digits, note, problem }`, where a digit's `image` and `feature_maps`
- *   are bytes; what it throws is tried again, after `retryMs`. And `withoutPictures`, why it reads
- *   no picture's file, if it reads none.
+ *   are bytes; what it throws is tried again, after `retryMs`.
  */
 export function start(given) {
   reader = given;
-  element("open").hidden = Boolean(reader.withoutPictures);
   showAnswer();
 }
 
@@ -70,7 +68,6 @@ function clear() {
 
 async function open(file) {
   if (!file) return;
-  if (reader.withoutPictures) return say(reader.withoutPictures);
   const bitmap = await createImageBitmap(file).catch(() => null); // TIFF: read, but not shown
   const picture = { blob: file, bitmap, width: bitmap?.width, height: bitmap?.height };
   const isTooLarge = file.size > MAX_BYTES || bitmap?.width * bitmap?.height > MAX_PIXELS;
@@ -89,7 +86,7 @@ async function open(file) {
 }
 
 /** What a picture that is mostly transparent needs behind it: white or black, as for the server. */
-function contrasting(bitmap) {
+export function contrasting(bitmap) {
   const thumbnail = Object.assign(document.createElement("canvas"), { width: 32, height: 32 });
   const context = thumbnail.getContext("2d");
   context.drawImage(bitmap, 0, 0, 32, 32);

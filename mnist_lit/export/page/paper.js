@@ -1,0 +1,179 @@
+// The colour of the paper, and the contrast of each pixel to it: what reading/paper.py does, with
+// the same numbers. A picture is a list of planes, one or three.
+
+import { grey, largest, map, mean, median, quantile } from "./arrays.js";
+import { blurred, byAreas, linear, mirrored, nearest, reduced, resized } from "./resize.js";
+
+/** Blur a grainy picture in proportion to its grain. */
+export function denoised(planes) {
+  const { width, height } = planes[0];
+  if (Math.min(width, height) < 100) return planes;
+  const at = (x, y) => {
+    const place = mirrored(y, height) * width + mirrored(x, width);
+    return mean(planes.map(({ data }) => data[place]));
+  };
+  const row = (x, y) => at(x - 1, y) - 2 * at(x, y) + at(x + 1, y);
+  const grains = sample(width, height, (x, y) =>
+    Math.abs(row(x, y - 1) - 2 * row(x, y) + row(x, y + 1)) / 6,
+  );
+  const blur = Math.min(2, (40 * median(grains)) / 0.6745);
+  return blur < 0.5 ? planes : planes.map((plane) => blurred(plane, blur));
+}
+
+/** Compute the contrast of each pixel to the paper around it, and the noise of the contrast. */
+export function contrastTo(planes, paper) {
+  const contrast = distance(planes, paper);
+  const noise = noiseOf(contrast);
+  if (noise === 0 && span(meanOf(paper).data) === 0) return { contrast, noise: map(contrast, () => 0) };
+  return withLight(planes, localPaper(planes, paper, contrast, noise));
+}
+
+/** Estimate the paper locally: as the mean of everything that cannot be ink. */
+function localPaper(planes, paper, contrast, noise) {
+  const { width, height } = paper[0];
+  const limit = Math.max(MIN_CONTRAST, 6 * noise);
+  const blank = map(contrast, (value) => (value < limit ? 1 : 0));
+  const weight = blurred(resized(blank, width, height, byAreas), 1.5).data;
+  return planes.map((plane, colour) => {
+    const blankOnly = map(plane, (value, i) => value * blank.data[i]);
+    const sum = blurred(resized(blankOnly, width, height, byAreas), 1.5);
+    return map(sum, (value, i) => (value + 0.05 * paper[colour].data[i]) / (weight[i] + 0.05));
+  });
+}
+
+/** Compute contrast and noise; ink absorbs a share of the light, so both are divided by the light. */
+function withLight(planes, paper) {
+  const contrast = distance(planes, paper);
+  const noise = noiseOf(contrast);
+  const light = meanOf(paper);
+  const strongest = contrast.data.indexOf(largest(contrast.data));
+  const isLighter = mean(planes.map(({ data }) => data[strongest])) > mean(light.data);
+  if (span(light.data) < SAME_COLOUR || isLighter) return { contrast, noise: map(contrast, () => noise) };
+  const most = largest(light.data);
+  const relative = map(light, (value) => Math.max(value / most, DARKEST_SHADOW));
+  const { data } = resized(relative, contrast.width, contrast.height, linear);
+  return {
+    contrast: map(contrast, (value, i) => value / data[i]),
+    noise: map(contrast, (value, i) => noise / data[i]),
+  };
+}
+
+/** Yield small maps of the paper's colour, the likeliest first. */
+export function* paperCandidates(planes) {
+  const coarse = planes.map((plane) => {
+    const small = reduced(plane, 4 * COARSE_PX, nearest);
+    return reduced(medianFiltered(small, 7), COARSE_PX, byAreas);
+  });
+  const around = coarse.map(({ width, height, data }) => rimOf(width, height).map((i) => data[i]));
+  const colours = around.map(median);
+  const numOther = around[0].filter((_, i) =>
+    colours.some((colour, plane) => Math.abs(around[plane][i] - colour) > SAME_COLOUR),
+  ).length;
+  if (numOther < 0.3 * around[0].length) {
+    yield coarse.map((plane, i) => map(plane, () => colours[i]));
+  }
+  for (const window of WINDOWS) yield coarse.map((plane) => windowMedians(plane, window));
+}
+
+/** Take medians over windows wider than any stroke; beyond its rim the paper goes on. */
+function windowMedians(plane, window) {
+  const size = Math.floor(window * Math.max(plane.width, plane.height)) | 1;
+  return medianFiltered(plane, size, withCleanRim(plane));
+}
+
+/** Replace each pixel of the rim by the median of a quarter of the rim around it. */
+function withCleanRim(plane) {
+  const rim = rimOf(plane.width, plane.height);
+  const half = rim.length >> 3;
+  const cleaned = map(plane, (value) => value);
+  rim.forEach((place, i) => {
+    const near = Array.from({ length: 2 * half + 1 }, (_, j) => rim.at((i + j - half) % rim.length));
+    cleaned.data[place] = median(near.map((index) => plane.data[index]));
+  });
+  return cleaned;
+}
+
+/** Return the indices of the pixels once around, those of the corners twice. */
+function rimOf(width, height) {
+  const across = [...Array(width).keys()];
+  const down = [...Array(height).keys()].map((y) => y * width);
+  const right = down.map((place) => place + width - 1);
+  const bottom = across.map((x) => (height - 1) * width + x);
+  return [...across, ...right, ...bottom.reverse(), ...down.reverse()];
+}
+
+/**
+ * Take the median of the square around each pixel, in 255ths.
+ *
+ * @param beyond the same picture, whose rim is repeated where the square is outside.
+ */
+function medianFiltered(pixels, size, beyond = pixels) {
+  const reach = size >> 1;
+  const { width, height, levels } = framed(pixels, beyond, reach);
+  const out = grey(pixels.width, pixels.height);
+  const counts = new Int32Array(256);
+  let [level, numUpTo] = [0, 0]; // the median, and how many values are no larger
+  const addColumn = (x, y, count) => {
+    for (let row = y; row < y + size; row++) {
+      const value = levels[row * width + x];
+      counts[value] += count;
+      if (value <= level) numUpTo += count;
+    }
+  };
+  for (let y = 0; y + size <= height; y++) {
+    counts.fill(0);
+    numUpTo = 0;
+    for (let x = 0; x < size - 1; x++) addColumn(x, y, 1);
+    for (let x = 0; x + size <= width; x++) {
+      addColumn(x + size - 1, y, 1);
+      while (2 * numUpTo < size * size) numUpTo += counts[++level];
+      while (2 * (numUpTo - counts[level]) > size * size) numUpTo -= counts[level--];
+      out.data[y * out.width + x] = level / 255;
+      addColumn(x, y, -1);
+    }
+  }
+  return out;
+}
+
+/** Repeat the rim of `beyond` around a picture, in 255ths. */
+function framed(pixels, beyond, margin) {
+  const [width, height] = [pixels.width + 2 * margin, pixels.height + 2 * margin];
+  const levels = new Uint8Array(width * height);
+  const inside = (place, count) => Math.min(Math.max(place, 0), count - 1);
+  for (let i = 0; i < levels.length; i++) {
+    const [x, y] = [(i % width) - margin, Math.floor(i / width) - margin];
+    const [column, row] = [inside(x, pixels.width), inside(y, pixels.height)];
+    const { data } = column === x && row === y ? pixels : beyond;
+    levels[i] = data[row * pixels.width + column] * 255 + 0.5;
+  }
+  return { width, height, levels };
+}
+
+/** Compute how far each pixel is from the paper's colour. */
+function distance(planes, paper) {
+  const sum = map(planes[0], () => 0);
+  planes.forEach((plane, colour) => {
+    const { data } = resized(paper[colour], plane.width, plane.height, linear);
+    for (let i = 0; i < data.length; i++) sum.data[i] += (plane.data[i] - data[i]) ** 2;
+  });
+  return map(sum, (value) => Math.sqrt(value / planes.length));
+}
+
+const meanOf = (planes) =>
+  planes.length === 1 ? planes[0] : map(planes[0], (_, i) => mean(planes.map(({ data }) => data[i])));
+
+const span = (values) => Math.max(...values) - Math.min(...values);
+
+/** Return a few thousand values on a regular grid. */
+function sample(width, height, valueAt) {
+  const step = 1 + Math.floor(Math.min(width, height) / 50);
+  const values = [];
+  for (let y = 0; y < height; y += step) {
+    for (let x = 0; x < width; x += step) values.push(valueAt(x, y));
+  }
+  return values;
+}
+
+/** Estimate the noise of contrast from its lower third, free of ink. */
+const noiseOf = ({ width, height, data }) =>
+  quantile(sample(width, height, (x, y) => data[y * width + x]), 0.3) / 0.385;
