@@ -13,8 +13,8 @@ SIGNS = ("+±", "-–~_", "([{<", ")]}>", "/|\\!", "=÷:;\"'", "√✓?", "%&@#"
 CLASSES: tuple[str, ...] = (*string.digits, *LETTERS, *SIGNS)
 NUM_CLASSES = len(CLASSES)
 FIRST_SIGN = NUM_DIGITS + len(LETTERS)
-# Alone, nobody can tell these letters from a digit. Within a word they are letters.
-AMBIGUOUS = "OoIlq"
+# Alone, nobody can tell these from a digit. Within a word they are letters.
+AMBIGUOUS = "OoIlq|"
 _CLASS_OF = {character: number for number, group in enumerate(CLASSES) for character in group}
 
 

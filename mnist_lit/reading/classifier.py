@@ -31,7 +31,7 @@ VIEW_DEG = 8.0  # angle by which a digit is turned or slanted
 # in drawn validation pictures: the detector is less confident than it should be.
 DETECTOR_EXPONENT, CLASSIFIER_EXPONENT = 1.2, 0.5
 MIN_PROB = 1e-4  # probabilities are clamped to this distance from 0 and 1
-TOO_LARGE = "too large for writing so small: nothing was looked for"
+TOO_SMALL = "some of the writing is too small, and was not looked at as closely as usual"
 
 
 class Classifier:
@@ -196,21 +196,22 @@ class Classifier:
         self.check_reads_digits()
         if not ink.sizes:
             return Reading.of([], ink.note)
-        detections = Detector.packaged().detect(ink.pixels, ink.sizes)
-        if detections is None:
-            return Reading.of([], "; ".join(filter(None, (TOO_LARGE, ink.note))))
-        if not len(detections.boxes):
-            return Reading.of([], ink.note)
+        detections, is_complete = Detector.packaged().detect(ink.pixels, ink.sizes)
+        note = "; ".join(filter(None, ("" if is_complete else TOO_SMALL, ink.note)))
         boxes = [ink.picture_box(box) for box in detections.boxes.tolist()]
-        images = torch.from_numpy(np.stack([ink.digit_image(box) for box in boxes]))
-        detected = detections.probs.clamp(MIN_PROB, 1 - MIN_PROB).logit().log_softmax(dim=1)
+        cut = [ink.digit_image(box) for box in boxes]
+        drawn = [number for number, image in enumerate(cut) if image is not None]  # no blobs
+        if not drawn:
+            return Reading.of([], note)
+        images = torch.from_numpy(np.stack([image for image in cut if image is not None]))
+        detected = detections.probs[drawn].clamp(MIN_PROB, 1 - MIN_PROB).logit().log_softmax(dim=1)
         classified = self._several_views(images).exp().clamp(min=MIN_PROB).log()
         logs = DETECTOR_EXPONENT * detected + CLASSIFIER_EXPONENT * classified
         digits = [
-            Digit(int(probs.argmax()), float(probs.max()), box, probs, image)
-            for probs, box, image in zip(logs.softmax(dim=1), boxes, images, strict=True)
+            Digit(int(probs.argmax()), float(probs.max()), boxes[number], probs, image)
+            for number, probs, image in zip(drawn, logs.softmax(dim=1), images, strict=True)
         ]
-        return Reading.of(digits, ink.note)
+        return Reading.of(digits, note)
 
     def _several_views(self, images: Tensor) -> Tensor:
         """Compute log probabilities of digits, of unsure ones as a mean over several views."""

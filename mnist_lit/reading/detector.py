@@ -23,8 +23,8 @@ from mnist_lit.models.detector import DIGIT_PX, STRIDE, DetectorNetwork
 from mnist_lit.reading.arrays import extent, scaled
 
 PACKAGED = Path(__file__).parents[1] / "weights" / "detector.pt"
-MAX_NETWORK_PIXELS = 1_000_000.0  # of a picture, over all scales: some 2 s of a core
-MAX_BAND_PIXELS = 400_000  # at once, because of the memory they take
+MAX_NETWORK_PIXELS = 1_500_000.0  # of a picture, over all scales: some 3 s of a core
+MAX_BAND_PIXELS = 200_000  # at once, because of the memory they take
 BAND_OVERLAP_PX = 112  # rows beyond a band that are seen with it: half the field of view
 OTHER_SIZES = (1.8, 1 / 1.8)  # sizes tried besides the given ones, as multiples of the first
 SAME_SIZE_LOG = 0.16  # |log ratio| of two sizes that count as one
@@ -100,7 +100,7 @@ class Detector:
         """Return the detector that comes with the package."""
         return cls.load(PACKAGED)
 
-    def detect(self, ink: NDArray[np.uint8], sizes: Sequence[float]) -> Detections | None:
+    def detect(self, ink: NDArray[np.uint8], sizes: Sequence[float]) -> tuple[Detections, bool]:
         """Detect digits at the best scale, searched from ``sizes``.
 
         The network detects digits best whose longer side is 28 pixels, so a scale is a size of
@@ -113,19 +113,23 @@ class Detector:
             sizes: likely longer sides of digits, in pixels, the likeliest first; one at least.
 
         Returns:
-            Digits at the best scale, ``probs`` ``(N, 10)``; None if every scale exceeds
-            `MAX_NETWORK_PIXELS`.
+            Digits at the best scale, ``probs`` ``(N, 10)``; and False if a likely scale was left
+            out because of `MAX_NETWORK_PIXELS`.
         """
         x, y, right, bottom = extent(ink > MIN_INK)
         part = ink[y:bottom, x:right] if x < right else ink
-        best: Detections | None = None
-        best_vote, pixels_left = -1.0, MAX_NETWORK_PIXELS
+        best = Detections(torch.zeros(0, 4), torch.zeros(0, NUM_DIGITS))
+        best_vote, pixels_left, is_complete = 0.0, MAX_NETWORK_PIXELS, True
         tried: list[float] = []
-        waiting = [*sizes, *(sizes[0] * factor for factor in OTHER_SIZES)]
+        others = [sizes[0] * factor for factor in OTHER_SIZES]
+        waiting = [*sizes, *others]
         while waiting:
             size = waiting.pop(0)
             pixels = part.size * (DIGIT_PX / size) ** 2
-            if pixels > pixels_left or any(_is_same_size(size, other) for other in tried):
+            if any(_is_same_size(size, other) for other in tried):
+                continue
+            if pixels > pixels_left:
+                is_complete &= size in others
                 continue
             tried.append(size)
             pixels_left -= pixels
@@ -139,7 +143,8 @@ class Detector:
                 if _is_same_size(median_size, size) and float(probs.min()) > CERTAIN_PROB:
                     break
                 waiting.insert(0, median_size)
-        return best and Detections(best.boxes + torch.tensor([x, y, x, y]), best.probs)
+        moved = best.boxes + torch.tensor([x, y, x, y])
+        return Detections(moved, best.probs), is_complete
 
     def detect_at(self, ink: NDArray[np.uint8], size: float) -> Detections:
         """Detect all characters at one scale.

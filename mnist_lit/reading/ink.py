@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mnist_lit.reading.arrays import Array, Box, Mask, extent, quantile, with_margin
 from mnist_lit.reading.decode import Page, Picture, decode, pages_of
-from mnist_lit.reading.digit_image import FRAME, fit_into_frame
+from mnist_lit.reading.digit_image import fit_into_frame
 from mnist_lit.reading.paper import MIN_CONTRAST, contrast_to, denoise, paper_candidates
 
 MAX_NOISE = 0.06  # of the range from black to white; more means that the paper is another one
@@ -39,14 +39,14 @@ class Ink:
     downscale: float
     note: str = ""
 
-    def digit_image(self, box: Box) -> Array:
+    def digit_image(self, box: Box) -> Array | None:
         """Cut a digit out and prepare it like an image of MNIST.
 
         Args:
             box: in pixels of the picture.
 
         Returns:
-            ``(1, 28, 28)`` float32 in [0, 1], ink 1; all 0 if nothing in the box is drawn by a pen.
+            ``(1, 28, 28)`` float32 in [0, 1], ink 1; None if no pen has drawn what is in the box.
         """
         height, width = self.pixels.shape
         left, top, right, bottom = (round(edge / self.downscale) for edge in box)
@@ -58,14 +58,13 @@ class Ink:
         mask = _digit_mask(window, (left - x, top - y, right - x, bottom - y))
         left, top, right, bottom = extent(mask)
         if left == right:
-            return np.zeros((1, FRAME, FRAME), np.float32)
+            return None
         margin = 2 + max(right - left, bottom - top) // 20
         edges = cv2.dilate(mask.view(np.uint8), np.ones((3, 3)))  # faint, and not in the mask
         digit = with_margin(np.where(edges, window, 0).astype(np.float32) / 255, margin)
         digit = digit[top : bottom + 2 * margin, left : right + 2 * margin]
         frame = margin, margin, margin + right - left, margin + bottom - top
-        image = fit_into_frame(digit, frame)
-        return np.zeros((1, FRAME, FRAME), np.float32) if image is None else image
+        return fit_into_frame(digit, frame)
 
     def picture_box(self, box: Sequence[float]) -> Box:
         """Convert a box to whole pixels of the picture, at least one, all inside."""

@@ -22,10 +22,12 @@ export function loadNetworks(json) {
  */
 export function read({ classifier, detector }, picture) {
   const ink = findInk(decode(picture));
-  const detections = ink.sizes.length ? detect(detector, ink.pixels, ink.sizes) : [];
-  if (!detections) return { number: "", digits: [], note: TOO_LARGE };
+  if (!ink.sizes.length) return { number: "", digits: [], note: "" };
+  const { digits: found, isComplete } = detect(detector, ink.pixels, ink.sizes);
+  const cut = found.map(({ box }) => digitImage(ink, pictureBox(ink, box)));
+  const detections = found.filter((_, i) => cut[i]); // others are blobs
   const boxes = detections.map(({ box }) => pictureBox(ink, box));
-  const images = boxes.map((box) => digitImage(ink, box));
+  const images = cut.filter((image) => image);
   const classified = severalViews(classifier, images);
   const digits = detections.map(({ probs }, i) => {
     const logs = combined(probs, classified[i]);
@@ -36,7 +38,7 @@ export function read({ classifier, detector }, picture) {
   });
   const lines = textLines(boxes).map((line) => line.map((i) => digits[i]));
   const number = lines.map((line) => line.map(({ digit }) => digit).join("")).join(" ");
-  return { number, digits: lines.flat() };
+  return { number, digits: lines.flat(), note: isComplete ? "" : TOO_SMALL };
 }
 
 /** Combine the detector's probabilities and the classifier's logarithms of theirs. */

@@ -7,20 +7,25 @@ import { byAreas, linear, scaled } from "./resize.js";
  * Detect digits at the best scale, searched from likely sizes.
  *
  * @param network of the packaged detector, a `Network`.
- * @returns digits, each with its `box` and the `probs` of the ten; null if the picture is too large
- *   for writing so small.
+ * @returns `digits`, each with its `box` and the `probs` of the ten, and `isComplete`, false if a
+ *   likely scale was left out because of its cost.
  */
 export function detect(network, ink, sizes) {
   const [x, y, right, bottom] = boxOf(ink, MIN_INK) ?? [0, 0, ink.width, ink.height];
   const part = crop(ink, x, y, right - x, bottom - y);
-  let best = null;
-  let [bestVote, pixelsLeft] = [-1, MAX_NETWORK_PIXELS];
+  let best = [];
+  let [bestVote, pixelsLeft, isComplete] = [0, MAX_NETWORK_PIXELS, true];
   const tried = [];
-  const waiting = [...sizes, ...OTHER_SIZES.map((factor) => sizes[0] * factor)];
+  const others = OTHER_SIZES.map((factor) => sizes[0] * factor);
+  const waiting = [...sizes, ...others];
   while (waiting.length) {
     const size = waiting.shift();
     const pixels = part.width * part.height * (DIGIT_PX / size) ** 2;
-    if (pixels > pixelsLeft || tried.some((other) => isSameSize(size, other))) continue;
+    if (tried.some((other) => isSameSize(size, other))) continue;
+    if (pixels > pixelsLeft) {
+      isComplete &&= others.includes(size);
+      continue;
+    }
     tried.push(size);
     pixelsLeft -= pixels;
     const digits = detectAt(network, part, size).filter(isDigit);
@@ -32,10 +37,11 @@ export function detect(network, ink, sizes) {
     if (isSameSize(medianSize, size) && isCertain) break;
     waiting.unshift(medianSize);
   }
-  return best?.map(({ box, probs }) => ({
+  const digits = best.map(({ box, probs }) => ({
     box: box.map((edge, i) => edge + (i % 2 ? y : x)),
     probs: probs.slice(0, NUM_DIGITS),
   }));
+  return { digits, isComplete };
 }
 
 const isSameSize = (size, other) => Math.abs(Math.log(size / other)) < SAME_SIZE_LOG;

@@ -1,6 +1,6 @@
 // The writing of a picture, separated from its paper: what reading/ink.py does.
 
-import { crop, grey, map, mean, median, quantile, round, withMargin } from "./arrays.js";
+import { boxOf, crop, grey, map, mean, median, quantile, round, withMargin } from "./arrays.js";
 import { fitIntoFrame } from "./digitImage.js";
 import { contrastTo, denoised, paperCandidates } from "./paper.js";
 
@@ -20,7 +20,8 @@ export function findInk({ planes, downscale }) {
     const isClean = mean(noise.data) < MAX_NOISE;
     const isBetter = best && (isClean === best.isClean ? share < best.share : isClean);
     if (!best || isBetter) best = { contrast, noise, pieces, share, isClean };
-    if (isClean && share < MAX_INK_SHARE) break;
+    const isCanvas = paper.every(({ data }) => data.every((value) => value === data[0]));
+    if (isClean && share < (isCanvas ? MAX_INK_SHARE_OF_CANVAS : MAX_INK_SHARE)) break;
   }
   return { pixels: normalised(best), sizes: likelySizes(best.pieces), downscale };
 }
@@ -34,28 +35,38 @@ function inkPieces(contrast, { data: noise }) {
   const strongest = quantile(strong, 0.95);
   const isSure = (i) => data[i] > 0.5 * strongest && isAbove(i, MIN_CONTRAST, 5);
   const faintest = Math.max(0.05, 0.3 * strongest);
-  const { data: unseen } = map(contrast, (_, i) => Number(isAbove(i, faintest, 3)));
+  const mask = map(contrast, (_, i) => Number(isAbove(i, faintest, 3)));
+  return connected(mask).filter(({ places }) => places.some(isSure));
+}
+
+/** Return the pieces of a mask, `{ places, area, box, width, height }`; the mask is emptied. */
+function connected({ width, height, data: mask }) {
   const pieces = [];
-  for (let start = unseen.indexOf(1); start >= 0; start = unseen.indexOf(1, start)) {
-    const piece = takePiece(unseen, width, height, start, isSure);
-    if (piece.hasSure) pieces.push(piece);
+  for (let start = mask.indexOf(1); start >= 0; start = mask.indexOf(1, start)) {
+    const places = takePiece(mask, width, height, start);
+    let [left, top, right, bottom] = [width, height, 0, 0];
+    for (const place of places) {
+      const x = place % width;
+      const y = (place - x) / width;
+      [left, top] = [Math.min(left, x), Math.min(top, y)];
+      [right, bottom] = [Math.max(right, x + 1), Math.max(bottom, y + 1)];
+    }
+    const box = [left, top, right, bottom];
+    pieces.push({ places, area: places.length, box, width: right - left, height: bottom - top });
   }
   return pieces;
 }
 
-/** Remove a pixel from a mask with all that are connected to it, also over corners. */
-function takePiece(mask, width, height, start, isSure) {
-  let [left, top, right, bottom, area, hasSure] = [width, height, 0, 0, 0, false];
+/** Remove a pixel from a mask with all that are connected to it, also over corners; return them. */
+function takePiece(mask, width, height, start) {
   const waiting = [start];
+  const places = [];
   mask[start] = 0;
   while (waiting.length) {
     const place = waiting.pop();
+    places.push(place);
     const x = place % width;
     const y = (place - x) / width;
-    [left, top] = [Math.min(left, x), Math.min(top, y)];
-    [right, bottom] = [Math.max(right, x + 1), Math.max(bottom, y + 1)];
-    area += 1;
-    hasSure ||= isSure(place);
     for (let row = Math.max(0, y - 1); row <= Math.min(height - 1, y + 1); row++) {
       for (let column = Math.max(0, x - 1); column <= Math.min(width - 1, x + 1); column++) {
         const near = row * width + column;
@@ -64,20 +75,26 @@ function takePiece(mask, width, height, start, isSure) {
       }
     }
   }
-  return { width: right - left, height: bottom - top, area, hasSure };
+  return places;
 }
 
-/** Return medians of the pieces' longer sides: weighted by size, and not; without level lines. */
+/** Return medians of the pieces' sizes, without level lines: see reading/ink.py. */
 function likelySizes(pieces) {
   const sizeOf = ({ width, height }) => Math.max(width, height);
   const characters = pieces.filter(
     (piece) => sizeOf(piece) >= MIN_SIZE_PX && piece.width < LINE_FROM * piece.height,
   );
-  const sizes = (characters.length ? characters : pieces).map(sizeOf).sort((a, b) => a - b);
-  if (!sizes.length) return [];
-  const half = sizes.reduce((sum, size) => sum + size) / 2;
+  const counted = characters.length ? characters : pieces;
+  const [sizes, heights] = [counted.map(sizeOf), counted.map(({ height }) => height)];
+  return sizes.length ? [weightedMedian(sizes), weightedMedian(heights), median(sizes)] : [];
+}
+
+/** Return the median of values, each weighted by itself. */
+function weightedMedian(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const half = sorted.reduce((sum, value) => sum + value) / 2;
   let sum = 0;
-  return [sizes.find((size) => (sum += size) >= half), median(sizes)];
+  return sorted.find((value) => (sum += value) >= half);
 }
 
 /** Scale contrast without noise so that most of the ink is near 255. */
@@ -88,13 +105,57 @@ function normalised({ contrast, noise: { data: noise } }) {
   return map(clean, (value) => Math.floor(Math.min(255, value * (255 / full))));
 }
 
-/** Cut a digit out, by its box in the picture, and prepare it like an image of MNIST. */
+/**
+ * Cut a digit out, by its box in the picture, and prepare it like an image of MNIST.
+ *
+ * @returns null if no pen has drawn what is there.
+ */
 export function digitImage({ pixels, downscale }, box) {
-  const [left, top, right, bottom] = withinPicture(box.map((edge) => round(edge / downscale)), pixels);
+  let [left, top, right, bottom] = withinPicture(box.map((edge) => round(edge / downscale)), pixels);
+  const reach = 1 + round(REACH * Math.max(right - left, bottom - top));
+  const [x, y] = [Math.max(0, left - reach), Math.max(0, top - reach)];
+  const [width, height] = [Math.min(right + reach, pixels.width) - x, Math.min(bottom + reach, pixels.height) - y];
+  const window = crop(pixels, x, y, width, height);
+  const mask = digitMask(window, [left - x, top - y, right - x, bottom - y]);
+  const inner = boxOf(mask, 0.5);
+  if (!inner) return null;
+  [left, top, right, bottom] = inner;
   const margin = 2 + Math.floor(Math.max(right - left, bottom - top) / 20);
-  const cut = map(crop(pixels, left, top, right - left, bottom - top), (value) => value / 255);
-  const inner = [margin, margin, margin + right - left, margin + bottom - top];
-  return fitIntoFrame(withMargin(cut, margin), inner) ?? grey(FRAME, FRAME);
+  // The faint edges of strokes are not in the mask.
+  const digit = map(window, (value, i) => (isNearMask(mask, i) ? value / 255 : 0));
+  const [wide, high] = [right - left + 2 * margin, bottom - top + 2 * margin];
+  const framed = crop(withMargin(digit, margin), left, top, wide, high);
+  return fitIntoFrame(framed, [margin, margin, wide - margin, high - margin]);
+}
+
+/** Select the pixels of a digit in a window around its box: see reading/ink.py. */
+function digitMask(window, [left, top, right, bottom]) {
+  const { width, height } = window;
+  const mask = grey(width, height);
+  const isInside = (place) => {
+    const x = place % width;
+    const y = (place - x) / width;
+    return x >= left && x < right && y >= top && y < bottom;
+  };
+  for (const { places, area, box } of connected(map(window, (value) => Number(value > FAINT_INK)))) {
+    const inside = places.filter(isInside);
+    if (inside.length <= 0.5 * area) continue;
+    const endsHere = box[0] > 0 && box[1] > 0 && box[2] < width && box[3] < height;
+    for (const place of endsHere ? places : inside) mask.data[place] = 1;
+  }
+  return mask;
+}
+
+/** Tell whether a pixel or one of its eight neighbours is in a mask. */
+function isNearMask({ width, height, data }, place) {
+  const x = place % width;
+  const y = (place - x) / width;
+  for (let row = Math.max(0, y - 1); row <= Math.min(height - 1, y + 1); row++) {
+    for (let column = Math.max(0, x - 1); column <= Math.min(width - 1, x + 1); column++) {
+      if (data[row * width + column]) return true;
+    }
+  }
+  return false;
 }
 
 /** Convert a box to whole pixels of the picture, at least one, all inside. */
