@@ -18,7 +18,7 @@ from mnist_lit.files import whole_file
 # What is read of a checkpoint: its type, or what is in it, by name; `str` stands for any name. Not
 # every checkpoint has all of these parts, but what a part consists of is there whole.
 FORM: dict[Any, Any] = {
-    "mnist_lit": {"version": str, "recipe": dict},
+    "mnist_lit": {"version": str, "config": dict},
     "hyper_parameters": dict,
     "state_dict": {str: Tensor},
     "current_model_state": {str: Tensor},

@@ -28,19 +28,19 @@ from mnist_lit.options import (
     plain,
     replaced_callbacks,
     spelled_out,
+    with_config,
     with_given_shape,
-    with_recipe,
 )
-from mnist_lit.training import company, limits, recipes, runs, tracking
+from mnist_lit.training import config_files, limits, process_group, run_loggers, runs
+from mnist_lit.training.base_task import BaseTask
 from mnist_lit.training.first_step import FirstStep
-from mnist_lit.training.learner import Learner
-from mnist_lit.training.life import Life
 from mnist_lit.training.loggers import LogPositions
 from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.monitors import BestCheckpoint, StopEarly
 from mnist_lit.training.progress import Progress, TrainingLog
 from mnist_lit.training.results import scores, show
 from mnist_lit.training.resuming import LastCheckpoint, Provenance, RandomState
+from mnist_lit.training.run_session import RunSession
 from mnist_lit.training.runs import Run
 
 EXPECTED_WARNINGS = (
@@ -74,9 +74,9 @@ def main(args: Sequence[str]) -> int:
     if "--trainer.help" in args:
         CLI([args[0], "--help"])
     try:
-        cli = CLI(with_recipe(list(args)))
+        cli = CLI(with_config(list(args)))
     except UserError as error:
-        if company.speaks():
+        if process_group.prints_errors():
             raise
         raise SystemExit(2) from error
     if cli.run:
@@ -100,7 +100,7 @@ class CLI(LightningCLI):
         kind: prefix of the names of run folders.
     """
 
-    learner: type[Learner] = LitClassifier
+    learner: type[BaseTask] = LitClassifier
     data_module: type[MNISTDataModule] = MNISTDataModule
     kind: str = runs.FIT
 
@@ -163,7 +163,7 @@ class CLI(LightningCLI):
         lightning_module: LightningModule, optimizer: Optimizer, lr_scheduler: Any = None
     ) -> Any:
         """Use the model's own schedule unless another one is given."""
-        assert isinstance(lightning_module, Learner)
+        assert isinstance(lightning_module, BaseTask)
         if lr_scheduler is None:
             return lightning_module.with_schedule(optimizer)
         return LightningCLI.configure_optimizers(lightning_module, optimizer, lr_scheduler)
@@ -178,18 +178,18 @@ class CLI(LightningCLI):
             raise UserError(f"seed_everything: {one_line(error)}") from error
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        set_loader("yaml", recipes.load_yaml, (yaml.YAMLError,))
+        set_loader("yaml", config_files.load_yaml, (yaml.YAMLError,))
         try:
             super().parse_arguments(parser, args)
         except (UnicodeDecodeError, RecursionError) as error:
             raise UserError(
-                f"an option names a file that is no recipe: {one_line(error)}"
+                f"an option names a file that is no config: {one_line(error)}"
             ) from error
 
     def instantiate_classes(self) -> None:
         self.options = self.config[self.subcommand]
         self._check_values()
-        self.recipe = self._dump()
+        self.config_yaml = self._dump()
         self._choose_loggers()
         try:
             super().instantiate_classes()
@@ -206,14 +206,14 @@ class CLI(LightningCLI):
         """Give the Trainer only the loggers that do not write into the run folder."""
         given = self.options.trainer
         root = Path(given.default_root_dir or os.getcwd())
-        self.tensorboard, others = tracking.sorted_out(given.logger, root)
+        self.tensorboard, others = run_loggers.split_loggers(given.logger, root)
         if self.subcommand == "fit":
             self.start = self.beginning(root)
             run = self.start.run
         else:
             self.checkpoint_path = runs.find_checkpoint(self.options.ckpt_path or "best", root)
             run = runs.run_of(self.checkpoint_path)
-        tracking.go_on(others, run)
+        run_loggers.restore_logger_ids(others, run)
         given.logger = others or False
 
     def beginning(self, root: Path) -> runs.Start:
@@ -243,15 +243,15 @@ class CLI(LightningCLI):
         options = plain(self.options)
         options.ckpt_path = None
         try:
-            recipe: str = parser.dump(options, skip_unset=False)
-            recipe = with_given_shape(recipe, options)
-            parser.parse_string(recipe)
+            config: str = parser.dump(options, skip_unset=False)
+            config = with_given_shape(config, options)
+            parser.parse_string(config)
         except (TypeError, ValueError, yaml.YAMLError) as error:
-            raise UserError(f"no recipe can hold these options: {one_line(error)}") from error
-        if "Unable to serialize" in recipe:
-            unable = next(line for line in recipe.splitlines() if "Unable to serialize" in line)
-            raise UserError(f"no recipe can hold these options: {one_line(ValueError(unable))}")
-        return recipe
+            raise UserError(f"no config can hold these options: {one_line(error)}") from error
+        if "Unable to serialize" in config:
+            unable = next(line for line in config.splitlines() if "Unable to serialize" in line)
+            raise UserError(f"no config can hold these options: {one_line(ValueError(unable))}")
+        return config
 
     def callbacks(self) -> list[Callback]:
         """Return the callbacks of every training, beside the config's."""
@@ -260,7 +260,7 @@ class CLI(LightningCLI):
             RandomState(),
             TrainingLog(),
             LogPositions(),
-            Provenance(yaml.safe_load(self.recipe)),
+            Provenance(yaml.safe_load(self.config_yaml)),
         ]
         if self.options.trainer.enable_progress_bar is not False:
             callbacks.append(self.progress())
@@ -281,19 +281,19 @@ class CLI(LightningCLI):
         limits.check_device(trainer)
         return trainer
 
-    def fit(self, model: Learner, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
+    def fit(self, model: BaseTask, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
         """Train, or go on training, in a run folder; then evaluate the best checkpoint."""
         datamodule.setup()  # now, so that data which cannot be had leaves no run folder behind
         limits.check(self.options, self.trainer, model, datamodule)
         if self.trainer.is_global_zero:
             self.warn(model)
         if self.options.trainer.fast_dev_run:
-            with self._company().together():
+            with self._process_group().running():
                 self.trainer.fit(model, datamodule=datamodule)
             return
-        self.run = self.life(model, datamodule).live(self.start)
+        self.run = self.session(model, datamodule).train_run(self.start)
 
-    def warn(self, model: Learner) -> None:
+    def warn(self, model: BaseTask) -> None:
         """Warn of surprises before a training begins."""
         replaced = replaced_callbacks(spelled_out(self.arguments), self.options.trainer.callbacks)
         if replaced:
@@ -309,21 +309,23 @@ class CLI(LightningCLI):
                 " change them"
             )
 
-    def life(self, model: Learner, data: MNISTDataModule) -> Life:
+    def session(self, model: BaseTask, data: MNISTDataModule) -> RunSession:
         """Return the run that `fit` trains."""
-        return Life(self.trainer, model, data, self.recipe, self.arguments, self.tensorboard)
+        return RunSession(
+            self.trainer, model, data, self.config_yaml, self.arguments, self.tensorboard
+        )
 
-    def validate(self, model: Learner, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
+    def validate(self, model: BaseTask, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
         """Print loss and accuracy on the validation images."""
         self._load_weights(model)
-        with self._company().together():
+        with self._process_group().running():
             (metrics,) = self.trainer.validate(model, datamodule=datamodule, verbose=False)
         self._show(metrics, "val")
 
-    def test(self, model: Learner, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
+    def test(self, model: BaseTask, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
         """Print loss and accuracy on the test images."""
         self._load_weights(model)
-        with self._company().together():
+        with self._process_group().running():
             (metrics,) = self.trainer.test(model, datamodule=datamodule, verbose=False)
         self._show(metrics, "test")
 
@@ -331,10 +333,12 @@ class CLI(LightningCLI):
         if self.trainer.is_global_zero:
             plain_console().print(scores(metrics, [name]))
 
-    def _load_weights(self, model: Learner) -> None:
+    def _load_weights(self, model: BaseTask) -> None:
         runs.load_weights(model, self.checkpoint_path)
         if self.trainer.is_global_zero:
             print(f"checkpoint {self.checkpoint_path}")
 
-    def _company(self) -> company.Company:
-        return company.Company(self.trainer, lambda: print(company.LOSS, file=sys.stderr))
+    def _process_group(self) -> process_group.ProcessGroup:
+        return process_group.ProcessGroup(
+            self.trainer, lambda: print(process_group.PEER_DIED, file=sys.stderr)
+        )

@@ -8,13 +8,13 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from mnist_lit.cli import CLI
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.options import with_recipe
+from mnist_lit.options import with_config
 from mnist_lit.synthetic.data import SheetDataModule
-from mnist_lit.training import limits, recipes, runs
+from mnist_lit.training import config_files, limits, runs
+from mnist_lit.training.base_task import BaseTask
 from mnist_lit.training.detection import LitDetector
 from mnist_lit.training.detection_results import finish, show
-from mnist_lit.training.learner import Learner
-from mnist_lit.training.life import Life
+from mnist_lit.training.run_session import RunSession
 from mnist_lit.training.runs import Run
 
 HELP = """\
@@ -28,18 +28,18 @@ Trains the network that finds digits in pictures, on synthetic sheets.
 
 Options are those of fit, but for the model's and the data's. The packaged config is
 
-{recipe}
+{config}
 Beyond it:
 
   --trainer.help          all options of Lightning's Trainer"""
 
 
-class DetectorRun(Life):
+class DetectorRun(RunSession):
     """A run that trains a detector."""
 
     kind = runs.DETECTOR
 
-    def conclude(self, run: Run) -> None:
+    def evaluate_run(self, run: Run) -> None:
         assert isinstance(self.model, LitDetector)
         assert isinstance(self.data, SheetDataModule)
         finish(run, self.trainer, self.model, self.data, self.facts())
@@ -55,24 +55,24 @@ class DetectorCLI(CLI):
     def fit_network_to_data(self, parser: LightningArgumentParser) -> None:
         """Leave the network as it is: all sheets have one size."""
 
-    def fit(self, model: Learner, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
+    def fit(self, model: BaseTask, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
         limits.check_one_process(self.trainer, "detector")
         super().fit(model, datamodule, ckpt_path)
 
-    def life(self, model: Learner, data: MNISTDataModule) -> Life:
+    def session(self, model: BaseTask, data: MNISTDataModule) -> RunSession:
         command = ["detector", *self.arguments[1:]]
-        return DetectorRun(self.trainer, model, data, self.recipe, command, self.tensorboard)
+        return DetectorRun(self.trainer, model, data, self.config_yaml, command, self.tensorboard)
 
 
 def main(args: Sequence[str]) -> int:
     """Train a detector; `args` begins with the command's name."""
     if {"-h", "--help"} & set(args):
-        recipe = Path(recipes.packaged(recipes.DETECTOR)).read_text(encoding="utf-8")
-        print(HELP.format(recipe=textwrap.indent(recipe, "    ")))
+        config = Path(config_files.packaged(config_files.DETECTOR)).read_text(encoding="utf-8")
+        print(HELP.format(config=textwrap.indent(config, "    ")))
         return 0
     if "--trainer.help" in args:
         DetectorCLI(["fit", "--help"])
-    cli = DetectorCLI(with_recipe(["fit", *args[1:]], runs.DETECTOR))
+    cli = DetectorCLI(with_config(["fit", *args[1:]], runs.DETECTOR))
     if cli.run:
         show(cli.run)
     return 0

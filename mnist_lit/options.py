@@ -21,7 +21,7 @@ from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.files import user_path
 from mnist_lit.models import ModuleSpec, Shape, find_class
-from mnist_lit.training import recipes, runs
+from mnist_lit.training import config_files, runs
 
 HELP_HINT = "`mnist-lit COMMAND --help` lists the options"
 MAX_SHOWN = 80  # characters of a value that is refused
@@ -38,17 +38,17 @@ TELLING_REASONS = (
 
 
 FIT_HELP = """\
-usage: mnist-lit fit [--config RECIPE] [--ckpt_path CHECKPOINT] [--SECTION.OPTION VALUE ...]
+usage: mnist-lit fit [--config CONFIG] [--ckpt_path CHECKPOINT] [--SECTION.OPTION VALUE ...]
 
 Trains a network, tests its best checkpoint and draws what it learned.
 
-  --config RECIPE         a YAML file; {recipes}: packaged ones.
+  --config CONFIG         a YAML file; {configs}: packaged ones.
                           Of several, the last one that gives an option a value counts.
   --ckpt_path CHECKPOINT  goes on with a run: last, for the newest one; auto, for that one if it is
                           unfinished, and else a new one; or a checkpoint's path
-  --print_config          prints the whole recipe that the other options make, and ends
+  --print_config          prints the whole config that the other options make, and ends
 
-Every line of a recipe is an option, --model.lr 0.002. This is the one that counts without any:
+Every line of a config is an option, --model.lr 0.002. This is the one that counts without any:
 
 {default}
 Beyond it:
@@ -66,7 +66,7 @@ usage: mnist-lit {command} [--ckpt_path CHECKPOINT] [--SECTION.OPTION VALUE ...]
 Loss and accuracy of a checkpoint on the {images} images.
 
   --ckpt_path CHECKPOINT  best (the default) or last, of the newest run, or a checkpoint's path
-  --config RECIPE         instead of the one that the checkpoint was made with
+  --config CONFIG         instead of the one that the checkpoint was made with
   --trainer.help          all options of Lightning's Trainer; the others are those of fit\
 """
 
@@ -76,15 +76,15 @@ def help_on(command: str) -> str:
     if command != "fit":
         images = {"validate": "validation", "test": "test"}[command]
         return EVALUATION_HELP.format(command=command, images=images)
-    default = Path(recipes.packaged("default"))
-    names = ", ".join(sorted(recipes.packaged_names()))
+    default = Path(config_files.packaged("default"))
+    names = ", ".join(sorted(config_files.packaged_names()))
     # What stands before says how to use the file.
     text = default.read_text(encoding="utf-8").partition("\n\n")[2]
     text = textwrap.indent(text, "    ")
-    return FIT_HELP.format(recipes=names, default=text)
+    return FIT_HELP.format(configs=names, default=text)
 
 
-def with_recipe(args: list[str], kind: str = runs.FIT) -> list[str]:
+def with_config(args: list[str], kind: str = runs.FIT) -> list[str]:
     """Add the config that the checkpoint was made with, if none is given."""
     command, *options = args
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -93,8 +93,8 @@ def with_recipe(args: list[str], kind: str = runs.FIT) -> list[str]:
     parser.add_argument("--trainer.default_root_dir", dest="root", nargs="?", default=".")
     given, _ = parser.parse_known_args(options)
     for config in filter(None, given.config or []):
-        if os.path.exists(config):  # else it may be a recipe itself
-            recipes.check_file(Path(config))
+        if os.path.exists(config):  # else it may be a config itself
+            config_files.check_file(Path(config))
     if given.config or not given.ckpt_path or not given.root:  # a new run; or a value is missing
         return args
     root = user_path(given.root)
@@ -108,15 +108,15 @@ def with_recipe(args: list[str], kind: str = runs.FIT) -> list[str]:
     path = runs.find_checkpoint(which, root, kind)
     # A newer run may have begun when it is loaded: from here on it is named.
     named = {option.rpartition("=")[2] for option in options}
-    recipe = recipe_of(path, root, named)
-    return [command, "--config", recipe, *options, "--ckpt_path", str(path)]
+    config = config_of(path, root, named)
+    return [command, "--config", config, *options, "--ckpt_path", str(path)]
 
 
-def recipe_of(checkpoint_path: Path, root: Path, named: Collection[str]) -> str:
+def config_of(checkpoint_path: Path, root: Path, named: Collection[str]) -> str:
     """Return the config of a checkpoint as YAML: of its run folder, or its own.
 
     Args:
-        checkpoint_path: whose recipe.
+        checkpoint_path: whose config.
         root: runs below it are one's own, and so is what they name.
         named: what the command line names; it may be named elsewhere too.
 
@@ -128,41 +128,41 @@ def recipe_of(checkpoint_path: Path, root: Path, named: Collection[str]) -> str:
         # A sweep's trials are a folder deeper.
         if runs.runs_folder(root).resolve() in run.folder.resolve().parents[:2]:
             return str(run.config)
-        recipes.check_file(run.config)
+        config_files.check_file(run.config)
         try:
-            recipe, text = (
-                recipes.load_yaml(run.config.read_text(encoding="utf-8")),
+            config, text = (
+                config_files.load_yaml(run.config.read_text(encoding="utf-8")),
                 str(run.config),
             )
         except yaml.YAMLError as error:
             raise UserError(f"{run.config} is damaged: {one_line(error)}") from error
     else:
-        recipe = load_checkpoint(checkpoint_path)["mnist_lit"]["recipe"]
+        config = load_checkpoint(checkpoint_path)["mnist_lit"]["config"]
         if not run:  # what goes on from a copy does so here
-            recipe = {**recipe, "trainer": {**recipe.get("trainer", {}), "default_root_dir": None}}
+            config = {**config, "trainer": {**config.get("trainer", {}), "default_root_dir": None}}
         try:
-            text = yaml.safe_dump(recipe)
+            text = yaml.safe_dump(config)
         except yaml.YAMLError as error:
-            raise UserError(f"{checkpoint_path} holds no recipe; give one with --config") from error
-    for name in recipes.names_of_code(recipe):
+            raise UserError(f"{checkpoint_path} holds no config; give one with --config") from error
+    for name in config_files.names_of_code(config):
         if name not in named:
             raise UserError(
-                f"the recipe of {checkpoint_path} names {name}, and whatever a checkpoint names is"
+                f"the config of {checkpoint_path} names {name}, and whatever a checkpoint names is"
                 " not run: name it yourself (--model.network and the like), or give --config"
             )
     return text
 
 
-def with_given_shape(recipe: str, options: Namespace) -> str:
+def with_given_shape(config: str, options: Namespace) -> str:
     """Add the sizes given to a network to a config, which jsonargparse leaves out."""
     network = options.model.get("network")
     if network is None:
-        return recipe
+        return config
     spec = ModuleSpec.of(find_class(network.class_path), vars(network.init_args))
     given = {name: value for name, value in spec.init_args.items() if name in Shape._fields}
     if not given:
-        return recipe
-    values = yaml.safe_load(recipe)
+        return config
+    values = yaml.safe_load(config)
     values["model"]["network"]["init_args"].update(given)
     return yaml.safe_dump(values, sort_keys=False)
 
@@ -181,10 +181,10 @@ def plain(options: Any) -> Any:
 def spelled_out(args: Sequence[str]) -> list[str]:
     """Replace short names in arguments by class paths and config files."""
     short = {
-        "--model.network": recipes.class_path,
-        "--model.network.help": recipes.class_path,
-        "--config": recipes.packaged,
-        "-c": recipes.packaged,
+        "--model.network": config_files.class_path,
+        "--model.network.help": config_files.class_path,
+        "--config": config_files.packaged,
+        "-c": config_files.packaged,
     }
 
     def meant(before: str, arg: str) -> str:
@@ -218,12 +218,12 @@ def replaced_callbacks(args: Sequence[str], callbacks: Any) -> list[str]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-c", "--config", action="append", default=[])
     given, _ = parser.parse_known_args(args)
-    kept = recipes.callback_names(callbacks)
+    kept = config_files.callback_names(callbacks)
     replaced: list[str] = []
     for config in given.config:
         text = Path(config).read_text(encoding="utf-8") if os.path.exists(config) else config
-        trainer = (recipes.load_yaml(text) or {}).get("trainer") or {}
-        names = recipes.callback_names(trainer.get("callbacks"))
+        trainer = (config_files.load_yaml(text) or {}).get("trainer") or {}
+        names = config_files.callback_names(trainer.get("callbacks"))
         replaced += [name for name in names if name not in [*kept, *replaced]]
     return replaced if kept else []  # with null, they are left out on purpose
 

@@ -16,7 +16,7 @@ from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.files import write_csv
 from mnist_lit.training import limits
-from mnist_lit.training.learner import Learner
+from mnist_lit.training.base_task import BaseTask
 from mnist_lit.training.resuming import Interrupted
 from mnist_lit.training.runs import Run
 
@@ -38,7 +38,7 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
 class NewRun(CLI):
     """A ``fit`` that never resumes."""
 
-    def fit(self, model: Learner, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
+    def fit(self, model: BaseTask, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
         limits.check_one_process(self.trainer, "repeat")
         if ckpt_path:
             raise UserError("repeat takes no ckpt_path: it starts a run of its own for each seed")
@@ -48,7 +48,7 @@ class NewRun(CLI):
 def main(args: Sequence[str]) -> int:
     """Train once for each seed; print and save a table. `args` begins with the command's name."""
     parser = ArgumentParser(
-        "repeat", "Trains one recipe once for each seed; every option of fit may follow."
+        "repeat", "Trains one config once for each seed; every option of fit may follow."
     )
     parser.add_argument(
         "--seeds", default="1,2,3,4,5", metavar="N,N,...", help="default: %(default)s"

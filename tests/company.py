@@ -61,7 +61,7 @@ def start(folder: Path, *arguments: str, num_ranks: int = 2) -> Company:
     if num_ranks > 1:
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": num_ranks}
         common |= {**place, "TORCHELASTIC_RUN_ID": "tests", "GROUP_RANK": 0}
-    # One is said too: by a recipe that says two, Lightning would start the tests again as a rank.
+    # One is said too: by a config that says two, Lightning would start the tests again as a rank.
     arguments = (*arguments, "--trainer.accelerator=cpu", f"--trainer.devices={num_ranks}")
     processes = []
     for rank in range(num_ranks):

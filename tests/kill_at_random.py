@@ -2,7 +2,7 @@
 
     python tests/kill_at_random.py
 
-Trains the default recipe and the strongest one (warps, one-cycle, weight averaging) without any
+Trains the default config and the strongest one (warps, one-cycle, weight averaging) without any
 interruption, then again, killed with SIGKILL 20 times in all. Exits with 1 if anything differs.
 About 25 minutes on 2 cores.
 """
@@ -31,10 +31,10 @@ RECIPES = {"default": [], "strongest": STRONGEST}
 
 
 def fit(root: Path, *options: str) -> subprocess.Popen[bytes]:
-    recipe = [f"--config={ROOT / 'configs' / 'default.yaml'}", *SHORT, *options]
+    config = [f"--config={ROOT / 'configs' / 'default.yaml'}", *SHORT, *options]
     places = [f"--trainer.default_root_dir={root}", "--last_checkpoint.every_s=3"]
     return subprocess.Popen(
-        [sys.executable, "-m", "mnist_lit", "fit", *recipe, *places],
+        [sys.executable, "-m", "mnist_lit", "fit", *config, *places],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -56,7 +56,7 @@ def main() -> int:
             whole, killed = Path(folder, name), Path(folder, f"{name}-killed")
             started = time.monotonic()
             if fit(whole, *options).wait():
-                raise RuntimeError(f"the {name} recipe does not run")
+                raise RuntimeError(f"the {name} config does not run")
             seconds = time.monotonic() - started
             kills = args.kills // len(RECIPES)
             for _ in range(kills):

@@ -169,12 +169,12 @@ def test_no_training_goes_on_from_an_odd_part(
     assert not list(tmp_path.rglob("version_*")), "a run that never began"
 
 
-def test_recipe_in_a_checkpoint_names_no_classes_but_lightnings(
+def test_config_in_a_checkpoint_names_no_classes_but_lightnings(
     brief_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     module = tmp_path / "planted.py"
     module.write_text("raise SystemExit('executed')")
-    keys = ("mnist_lit", "recipe", "trainer", "callbacks")
+    keys = ("mnist_lit", "config", "trainer", "callbacks")
     path = _changed(brief_run.best, tmp_path / "odd.ckpt", keys, [{"class_path": "planted.Evil"}])
 
     with pytest.MonkeyPatch.context() as patch:

@@ -17,10 +17,10 @@ from mnist_lit.__main__ import main
 from mnist_lit.cli import CLI
 from mnist_lit.options import replaced_callbacks
 from mnist_lit.reading.classifier import PACKAGED
-from mnist_lit.training import recipes
+from mnist_lit.training import config_files
 from mnist_lit.training.runs import Run
 
-CONFIGS = [Path(recipes.packaged(name)) for name in sorted(recipes.packaged_names())]
+CONFIGS = [Path(config_files.packaged(name)) for name in sorted(config_files.packaged_names())]
 
 
 def _rows(run: Run) -> list[dict[str, str]]:
@@ -145,7 +145,7 @@ def test_reloaded_checkpoint_scores_as_after_fit(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_test_takes_the_newest_best_and_its_recipe(
+def test_test_takes_the_newest_best_and_its_config(
     fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit(*BRIEFLY, "--trainer.limit_train_batches=10")
@@ -167,7 +167,7 @@ def test_every_config_runs(config: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir()), "fast_dev_run leaves nothing"
 
 
-def test_recipes_come_with_the_package(
+def test_configs_come_with_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -180,8 +180,8 @@ def test_recipes_come_with_the_package(
 def test_default_config_states_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CLI, "_run_subcommand", lambda self, subcommand: None)
     config = str(CONFIGS[0].with_name("default.yaml"))
-    stated = yaml.safe_load(CLI(["fit", "--config", config]).recipe)
-    default = yaml.safe_load(CLI(["fit"]).recipe)
+    stated = yaml.safe_load(CLI(["fit", "--config", config]).config)
+    default = yaml.safe_load(CLI(["fit"]).config)
     assert stated["trainer"].pop("logger") is True
     assert default["trainer"].pop("logger") is None, "Lightning's way to say true"
 
@@ -367,7 +367,7 @@ def test_callbacks_of_a_config_that_are_replaced_are_named(
 def test_callbacks_that_are_kept_or_left_out_are_not_named(
     option: str, callbacks: list[str] | None
 ) -> None:
-    args = ["fit", "--config", recipes.packaged("best"), option]
+    args = ["fit", "--config", config_files.packaged("best"), option]
 
     assert replaced_callbacks(args, callbacks) == []
 
@@ -410,7 +410,7 @@ def _bomb() -> str:
         "section twice",
     ],
 )
-def test_what_is_no_recipe_is_one_line(
+def test_what_is_no_config_is_one_line(
     content: bytes, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "config.yaml"
@@ -445,19 +445,19 @@ def test_report_of_a_profiler_is_shown(fit: Fit, caplog: pytest.LogCaptureFixtur
     assert "run_training_batch" in caplog.text
 
 
-def test_help_is_the_recipe_and_the_rest_is_a_flag_further(
+def test_help_is_the_config_and_the_rest_is_a_flag_further(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["fit", "--help"]) == 0
-    recipe = capsys.readouterr().out
+    config = capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["fit", "--trainer.help"])
     rest = capsys.readouterr().out
 
-    assert len(recipe.splitlines()) < 90
-    assert "    lr: 0.001                 # Adam's learning rate" in recipe
-    assert "robust" in recipe
-    assert "gradient_clip_val" not in recipe
+    assert len(config.splitlines()) < 90
+    assert "    lr: 0.001                 # Adam's learning rate" in config
+    assert "robust" in config
+    assert "gradient_clip_val" not in config
     assert "gradient_clip_val" in rest
     assert "--model" not in rest
 
@@ -577,7 +577,7 @@ def test_empty_config_of_a_run_is_as_good_as_none(fit: Fit) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_run_goes_on_with_its_own_recipe(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_goes_on_with_its_own_config(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     fit(*BRIEFLY, "--trainer.limit_train_batches=10", "--model.schedule=one_cycle")
     fit("--ckpt_path=last", "--trainer.max_epochs=3")
     printed = capsys.readouterr().out
@@ -657,13 +657,13 @@ def test_early_stopping_can_be_switched_off(
     config.write_text("early_stopping: null\n")
     args = ["--early_stopping", "null"] if way == "command line" else ["--config", str(config)]
     first = CLI(["fit", *args])
-    config.write_text(first.recipe)
+    config.write_text(first.config)
     again = CLI(["fit", "--config", str(config)])
 
-    assert yaml.safe_load(again.recipe)["early_stopping"]["patience"] is None
-    assert again.recipe == first.recipe
+    assert yaml.safe_load(again.config)["early_stopping"]["patience"] is None
+    assert again.config == first.config
     on = CLI(["fit", "--config", str(config), "--early_stopping.patience=2"])
-    assert yaml.safe_load(on.recipe)["early_stopping"]["patience"] == 2
+    assert yaml.safe_load(on.config)["early_stopping"]["patience"] == 2
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -214,7 +214,7 @@ def test_auto_goes_on_with_what_is_unfinished_and_begins_anew_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "mnist_lit.training.life.finish", lambda run, *args: run.results.write_text("{}")
+        "mnist_lit.training.run_session.finish", lambda run, *args: run.results.write_text("{}")
     )
     monkeypatch.setattr("mnist_lit.cli.show", lambda run: None)
     options = ["fit", f"--trainer.default_root_dir={tmp_path}", *OPTIONS[:-1], "--ckpt_path=auto"]

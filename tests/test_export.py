@@ -35,13 +35,13 @@ def save(
     network: nn.Module,
     options: Mapping[str, Any] | None = None,
     shape: Shape = Shape(),  # noqa: B008, it cannot be changed
-    **recipe: Any,
+    **config: Any,
 ) -> Path:
     """A checkpoint of a network as it is."""
     spec = {"class_path": class_path_of(type(network)), "init_args": dict(options or {})}
     state = {f"network.{name}": weight for name, weight in network.state_dict().items()}
     checkpoint = {
-        "mnist_lit": {"version": __version__, "recipe": {"data": {"dataset": "mnist", **recipe}}},
+        "mnist_lit": {"version": __version__, "config": {"data": {"dataset": "mnist", **config}}},
         "hyper_parameters": {"network": spec, **shape._asdict()},
         "state_dict": state,
         "classes": [f"class {number}" for number in range(shape.num_classes)],

@@ -104,7 +104,7 @@ def test_class_that_is_not_the_checkpoints_is_refused(
     assert said in line or "cannot be built" in line
 
 
-def test_recipe_beside_a_checkpoint_from_elsewhere_runs_nothing(
+def test_config_beside_a_checkpoint_from_elsewhere_runs_nothing(
     own_run: Run, tmp_path: Path, capsys: Printed
 ) -> None:
     root = f"--trainer.default_root_dir={tmp_path}"

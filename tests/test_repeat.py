@@ -1,4 +1,4 @@
-"""One recipe, several seeds."""
+"""One config, several seeds."""
 
 import csv
 import json

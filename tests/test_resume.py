@@ -62,7 +62,7 @@ def _only_say_that_it_is_finished(run: Run, *args: object) -> None:
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes after the training is tested elsewhere, and takes longer than these trainings."""
-    monkeypatch.setattr("mnist_lit.training.life.finish", _only_say_that_it_is_finished)
+    monkeypatch.setattr("mnist_lit.training.run_session.finish", _only_say_that_it_is_finished)
     monkeypatch.setattr("mnist_lit.cli.show", lambda run: None)
 
 
@@ -70,7 +70,7 @@ def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(data_dir.parent))
-        patch.setattr("mnist_lit.training.life.finish", _only_say_that_it_is_finished)
+        patch.setattr("mnist_lit.training.run_session.finish", _only_say_that_it_is_finished)
         patch.setattr("mnist_lit.cli.show", lambda run: None)
         return fit_in(tmp_path_factory.mktemp("uninterrupted"), *STRONG)
 

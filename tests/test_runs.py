@@ -20,7 +20,7 @@ def test_every_claim_gets_a_folder_of_its_own(tmp_path: Path) -> None:
 
 
 def test_folder_with_nothing_in_it_is_no_run(tmp_path: Path) -> None:
-    run = claim(tmp_path, "a recipe")
+    run = claim(tmp_path, "a config")
     folder = runs.runs_folder(tmp_path)
     for name in ("version_7", "version_²", "version_x"):
         (folder / name).mkdir()
@@ -30,7 +30,7 @@ def test_folder_with_nothing_in_it_is_no_run(tmp_path: Path) -> None:
 
 
 def test_runs_of_a_detector_are_not_those_of_fit(tmp_path: Path) -> None:
-    found = claim(tmp_path, "a recipe", runs.DETECTOR)
+    found = claim(tmp_path, "a config", runs.DETECTOR)
 
     assert found.folder.name == "detector_0"
     assert runs.newest(tmp_path, runs.DETECTOR) == found
@@ -48,7 +48,7 @@ def test_without_a_run_there_is_no_newest(tmp_path: Path) -> None:
 
 
 def test_run_whose_results_were_not_drawn_is_unfinished(tmp_path: Path) -> None:
-    run = claim(tmp_path, "a recipe")
+    run = claim(tmp_path, "a config")
     run.results.write_text("{}", encoding="utf-8")
     assert run.is_finished
     assert runs.unfinished("auto", tmp_path) is None

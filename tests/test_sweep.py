@@ -28,11 +28,11 @@ from mnist_lit.cli import CLI
 from mnist_lit.data.images import Batch, ImageSet
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
-from mnist_lit.options import with_recipe
+from mnist_lit.options import with_config
 from mnist_lit.sweep import space, study, summary
 from mnist_lit.sweep.study import Sweep, last_attempts
 from mnist_lit.sweep.trials import Objective, TrialFit
-from mnist_lit.training import recipes
+from mnist_lit.training import config_files
 from mnist_lit.training.runs import Run
 
 # A few steps in each trial.
@@ -155,7 +155,7 @@ def test_best_options_are_a_config(
     folder = folder_in(searched[0])
     (best,) = [row for row in rows_in(searched[0]) if run_of(row).has_results]
     options = CLI(
-        with_recipe(["fit", "--config", "default", "--config", str(folder / "best.yaml")])
+        with_config(["fit", "--config", "default", "--config", str(folder / "best.yaml")])
     ).options
 
     assert options.model.lr == float(best["model.lr"])
@@ -383,9 +383,9 @@ def test_without_optuna_it_says_what_to_install(
 
 @pytest.mark.parametrize("end", [0, -1])
 def test_packaged_space_fits_the_packaged_config(end: int) -> None:
-    tried = space.read(recipes.packaged_space())
+    tried = space.read(config_files.packaged_space())
     ends = {name: space.edges(entry)[end] for name, entry in tried.items()}
-    TrialFit(with_recipe(["fit", "--config", "default", *space.arguments(ends)]))
+    TrialFit(with_config(["fit", "--config", "default", *space.arguments(ends)]))
 
     assert main(["fit", "--config", "sweep"]) == 2
 

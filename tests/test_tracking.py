@@ -20,12 +20,12 @@ trainer:
 
 @pytest.fixture
 def tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A recipe with the loggers of MLflow and Weights & Biases, which keep all in this folder."""
+    """A config with the loggers of MLflow and Weights & Biases, which keep all in this folder."""
     for name in ("MLFLOW_DISABLE_TELEMETRY", "WANDB_SILENT"):
         monkeypatch.setenv(name, "true")
-    recipe = tmp_path / "tracked.yaml"
-    recipe.write_text(TRACKED.replace("STORE", str(tmp_path)))
-    return recipe
+    config = tmp_path / "tracked.yaml"
+    config.write_text(TRACKED.replace("STORE", str(tmp_path)))
+    return config
 
 
 def steps_in(run: Run, metric: str) -> list[int]:

@@ -12,7 +12,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import CSVLogger
 
 from mnist_lit import LitClassifier, MNISTDataModule
-from mnist_lit.training.learner import one_cycle
+from mnist_lit.training.base_task import one_cycle
 from mnist_lit.training.progress import TrainingLog
 
 

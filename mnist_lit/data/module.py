@@ -20,7 +20,7 @@ from mnist_lit.data.downloads import DOWNLOADS
 from mnist_lit.data.folders import say
 from mnist_lit.data.images import Batch, ImageSet, Loaded
 from mnist_lit.data.loaders import CPU, EpochShuffle, EvalShare, ResumableLoader
-from mnist_lit.data.no_digits import no_digits
+from mnist_lit.data.negatives import no_digits
 from mnist_lit.data.sources import SOURCES, default_data_dir, load
 from mnist_lit.data.styles import with_styles
 from mnist_lit.errors import UserError

@@ -70,12 +70,12 @@ def images_to_compare(ckpt_path: str | None, shape: Shape) -> Images:
     checkpoint is data, and a function that it names is never called.
     """
     checkpoint = load_checkpoint(PACKAGED if ckpt_path is None else user_path(ckpt_path))
-    recipe = checkpoint["mnist_lit"]["recipe"]["data"]
-    dataset, side = str(recipe["dataset"]), recipe.get("image_size") and shape.image_size
+    config = checkpoint["mnist_lit"]["config"]["data"]
+    dataset, side = str(config["dataset"]), config.get("image_size") and shape.image_size
     size = shape.in_channels, shape.image_size, shape.image_size
     try:
         if dataset in (*SOURCES, *DOWNLOADS) or Path(dataset).expanduser().is_dir():
-            pixels, _ = load(dataset, _data_dir(recipe), side).test
+            pixels, _ = load(dataset, _data_dir(config), side).test
             if pixels[torch.tensor([0])].shape[1:] == size:
                 return Images(pixels, f"test images of {dataset}")
     except UserError:
@@ -85,9 +85,9 @@ def images_to_compare(ckpt_path: str | None, shape: Shape) -> Images:
     return Images(random, f"random images, because those of {dataset} cannot be had here")
 
 
-def _data_dir(recipe: dict[str, Any]) -> Path:
+def _data_dir(config: dict[str, Any]) -> Path:
     """Return the folder of the data set; never a new one: anybody can have written a checkpoint."""
-    given = recipe.get("data_dir")
+    given = config.get("data_dir")
     return Path(given) if given and Path(given).is_dir() else default_data_dir()
 
 

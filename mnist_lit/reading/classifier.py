@@ -219,7 +219,7 @@ class Classifier:
         unsure = logs.amax(dim=1) < math.log(SURE_PROB)
         if unsure.any():
             first = logs[unsure]
-            others = self._log_probabilities(other_views(images[unsure])).view(-1, *first.shape)
+            others = self._log_probabilities(tilted_views(images[unsure])).view(-1, *first.shape)
             logs[unsure] = torch.cat([first[None], others]).mean(dim=0).log_softmax(dim=1)
         return logs
 
@@ -233,7 +233,7 @@ def _without_torch(picture: Picture | Tensor) -> Picture:
     return array
 
 
-def other_views(images: Tensor) -> Tensor:
+def tilted_views(images: Tensor) -> Tensor:
     """Turn images a little either way, and slant them a little either way.
 
     The mean of the network's answers to all views is right more often than its first one.

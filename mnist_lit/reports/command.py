@@ -15,11 +15,11 @@ from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, listed, one_line
 from mnist_lit.files import user_path, write_asked
 from mnist_lit.models import Shape, find_class, named_class
-from mnist_lit.options import recipe_of
+from mnist_lit.options import config_of
 from mnist_lit.reading.classifier import Classifier
 from mnist_lit.reports.pages import comparison_page, run_page
 from mnist_lit.reports.run_data import RunData
-from mnist_lit.training import recipes, runs
+from mnist_lit.training import config_files, runs
 from mnist_lit.training.results import gather_run_data, measure
 from mnist_lit.training.runs import Run
 
@@ -69,7 +69,7 @@ def main(args: Sequence[str]) -> int:
     names = [str(run.folder.relative_to(root)) for run in chosen]
     found = [replace(run, name=name) for run, name in zip(found, names, strict=True)]
     if len(found) == 1 and subset == "test":
-        page, output = run_page(found[0], recipes.defaults()), chosen[0].report
+        page, output = run_page(found[0], config_files.defaults()), chosen[0].report
     else:
         page, output = comparison_page(found), chosen[0].folder.parent / "comparison.html"
     output = given.output or output
@@ -146,12 +146,12 @@ def _load_data(
         UserError: the config is damaged, not of a classifier, or names code that is not `network`;
             or the data are gone.
     """
-    text = recipe_of(run.best, Path(), {network} if network else set())
+    text = config_of(run.best, Path(), {network} if network else set())
     if text == str(run.config):
-        recipes.check_file(run.config)
+        config_files.check_file(run.config)
         text = run.config.read_text(encoding="utf-8")
     try:
-        config = recipes.load_yaml(text)
+        config = config_files.load_yaml(text)
         if "network" not in config["model"]:
             raise UserError(f"{run.folder} is no run of fit: reports are about classifiers")
         names = ("dataset", "data_dir", "image_size", "val_size", "split_seed")

@@ -1,4 +1,4 @@
-"""HTTP as uvicorn speaks it, with what it leaves to others: limits in number and time."""
+"""HTTP as uvicorn prints_errors it, with what it leaves to others: limits in number and time."""
 
 import asyncio
 import socket

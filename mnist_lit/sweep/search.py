@@ -13,12 +13,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from mnist_lit.cli import CLI
 from mnist_lit.console import dispensable_output
 from mnist_lit.errors import UserError, one_line
-from mnist_lit.options import with_recipe
+from mnist_lit.options import with_config
 from mnist_lit.sweep import summary
 from mnist_lit.sweep.space import Space, arguments, edges, num_combinations, read
 from mnist_lit.sweep.study import Sweep, first_attempt
 from mnist_lit.sweep.trials import Objective, Paused, TrialFit
-from mnist_lit.training import recipes, runs
+from mnist_lit.training import config_files, runs
 from mnist_lit.training.results import counted, show
 
 
@@ -32,15 +32,15 @@ def search(given: Namespace, options: Sequence[str], command: Sequence[str]) -> 
         command: all of it, to say how to go on.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    space = read(given.space or recipes.packaged_space())
-    args = with_recipe(["fit", *options])
+    space = read(given.space or config_files.packaged_space())
+    args = with_config(["fit", *options])
     base = TrialFit(args)
     root = Path(base.options.trainer.default_root_dir or "")
     folder = runs.runs_folder(root) / given.study
     if not runs.runs_in(folder):  # else they have been checked
         check_edges(args, space)
     try:
-        config = recipes.options_of(yaml.safe_load(base.recipe))
+        config = config_files.options_of(yaml.safe_load(base.config_yaml))
         with closing(Sweep(folder, given.storage, space, config)) as sweep:
             sweep.join()
             train(sweep, given.n_trials, Objective(sweep, args, command))
@@ -101,5 +101,5 @@ def end(sweep: Sweep, root: Path) -> None:
         return
     if not run.is_finished:
         place = ["--trainer.default_root_dir", str(root)] if root.parts else []
-        CLI(with_recipe(["fit", "--ckpt_path", str(run.last), *place]))
+        CLI(with_config(["fit", "--ckpt_path", str(run.last), *place]))
     show(run)

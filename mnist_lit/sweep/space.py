@@ -12,7 +12,7 @@ import yaml
 from optuna import Trial
 
 from mnist_lit.errors import UserError, one_line
-from mnist_lit.training import recipes
+from mnist_lit.training import config_files
 
 Space = Mapping[str, Mapping[str, Any]]  # option -> arguments of Trial.suggest_float and the like
 
@@ -26,9 +26,9 @@ NOT_SEARCHED = (
 
 def read(path: Path) -> Space:
     """Read a search space, sorted by the names of the options; raise a UserError if it is none."""
-    recipes.check_file(path, "--space")
+    config_files.check_file(path, "--space")
     try:
-        content = recipes.load_yaml(path.read_text(encoding="utf-8"))
+        content = config_files.load_yaml(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise UserError(f"--space {path} is no YAML: {one_line(error)}") from error
     if not isinstance(content, dict) or not content:

@@ -16,13 +16,13 @@ from mnist_lit.models.characters import NUM_CLASSES, NUM_DIGITS
 from mnist_lit.models.detector import DetectorNetwork
 from mnist_lit.synthetic.sheet import HEIGHT, WIDTH
 from mnist_lit.synthetic.targets import loss
-from mnist_lit.training.learner import Learner, Schedule, Share
+from mnist_lit.training.base_task import BaseTask, Schedule, Share
 
 MIN_PROB = 0.5  # of a digit that counts as detected
 MAX_GRADIENT = 5.0  # norm; longer gradients are clipped
 
 
-class LitDetector(Learner):
+class LitDetector(BaseTask):
     """Train a detector on synthetic sheets.
 
     Its accuracy is the number of digits detected right, divided by the number of those that are

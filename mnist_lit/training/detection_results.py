@@ -18,8 +18,8 @@ from mnist_lit.synthetic.data import SheetDataModule
 from mnist_lit.synthetic.sheet import Sheet
 from mnist_lit.training.detection import MIN_PROB, LitDetector
 from mnist_lit.training.results import draw, saved
+from mnist_lit.training.run_loggers import finalize
 from mnist_lit.training.runs import Run
-from mnist_lit.training.tracking import finalize
 
 NUM_SHOWN = 18
 

@@ -21,8 +21,8 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from mnist_lit.data.loaders import EpochShuffle
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
+from mnist_lit.training.base_task import BaseTask
 from mnist_lit.training.dry_run import check_training_step
-from mnist_lit.training.learner import Learner
 from mnist_lit.training.module import LitClassifier
 
 REFUSED_CALLBACKS: Mapping[type[Callback], str] = {
@@ -85,7 +85,7 @@ def check_one_process(trainer: Trainer, command: str) -> None:
         raise UserError(f"{command} trains in one process: leave --trainer.devices at 1")
 
 
-def check(options: Namespace, trainer: Trainer, model: Learner, data: MNISTDataModule) -> None:
+def check(options: Namespace, trainer: Trainer, model: BaseTask, data: MNISTDataModule) -> None:
     """Check the options before a run folder is made.
 
     Raises:

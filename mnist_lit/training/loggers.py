@@ -24,7 +24,7 @@ BEHIND = {name: f"z_trainer/{name}" for name in ("epoch", "images_per_s", "lr")}
 
 
 @contextmanager
-def failing_once() -> Iterator[None]:
+def silencing_disk_errors() -> Iterator[None]:
     """Silence disk errors of TensorBoard's thread, which the training reports too."""
 
     def complain(failure: threading.ExceptHookArgs) -> None:

@@ -18,12 +18,12 @@ from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.models import ModuleSpec, Network, Shape, ask, class_path_of, paper_and_ink
 from mnist_lit.training import ranks
-from mnist_lit.training.learner import Learner, Schedule, Share
+from mnist_lit.training.base_task import BaseTask, Schedule, Share
 
 NO_LABEL = -100  # of negative examples, and of images that fill up a rank's batch
 
 
-class LitClassifier(Learner):
+class LitClassifier(BaseTask):
     """Train a network to classify images.
 
     It logs the validation itself; the training is logged by the callback `TrainingLog`. Losses that

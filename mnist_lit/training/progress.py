@@ -8,7 +8,7 @@ from pytorch_lightning.callbacks import Callback, RichProgressBar
 from rich.progress import TimeElapsedColumn, TimeRemainingColumn
 
 from mnist_lit.data.loaders import EpochShuffle
-from mnist_lit.training.learner import Learner
+from mnist_lit.training.base_task import BaseTask
 
 
 class TrainingLog(Callback):
@@ -59,7 +59,7 @@ class TrainingLog(Callback):
         sampler: EpochShuffle = trainer.train_dataloader.sampler  # type: ignore[union-attr]
         self._images += sampler.num_images(batch_idx)
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            assert isinstance(pl_module, Learner)
+            assert isinstance(pl_module, BaseTask)
             seconds = self._seconds + time.monotonic() - self._since
             metrics = {**pl_module.training_metrics(), "images_per_s": self._images / seconds}
             pl_module.log_dict(metrics, prog_bar=True, logger=False)

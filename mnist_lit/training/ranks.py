@@ -46,13 +46,13 @@ def mean(means: Tensor, count: Tensor) -> Tensor:
     return totals[:-1] / totals[-1]
 
 
-def overwrite_by_first(values: Tensor) -> None:
+def broadcast_from_rank_zero(values: Tensor) -> None:
     """Broadcast values of rank 0 in place."""
     if world_size() > 1:
         dist.broadcast(values, 0)
 
 
-def greatest(values: list[float], device: torch.device) -> list[float]:
+def maximum(values: list[float], device: torch.device) -> list[float]:
     """Compute the maximum over all ranks of each value.
 
     Args:
@@ -66,7 +66,7 @@ def greatest(values: list[float], device: torch.device) -> list[float]:
     return of_all.tolist()
 
 
-class Question:
+class PeriodicVote:
     """Vote among ranks every few seconds instead of after every step.
 
     Clocks differ, and a signal may reach one rank only; but all ranks have to act after the same
@@ -94,7 +94,7 @@ class Question:
         if self._steps_until_asked:
             return False
         step_s = (time.monotonic() - self._asked_at) / self._steps_between
-        by_any, step_s = greatest([wanted, step_s], device)
+        by_any, step_s = maximum([wanted, step_s], device)
         # All know the same duration, so all count to the same step.
         self._steps_until_asked = self._steps_between = max(1, round(self.every_s / step_s))
         self._asked_at = time.monotonic()

@@ -25,12 +25,12 @@ from mnist_lit.reports import figures
 from mnist_lit.reports.pages import run_page
 from mnist_lit.reports.run_data import RunData
 from mnist_lit.training.calibration import calibration_error, fit_temperature
-from mnist_lit.training.company import alone
+from mnist_lit.training.config_files import defaults, options_of, provenance
 from mnist_lit.training.loggers import history
 from mnist_lit.training.module import LitClassifier
-from mnist_lit.training.recipes import defaults, options_of, provenance
+from mnist_lit.training.process_group import single_process_trainer
+from mnist_lit.training.run_loggers import log_end
 from mnist_lit.training.runs import Run, store_temperature
-from mnist_lit.training.tracking import log_end
 
 LABELS = dict(zip(SETS, ("training", "validation", "test"), strict=True))
 
@@ -41,7 +41,7 @@ def finish(
     model: LitClassifier,
     data: MNISTDataModule,
     facts: dict[str, Any],
-    recipe: Mapping[str, Any],
+    config: Mapping[str, Any],
 ) -> None:
     """Evaluate and calibrate a trained network and save the results; then draw, report and log.
 
@@ -53,7 +53,7 @@ def finish(
         model: with the weights to evaluate.
         data: what it was trained on.
         facts: goes into ``results.json`` as it is, in front of the measured values.
-        recipe: all options, nested as in a config file, for loggers to compare runs by.
+        config: all options, nested as in a config file, for loggers to compare runs by.
     """
     # `predict` would end these, and a logger that fails would cost the results.
     loggers, trainer.loggers = trainer.loggers, []
@@ -63,7 +63,7 @@ def finish(
         run_data = None
         with warning_if_failed("the report"):
             classifier = Classifier.load(run.best, type(model.network))
-            run_data = gather_run_data(run, recipe, results, classifier, data.images("test"), probs)
+            run_data = gather_run_data(run, config, results, classifier, data.images("test"), probs)
             page = run_page(run_data, defaults())
             with whole_file(run.report) as path:
                 path.write_text(page, encoding="utf-8")
@@ -71,7 +71,7 @@ def finish(
         metrics["epoch"] = trainer.current_epoch
         for logger in loggers:
             with warning_if_failed(f"logging the results to {type(logger).__name__}"):
-                log_end(logger, recipe, trainer.global_step, metrics, pictures, run_data)
+                log_end(logger, config, trainer.global_step, metrics, pictures, run_data)
 
 
 def _evaluate(
@@ -82,7 +82,7 @@ def _evaluate(
     Returns:
         The content of ``results.json``, and the probabilities of the test images, ``(N, K)``.
     """
-    outputs = alone(trainer).predict(model, datamodule=data)
+    outputs = single_process_trainer(trainer).predict(model, datamodule=data)
     log_probs = dict(zip(SETS, map(torch.cat, outputs or []), strict=True))
     measured = {
         f"{name}/{metric}": value
@@ -138,16 +138,16 @@ def draw(folder: Path, drawings: Mapping[str, Callable[[], Figure]]) -> list[Pat
     return paths
 
 
-def leave_untested(trainer: Trainer, recipe: Mapping[str, Any]) -> None:
+def leave_untested(trainer: Trainer, config: Mapping[str, Any]) -> None:
     """Close the loggers of a run whose test images are held back.
 
     Args:
         trainer: the one that has trained.
-        recipe: all options, nested as in a config file.
+        config: all options, nested as in a config file.
     """
     for logger in trainer.loggers:
         with warning_if_failed(f"logging the results to {type(logger).__name__}"):
-            log_end(logger, recipe, trainer.global_step)
+            log_end(logger, config, trainer.global_step)
 
 
 def gather_run_data(

@@ -52,7 +52,7 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = 0.0
         self._training = False
         self._received = 0
-        self._question = ranks.Question(min(self.every_s, ASKED_EVERY_S))
+        self._vote = ranks.PeriodicVote(min(self.every_s, ASKED_EVERY_S))
 
     @contextmanager
     def watching_signals(self) -> Iterator[None]:
@@ -88,7 +88,7 @@ class LastCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         due = bool(self._received) or time.monotonic() - self._saved_at >= self.every_s
-        due = self._question.after_step(due, pl_module.device)
+        due = self._vote.after_step(due, pl_module.device)
         # Not after an epoch's last batch: from there Lightning would go on without validating.
         if due and not trainer.is_last_batch:
             self._save(trainer)
@@ -103,7 +103,7 @@ class LastCheckpoint(Checkpoint):
         if self.path:
             trainer.save_checkpoint(self.path)
         self._saved_at = time.monotonic()
-        received = ranks.greatest([self._received], trainer.strategy.root_device)
+        received = ranks.maximum([self._received], trainer.strategy.root_device)
         if received[0]:
             raise Interrupted(int(received[0]))
 
@@ -112,16 +112,16 @@ class Provenance(Callback):
     """Store version, config and classes in each checkpoint.
 
     Args:
-        recipe: all options, nested as in a config file.
+        config: all options, nested as in a config file.
     """
 
-    def __init__(self, recipe: dict[str, Any]) -> None:
-        self.recipe = recipe
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint["mnist_lit"] = {"version": __version__, "recipe": self.recipe}
+        checkpoint["mnist_lit"] = {"version": __version__, "config": self.config}
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, MNISTDataModule):
             checkpoint["classes"] = list(data.classes)

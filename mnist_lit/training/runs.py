@@ -17,7 +17,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from mnist_lit.checkpoints import load_checkpoint, save_checkpoint
 from mnist_lit.errors import UserError
 from mnist_lit.files import user_path, whole_file
-from mnist_lit.training.learner import Learner
+from mnist_lit.training.base_task import BaseTask
 
 FIT, DETECTOR = "version", "detector"  # what runs of these commands are called, with a number
 
@@ -204,7 +204,7 @@ def find_checkpoint(which: str, root: Path, kind: str = FIT) -> Path:
     return path.resolve()
 
 
-def load_weights(model: Learner, path: Path) -> None:
+def load_weights(model: BaseTask, path: Path) -> None:
     """Load the weights of a checkpoint into a model.
 
     Raises:
@@ -275,7 +275,7 @@ def start(ckpt_path: str | None, root: Path, kind: str = FIT) -> Start:
 
 
 @contextmanager
-def alone(run: Run) -> Iterator[None]:
+def run_lock(run: Run) -> Iterator[None]:
     """Lock a run folder for this process, which may lock it repeatedly.
 
     Raises:

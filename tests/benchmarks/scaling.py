@@ -5,7 +5,7 @@
 
 `processes` trains each network on one process with one core, on two with one core each, and on one
 with two, turn by turn. The ratio, taken within each round, is what a second device gives: here, a
-core. `growth` trains the packaged recipe for an epoch on 1, 2 and 4 times the images of MNIST,
+core. `growth` trains the packaged config for an epoch on 1, 2 and 4 times the images of MNIST,
 repeated, and shows time and memory. Four minutes a round on 2 cores, and one: leave the machine
 alone meanwhile.
 """
@@ -112,7 +112,7 @@ def processes(rounds: int, say: Callable[[str], None]) -> Table:
 
 
 def growth(rounds: int, say: Callable[[str], None]) -> Table:
-    table = Table(title=f"an epoch of the packaged recipe, medians of {rounds} rounds")
+    table = Table(title=f"an epoch of the packaged config, medians of {rounds} rounds")
     for heading in ("training images", "images/s", "training s", "process s", "MiB"):
         table.add_column(heading, justify="right")
     found: dict[int, list[Measured]] = {times: [] for times in COPIES}

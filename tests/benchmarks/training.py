@@ -65,7 +65,7 @@ def rows() -> list[Row]:
         Row("bare loop", _loop("bare")),
         Row("bare loop, usual network", _loop("usual")),
         Row("reference loop", _loop("reference")),
-        Row("fit, default recipe", _fit("default", short)),
+        Row("fit, default config", _fit("default", short)),
         Row("reference loop, 10 epochs", _loop("reference", "--epochs", 10)),
         Row("fit, 10 epochs", _fit("default"), against="reference loop, 10 epochs"),
         Row("speedrun, 1 epoch", _fit("speedrun", "--trainer.max_epochs=1")),

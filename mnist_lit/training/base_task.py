@@ -1,4 +1,4 @@
-"""`Learner`: base of the LightningModules: Adam, schedule, several processes."""
+"""`BaseTask`: base of the LightningModules: Adam, schedule, several processes."""
 
 import math
 from abc import abstractmethod
@@ -23,7 +23,7 @@ else:
 Schedule = Literal["constant", "one_cycle"]
 
 
-class Learner(LightningModule):
+class BaseTask(LightningModule):
     """Train a network by Adam with a schedule, in one process or several.
 
     Args:
@@ -104,7 +104,7 @@ class Learner(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Copy rank 0's buffers to all ranks, so that all validate what rank 0 saves."""
         for buffer in self.network.buffers():
-            ranks.overwrite_by_first(buffer)
+            ranks.broadcast_from_rank_zero(buffer)
 
 
 def one_cycle(progress: float, warmup: float) -> float:

@@ -19,18 +19,18 @@ from pytorch_lightning.callbacks import Callback
 from mnist_lit.console import dispensable_output
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
-from mnist_lit.training import recipes, runs
-from mnist_lit.training.company import LOSS, Company, is_loss, launched_by
+from mnist_lit.training import config_files, runs
+from mnist_lit.training.base_task import BaseTask
 from mnist_lit.training.first_step import FirstStep
-from mnist_lit.training.learner import Learner
-from mnist_lit.training.loggers import LogPositions, Rewinding, failing_once
+from mnist_lit.training.loggers import LogPositions, Rewinding, silencing_disk_errors
 from mnist_lit.training.module import LitClassifier
 from mnist_lit.training.monitors import BestCheckpoint, StopEarly
+from mnist_lit.training.process_group import PEER_DIED, ProcessGroup, launched_by, peer_died
 from mnist_lit.training.progress import TrainingLog
 from mnist_lit.training.results import counted, finish, leave_untested
 from mnist_lit.training.resuming import Interrupted, LastCheckpoint, num_ranks, requeue
+from mnist_lit.training.run_loggers import closing_if_failed, log_config, run_loggers
 from mnist_lit.training.runs import Run, Start
-from mnist_lit.training.tracking import closing_if_failed, introduce, run_loggers
 
 C = TypeVar("C", bound=Callback)
 
@@ -39,23 +39,23 @@ DAMAGE = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueEr
 
 
 @dataclass
-class Life:
+class RunSession:
     """A run from its first step, or from a checkpoint, to its results.
 
     Args:
         trainer: with this project's callbacks, and loggers that do not write into run folders.
         model: the LightningModule.
         data: the LightningDataModule.
-        recipe: all options, as YAML.
+        config_yaml: all options, as YAML.
         command: the command line, to print how to resume.
         tensorboard: options of TensorBoard's logger; None: there is none.
         again: the command that resumes, if not ``fit`` from the last checkpoint.
     """
 
     trainer: Trainer
-    model: Learner
+    model: BaseTask
     data: MNISTDataModule
-    recipe: str
+    config_yaml: str
     command: Sequence[str]
     tensorboard: Mapping[str, Any] | None
     again: Sequence[str] = ()
@@ -65,7 +65,7 @@ class Life:
         self._run: Run | None = None  # until its folder is known
 
     @dispensable_output()
-    def live(self, start: Start) -> Run | None:
+    def train_run(self, start: Start) -> Run | None:
         """Train in a run folder, a new one or a checkpoint's; then evaluate the best checkpoint.
 
         Args:
@@ -84,9 +84,9 @@ class Life:
             runs.load_weights(self.model, start.checkpoint_path)
         try:
             signals = self._callback(LastCheckpoint).watching_signals()
-            company = Company(self.trainer, self._say_loss)
-            with signals, failing_once(), company.together():
-                return self._live(start, notes, company)
+            group = ProcessGroup(self.trainer, self._say_peer_died)
+            with signals, silencing_disk_errors(), group.running():
+                return self._train_and_evaluate(start, notes, group)
         except Interrupted as interruption:
             how = self._how_to_go_on()
             # A command that would begin anew would do so for ever.
@@ -100,15 +100,20 @@ class Life:
         except OSError as error:
             raise UserError(f"{error}; mend that, then {self._how_to_go_on()}") from error
 
-    def _live(self, start: Start, notes: list[str], company: Company) -> Run | None:
-        company.check_alike(self._intention(start), "options")
+    def _train_and_evaluate(
+        self, start: Start, notes: list[str], group: ProcessGroup
+    ) -> Run | None:
+        group.check_same(self._intention(start), "options")
         root = Path(self.trainer.default_root_dir)
-        self._run = run = company.told(
-            lambda: start.run or runs.claim(root, recipes.as_file(self.recipe, notes), self.kind)
+        self._run = run = group.from_rank_zero(
+            lambda: (
+                start.run
+                or runs.claim(root, config_files.as_file(self.config_yaml, notes), self.kind)
+            )
         )
-        with runs.alone(run) if company.is_first else nullcontext():
+        with runs.run_lock(run) if group.is_first else nullcontext():
             if start.checkpoint and self._is_finished(start.checkpoint, run):
-                if company.is_first:
+                if group.is_first:
                     print(
                         f"{run.folder} is finished; to train it further, raise"
                         " --trainer.max_epochs (or --early_stopping.patience, if that ended it)"
@@ -116,17 +121,17 @@ class Life:
                 return None
             with self._leaving_nothing_unless_begun(run, start):
                 self._train(run, start, notes)
-            company.part()
-            if not company.is_first:
+            group.leave()
+            if not group.is_first:
                 return None
             with closing_if_failed(self.trainer.loggers):
                 runs.load_weights(self.model, run.best)
-                self.conclude(run)
+                self.evaluate_run(run)
             return run
 
     def _intention(self, start: Start) -> Any:
         """Return what must be the same on all ranks."""
-        options = recipes.options_of(yaml.safe_load(self.recipe))
+        options = config_files.options_of(yaml.safe_load(self.config_yaml))
         return options, start.checkpoint and start.checkpoint["global_step"]
 
     @contextmanager
@@ -154,7 +159,9 @@ class Life:
             raise UserError(
                 f"this run has had {counted(epochs, 'epoch')} already: raise --trainer.max_epochs"
             )
-        changes = recipes.changes(checkpoint["mnist_lit"]["recipe"], yaml.safe_load(self.recipe))
+        changes = config_files.changes(
+            checkpoint["mnist_lit"]["config"], yaml.safe_load(self.config_yaml)
+        )
         before, now = num_ranks(checkpoint), self.trainer.world_size
         if before != now:
             changes.append(f"{counted(now, 'rank')} instead of {before}: other random numbers")
@@ -171,14 +178,14 @@ class Life:
             or stopping["wait_count"] >= stopper.patience
         )
 
-    def conclude(self, run: Run) -> None:
+    def evaluate_run(self, run: Run) -> None:
         """Evaluate the best checkpoint and write the results."""
         assert isinstance(self.model, LitClassifier)
-        recipe = yaml.safe_load(self.recipe)
+        config = yaml.safe_load(self.config_yaml)
         if self.data.holds_test_back:
-            leave_untested(self.trainer, recipe)
+            leave_untested(self.trainer, config)
         else:
-            finish(run, self.trainer, self.model, self.data, self.facts(), recipe)
+            finish(run, self.trainer, self.model, self.data, self.facts(), config)
 
     def _train(self, run: Run, start: Start, notes: list[str]) -> None:
         first_step = self._callback(FirstStep)
@@ -189,12 +196,12 @@ class Life:
         self._callback(BestCheckpoint).dirpath = str(run.checkpoints)
         self._callback(LastCheckpoint).path = run.last
         path, loggers = start.checkpoint_path, self.trainer.loggers
-        # The recipe has more; and of options that change later, some loggers would have none.
+        # The config has more; and of options that change later, some loggers would have none.
         self.model.save_hyperparameters(dict(self.model.hparams), logger=False)
         try:
             self.trainer.fit(self.model, datamodule=self.data, ckpt_path=path, weights_only=True)
         except DAMAGE as error:
-            is_said = isinstance(error, UserError) or is_loss(error)
+            is_said = isinstance(error, UserError) or peer_died(error)
             if path is None or first_step.taken or is_said:
                 raise
             said = f"{type(error).__name__}: {one_line(error)}"
@@ -215,20 +222,20 @@ class Life:
         if start.run:
             rewinding = Rewinding(run, start.checkpoint)
             self._callback(FirstStep).then = lambda: self._reopen(run, rewinding, notes)
-        others, recipe = self.trainer.loggers, yaml.safe_load(self.recipe)
-        self.trainer.loggers = run_loggers(run, self.tensorboard, others, recipe)
+        others, config = self.trainer.loggers, yaml.safe_load(self.config_yaml)
+        self.trainer.loggers = run_loggers(run, self.tensorboard, others, config)
         self._callback(LogPositions).run = run
-        introduce(run, others, recipe)
+        log_config(run, others, config)
 
     def _reopen(self, run: Run, rewinding: Rewinding, notes: list[str]) -> None:
         """Remove what the run wrote after the checkpoint that it resumes from."""
         run.results.unlink(missing_ok=True)
         (run.folder / "hparams.yaml").unlink(missing_ok=True)  # TensorBoard's logger writes it anew
         rewinding.rewind()
-        recipes.write(run, self.recipe, notes)
+        config_files.write(run, self.config_yaml, notes)
 
-    def _say_loss(self) -> None:
-        print(f"\n{LOSS}; {self._how_to_go_on()}", file=sys.stderr, flush=True)
+    def _say_peer_died(self) -> None:
+        print(f"\n{PEER_DIED}; {self._how_to_go_on()}", file=sys.stderr, flush=True)
 
     def _how_to_go_on(self) -> str:
         run = self._run
@@ -247,7 +254,7 @@ class Life:
         """Return the results that need no evaluation."""
         log = self._callback(TrainingLog)
         return {
-            "seed": yaml.safe_load(self.recipe)["seed_everything"],
+            "seed": yaml.safe_load(self.config_yaml)["seed_everything"],
             "epochs": self.trainer.current_epoch,
             "params": sum(weight.numel() for weight in self.model.parameters()),
             "fit_seconds": log.fit_seconds,

@@ -45,12 +45,12 @@ FIXED = {
 IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 KNOWN_CODE = ("mnist_lit.", "pytorch_lightning.", "torch.nn.", "torch.optim.")
 
-# Lies beside the recipes, where it is looked for, but is none: it has ranges instead of values.
+# Lies beside the configs, where it is looked for, but is none: it has ranges instead of values.
 SPACE = "sweep"
 
 DETECTOR = "detector"  # the config of another command than fit
 
-MAX_BYTES = 1_000_000  # of a recipe's file
+MAX_BYTES = 1_000_000  # of a config's file
 MAX_NODES = 10_000  # of one, once all that it refers to is in its place
 
 
@@ -94,7 +94,7 @@ def check_file(path: Path, option: str = "--config") -> None:
         else:
             raise UserError(f"{option} {path} is no file of at most {MAX_BYTES / 1e6:.0f} MB")
     except UnicodeDecodeError:
-        raise UserError(f"{option} {path} is no text, so it is no recipe") from None
+        raise UserError(f"{option} {path} is no text, so it is no config") from None
     except OSError as error:
         raise UserError(f"{option} {path} cannot be read: {error.strerror}") from error
 
@@ -135,24 +135,24 @@ def class_path(network: str) -> str:
     return class_path_of(known) if known else network
 
 
-def spelled_out(recipe: Any) -> Any:
+def spelled_out(config: Any) -> Any:
     """Spell out short forms: names of packaged networks, and ``early_stopping: null``.
 
     Args:
-        recipe: options, nested as in a config file, or anything else, which is left as it is.
+        config: options, nested as in a config file, or anything else, which is left as it is.
     """
-    if isinstance(recipe, dict) and recipe.get("early_stopping", {}) is None:
-        recipe = {**recipe, "early_stopping": {"patience": None}}
-    model = recipe.get("model") if isinstance(recipe, dict) else None
+    if isinstance(config, dict) and config.get("early_stopping", {}) is None:
+        config = {**config, "early_stopping": {"patience": None}}
+    model = config.get("model") if isinstance(config, dict) else None
     if not isinstance(model, dict):
-        return recipe
+        return config
     network = model.get("network")
     if isinstance(network, str):
         network = {"class_path": network}
     if not isinstance(network, dict) or not isinstance(network.get("class_path"), str):
-        return recipe
+        return config
     named = {**network, "class_path": class_path(network["class_path"])}
-    return {**recipe, "model": {**model, "network": named}}
+    return {**config, "model": {**model, "network": named}}
 
 
 def _count_nodes(node: yaml.Node | None, counted: dict[int, int]) -> int:
@@ -212,39 +212,39 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return list(sentences.values())
 
 
-def names_of_code(recipe: Any) -> Iterator[str]:
+def names_of_code(config: Any) -> Iterator[str]:
     """Yield values that may be import paths of code outside of this project's dependencies.
 
     Args:
-        recipe: options, nested as in a config file, or a part of them.
+        config: options, nested as in a config file, or a part of them.
     """
-    if isinstance(recipe, Mapping):
-        for name, value in recipe.items():
+    if isinstance(config, Mapping):
+        for name, value in config.items():
             if name not in ("data_dir", "default_root_dir"):
                 yield from names_of_code(value)
-    elif isinstance(recipe, list):
-        for value in recipe:
+    elif isinstance(config, list):
+        for value in config:
             yield from names_of_code(value)
-    elif isinstance(recipe, str) and IMPORT_PATH.fullmatch(recipe):
-        yield from () if recipe.startswith(KNOWN_CODE) else (recipe,)
+    elif isinstance(config, str) and IMPORT_PATH.fullmatch(config):
+        yield from () if config.startswith(KNOWN_CODE) else (config,)
 
 
 def _is_fixed(name: str) -> bool:
     return any(name == fixed or name.startswith(f"{fixed}.") for fixed in FIXED)
 
 
-def flat(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield options by their full names, as on the command line."""
-    for name, value in recipe.items():
+    for name, value in config.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
-def options_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return options by their full names, without those that name places."""
-    options = {name: value for name, value in flat(spelled_out(recipe)) if name not in PLACES}
+    options = {name: value for name, value in flat(spelled_out(config)) if name not in PLACES}
     if options.get("trainer.logger") is None:
         options["trainer.logger"] = True  # which is what it means
     return options
@@ -256,9 +256,9 @@ def defaults() -> dict[str, Any]:
         f"trainer.{name}": parameter.default
         for name, parameter in signature(Trainer).parameters.items()
     }
-    recipe = yaml.safe_load(Path(packaged("default")).read_text(encoding="utf-8"))
+    config = yaml.safe_load(Path(packaged("default")).read_text(encoding="utf-8"))
     return {name: value for name, value in trainer.items() if name not in PLACES} | options_of(
-        recipe
+        config
     )
 
 
@@ -270,24 +270,24 @@ def provenance(run: Run) -> list[str]:
     return [line.removeprefix("# ") for line in comments if "==" not in line]  # jsonargparse's own
 
 
-def as_file(recipe: str, notes: Sequence[str]) -> str:
+def as_file(config: str, notes: Sequence[str]) -> str:
     """Format ``config.yaml``: the options, and as comments how the run was made.
 
     Args:
-        recipe: as YAML.
+        config: as YAML.
         notes: what else to say.
     """
-    return "\n".join([*(f"# {line}" for line in [*versions(), *notes]), recipe])
+    return "\n".join([*(f"# {line}" for line in [*versions(), *notes]), config])
 
 
-def write(run: Run, recipe: str, notes: Sequence[str]) -> None:
+def write(run: Run, config: str, notes: Sequence[str]) -> None:
     """Write ``config.yaml``; keep the notes of the existing one."""
     kept = []
     if run.config.is_file():
         lines = run.config.read_text(encoding="utf-8", errors="replace").splitlines()
         kept = [line.removeprefix("# ") for line in lines if line.startswith("# from ")]
     with whole_file(run.config) as path:
-        path.write_text(as_file(recipe, [*kept, *notes]), encoding="utf-8")
+        path.write_text(as_file(config, [*kept, *notes]), encoding="utf-8")
 
 
 def versions() -> list[str]:

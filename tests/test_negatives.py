@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.data.no_digits import no_digits
+from mnist_lit.data.negatives import no_digits
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
 from mnist_lit.reports.measures import balanced_sample, last_hidden
 from mnist_lit.reports.run_data import NOTHING, RunData, as_text
+from mnist_lit.training.config_files import defaults, options_of
 from mnist_lit.training.loggers import ContinuingCSVLogger, OrderedTensorBoardLogger
-from mnist_lit.training.recipes import defaults, options_of
 from mnist_lit.training.runs import Run
 
 NUM_EMBEDDED = 1000  # test images in TensorBoard's projector
@@ -41,7 +41,7 @@ COMPARED = {
 NUMBERED_BY = {"MLFlowLogger": "run_id", "WandbLogger": "version"}
 
 
-def sorted_out(given: Any, root: Path) -> tuple[dict[str, Any] | None, list[Namespace]]:
+def split_loggers(given: Any, root: Path) -> tuple[dict[str, Any] | None, list[Namespace]]:
     """Split the option trainer.logger into TensorBoard's and others.
 
     Args:
@@ -94,7 +94,7 @@ def _class_name(logger: Namespace) -> str:
     return str(logger.class_path).rpartition(".")[2]
 
 
-def go_on(others: Sequence[Namespace], run: Run | None) -> None:
+def restore_logger_ids(others: Sequence[Namespace], run: Run | None) -> None:
     """Restore the ids by which loggers resume their own runs."""
     known = _numbers(run) if run else {}
     for logger in others:
@@ -115,7 +115,7 @@ def run_loggers(
     run: Run,
     tensorboard: Mapping[str, Any] | None,
     others: Sequence[Logger],
-    recipe: Mapping[str, Any],
+    config: Mapping[str, Any],
 ) -> list[Logger]:
     """Make the loggers of a run; the one that writes ``metrics.csv`` is the first."""
     place = (run.folder.parent.parent, run.folder.parent.name, run.folder.name)
@@ -123,11 +123,11 @@ def run_loggers(
     if tensorboard is not None:
         given = {"default_hp_metric": False, **tensorboard}
         own.append(OrderedTensorBoardLogger(*place, **given))
-        own[-1].log_hyperparams(options_of(recipe))  # not CSV's, which would write over this one's
+        own[-1].log_hyperparams(options_of(config))  # not CSV's, which would write over this one's
     return [*own, *others]
 
 
-def introduce(run: Run, others: Sequence[Logger], recipe: Mapping[str, Any]) -> None:
+def log_config(run: Run, others: Sequence[Logger], config: Mapping[str, Any]) -> None:
     """Log the config of a run once, and store the ids of its loggers."""
     numbers = {}
     for logger in others:
@@ -137,14 +137,14 @@ def introduce(run: Run, others: Sequence[Logger], recipe: Mapping[str, Any]) -> 
     if numbers == _numbers(run):
         return
     for logger in others:
-        logger.log_hyperparams(_as_hparams(options_of(recipe)))
+        logger.log_hyperparams(_as_hparams(options_of(config)))
     with whole_file(run.loggers) as path:
         path.write_text(json.dumps(numbers) + "\n", encoding="utf-8")
 
 
 def log_end(
     logger: Logger,
-    recipe: Mapping[str, Any],
+    config: Mapping[str, Any],
     step: int,
     metrics: Mapping[str, float] | None = None,
     pictures: Sequence[Path] = (),
@@ -154,7 +154,7 @@ def log_end(
 
     Args:
         logger: which.
-        recipe: all options, nested as in a config file.
+        config: all options, nested as in a config file.
         step: the last one.
         metrics: of the test images.
         pictures: PNG files.
@@ -164,7 +164,7 @@ def log_end(
         if metrics:
             logger.log_metrics(dict(metrics), step)
         if isinstance(logger, loggers.TensorBoardLogger):
-            log_compared(logger, recipe)
+            log_compared(logger, config)
         for path in pictures:
             log_figure(logger, path, step)
         if run_data and isinstance(logger, loggers.TensorBoardLogger):
@@ -173,22 +173,22 @@ def log_end(
         finalize(logger)
 
 
-def log_compared(logger: loggers.TensorBoardLogger, recipe: Mapping[str, Any]) -> None:
+def log_compared(logger: loggers.TensorBoardLogger, config: Mapping[str, Any]) -> None:
     """Show a run in the HParams tab; other loggers compare runs anyway."""
     # Without the first one, a list of columns: TensorBoard would take it from a single run. So it
     # makes columns of what any run has, and of all metrics.
-    _, start, end = hparams(_compared(recipe), {})  # type: ignore[no-untyped-call]
+    _, start, end = hparams(_compared(config), {})  # type: ignore[no-untyped-call]
     for summary in (start, end):
         logger.experiment._get_file_writer().add_summary(summary)
 
 
-def _compared(recipe: Mapping[str, Any]) -> dict[str, bool | float | str]:
+def _compared(config: Mapping[str, Any]) -> dict[str, bool | float | str]:
     """The options of `COMPARED`, and those that are not the defaults."""
     usual = {name: as_text(value) for name, value in defaults().items()}
     return _as_hparams(
         {
             name: value
-            for name, value in options_of(recipe).items()
+            for name, value in options_of(config).items()
             if name in COMPARED or as_text(value) != usual.get(name, NOTHING)
         }
     )

@@ -20,7 +20,7 @@ from mnist_lit.training.ranks import gathered
 
 T = TypeVar("T")
 
-LOSS = "a process of several has died"
+PEER_DIED = "a process of several has died"
 
 MEETING_S = 600.0  # that the first rank waits for the others, which may be reading their data
 POLL_S = 0.5  # how often a rank looks whether another one has failed
@@ -34,13 +34,13 @@ def launched_by() -> str | None:
     return "srun" if "SLURM_LOCALID" in os.environ else None
 
 
-def speaks() -> bool:
+def prints_errors() -> bool:
     """Tell whether this process prints an error that all processes have."""
     number = {"torchrun": "LOCAL_RANK", "srun": "SLURM_LOCALID"}.get(launched_by() or "")
     return dist.is_initialized() or number is None or os.environ[number] == "0"
 
 
-def is_loss(error: BaseException | None) -> bool:
+def peer_died(error: BaseException | None) -> bool:
     """Tell whether an error comes from a collective operation with a process that is gone."""
     named = ("gloo", "NCCL", "Connection reset", "Connection closed")
     return isinstance(error, dist.DistError) or (
@@ -48,7 +48,7 @@ def is_loss(error: BaseException | None) -> bool:
     )
 
 
-def alone(trainer: Trainer) -> Trainer:
+def single_process_trainer(trainer: Trainer) -> Trainer:
     """Return a Trainer for this process alone, once the others have ended."""
     if trainer.world_size == 1:
         return trainer
@@ -66,7 +66,7 @@ def alone(trainer: Trainer) -> Trainer:
     )
 
 
-class Company:
+class ProcessGroup:
     """The ranks of one command, from their start to their end; if one fails, all end.
 
     Only the first failing rank prints; the others exit quietly, even when blocked in a collective.
@@ -74,11 +74,11 @@ class Company:
 
     Args:
         trainer: with the number of ranks.
-        say_loss: prints that a rank has died.
+        say_peer_died: prints that a rank has died.
     """
 
-    def __init__(self, trainer: Trainer, say_loss: Callable[[], None]) -> None:
-        self._trainer, self._say_loss = trainer, say_loss
+    def __init__(self, trainer: Trainer, say_peer_died: Callable[[], None]) -> None:
+        self._trainer, self._say_peer_died = trainer, say_peer_died
         self._children: list[subprocess.Popen[bytes]] = []  # the ranks that Lightning has started
         self._parent = os.getppid()
         self._store: Any = None
@@ -91,7 +91,7 @@ class Company:
         return self._trainer.global_rank == 0
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         """Start all ranks, and end all of them if one fails.
 
         Raises:
@@ -106,7 +106,7 @@ class Company:
             assert launcher is not None
             launcher.launch(self._meet)
             yield
-            self.part()
+            self.leave()
         except BaseException as error:
             if not self._over.is_set():
                 self._end(error)
@@ -163,13 +163,13 @@ class Company:
                 return name
             time.sleep(0.02)
 
-    def told(self, make: Callable[[], T]) -> T:
+    def from_rank_zero(self, make: Callable[[], T]) -> T:
         """Make a value on rank 0 and broadcast it (collective: every rank must call it)."""
         made: Any = make() if self.is_first else None
-        told: T = self._trainer.strategy.broadcast(made)
-        return told
+        value: T = self._trainer.strategy.broadcast(made)
+        return value
 
-    def check_alike(self, value: Any, what: str) -> None:
+    def check_same(self, value: Any, what: str) -> None:
         """Check that a value is the same on all ranks (collective).
 
         Args:
@@ -183,7 +183,7 @@ class Company:
         if any(other != values[0] for other in values):
             raise UserError(f"the processes have different {what}: start all in the same way")
 
-    def part(self) -> None:
+    def leave(self) -> None:
         """Leave the process group: the other ranks end, rank 0 gets all threads."""
         if self._trainer.world_size > 1 and not self._over.is_set():
             self._trainer.strategy.barrier()
@@ -200,8 +200,8 @@ class Company:
         self._over.set()
         is_first_to_fail = self._count_failure()
         self._await_others()
-        if is_first_to_fail and is_loss(error):
-            self._say_loss()
+        if is_first_to_fail and peer_died(error):
+            self._say_peer_died()
         elif is_first_to_fail:
             return
         code = error.code if isinstance(error, SystemExit) else 1 + isinstance(error, UserError)
@@ -210,7 +210,7 @@ class Company:
     def _count_failure(self) -> bool:
         """Count this rank's failure; return True if it is the first one."""
         if self._store is None:
-            return speaks()
+            return prints_errors()
         try:
             return bool(self._store.add("failures", 1) == 1)
         except RuntimeError:  # it is gone with the rank that kept it, the first
@@ -243,6 +243,6 @@ class Company:
                 if self._over.wait(POLL_S if is_said else FAREWELL_S):
                     return
                 if self._count_failure():
-                    self._say_loss()
+                    self._say_peer_died()
                 self._await_others()
                 os._exit(1)
