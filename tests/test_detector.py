@@ -303,7 +303,7 @@ WHOLE, STROKE, ELSEWHERE = (20, 20, 60, 80), (25, 22, 35, 78), (70, 20, 95, 80)
         ([(STROKE, "1", 0.6), (WHOLE, "4", 0.5)], "1"),
         ([(WHOLE, "h", 0.9), (STROKE, "1", 0.5)], ""),
         ([(WHOLE, "√", 0.9), (STROKE, "1", 0.5)], "1"),
-        ([(WHOLE, "4", 0.5), (WHOLE, "+", 0.9)], ""),
+        ([(WHOLE, "+", 0.9), (WHOLE, "4", 0.5)], ""),
         ([(WHOLE, "4", 0.3)], ""),
     ],
     ids=["stroke", "surer stroke", "stroke of a letter", "below a root", "sign", "improbable"],

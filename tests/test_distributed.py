@@ -20,6 +20,8 @@ from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.data.loaders import EpochShuffle
 from mnist_lit.training.runs import Run
 
+pytestmark = pytest.mark.slow
+
 # 13 steps of 77 images an epoch, the last one of 76: no number of them is shared evenly.
 OPTIONS = (
     "--data.val_size=59000",

@@ -16,6 +16,8 @@ from mnist_lit.console import dispensable_output, warning_if_failed
 from mnist_lit.training.results import draw
 from mnist_lit.training.runs import Run
 
+pytestmark = pytest.mark.slow
+
 # An epoch of 10 steps on 400 images, which takes a second.
 STRIPES = (
     "--data.dataset=own.stripes",

@@ -31,6 +31,8 @@ from mnist_lit.errors import UserError
 from mnist_lit.training.dry_run import check_training_step
 from mnist_lit.training.runs import Run
 
+pytestmark = pytest.mark.slow
+
 BRIEF = (*BRIEFLY, "--trainer.limit_train_batches=20")
 SMALL = ("--data.batch_size=50", "--data.val_size=100", "--trainer.log_every_n_steps=2")
 Printed = pytest.CaptureFixture[str]

@@ -21,6 +21,8 @@ from server import Server, running
 
 from mnist_lit.serve.app import MAX_BYTES, MAX_PIXELS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def page(browser: Browser, server: Server) -> Iterator[Page]:

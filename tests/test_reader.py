@@ -30,6 +30,8 @@ from mnist_lit import Classifier
 from mnist_lit.__main__ import main
 from mnist_lit.export import reader
 
+pytestmark = pytest.mark.slow
+
 NUM_NUMBERS = 40
 
 

@@ -14,6 +14,8 @@ from mnist_lit.__main__ import main
 from mnist_lit.training.resuming import Interrupted
 from mnist_lit.training.runs import Run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.usefixtures("undrawn")
 def test_repeat_prints_what_the_runs_say(

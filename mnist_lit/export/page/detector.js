@@ -69,7 +69,7 @@ function detectAt(network, ink, size) {
   );
   const maps = run(network, crop(levels, -MARGIN_PX, -MARGIN_PX, width, height));
   const found = peaks(maps, ink.width / small.width, ink.height / small.height);
-  return kept(kept(found, areSame), isInside);
+  return kept(found, (a, b) => areSame(a, b) || isInside(a, b));
 }
 
 /** Run the network, on a large picture in bands, whose maps are put together. */
