@@ -190,14 +190,14 @@ def test_resume_that_would_make_the_result_a_lie_is_refused(
 def test_resume_by_another_network_is_refused(
     uninterrupted: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As after an edit of models.py."""
+    """As after an edit of the network's code."""
     before = {path: path.read_bytes() for path in uninterrupted.folder.rglob("*.*")}
     edited = type("CNN", (Wide,), {"__module__": "mnist_lit.models"})
     monkeypatch.setattr("mnist_lit.models.CNN", edited)
     options = [*STRONG, "--trainer.max_epochs=9", f"--ckpt_path={uninterrupted.last}"]
 
     assert main(["fit", *options]) == 2
-    assert "leave models.py as it was" in capsys.readouterr().err
+    assert "leave its code as it was" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in uninterrupted.folder.rglob("*.*")} == before
 
 

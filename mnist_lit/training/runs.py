@@ -215,7 +215,7 @@ def load_weights(model: BaseTask, path: Path) -> None:
     except RuntimeError as error:
         raise UserError(
             f"{path} holds another network than the one here: give the --config of its run,"
-            " or its --model options, and leave models.py as it was"
+            " or its --model options, and leave its code as it was"
         ) from error
     if not model.has_answers():
         raise UserError(f"{path} holds a network whose answers are no numbers: train again")
