@@ -180,8 +180,8 @@ def test_configs_come_with_the_package(
 def test_default_config_states_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CLI, "_run_subcommand", lambda self, subcommand: None)
     config = str(CONFIGS[0].with_name("default.yaml"))
-    stated = yaml.safe_load(CLI(["fit", "--config", config]).config)
-    default = yaml.safe_load(CLI(["fit"]).config)
+    stated = yaml.safe_load(CLI(["fit", "--config", config]).config_yaml)
+    default = yaml.safe_load(CLI(["fit"]).config_yaml)
     assert stated["trainer"].pop("logger") is True
     assert default["trainer"].pop("logger") is None, "Lightning's way to say true"
 
@@ -657,13 +657,13 @@ def test_early_stopping_can_be_switched_off(
     config.write_text("early_stopping: null\n")
     args = ["--early_stopping", "null"] if way == "command line" else ["--config", str(config)]
     first = CLI(["fit", *args])
-    config.write_text(first.config)
+    config.write_text(first.config_yaml)
     again = CLI(["fit", "--config", str(config)])
 
-    assert yaml.safe_load(again.config)["early_stopping"]["patience"] is None
-    assert again.config == first.config
+    assert yaml.safe_load(again.config_yaml)["early_stopping"]["patience"] is None
+    assert again.config_yaml == first.config_yaml
     on = CLI(["fit", "--config", str(config), "--early_stopping.patience=2"])
-    assert yaml.safe_load(on.config)["early_stopping"]["patience"] == 2
+    assert yaml.safe_load(on.config_yaml)["early_stopping"]["patience"] == 2
 
 
 @pytest.mark.usefixtures("undrawn")
