@@ -95,12 +95,12 @@ class CLI(LightningCLI):
     """LightningCLI with this project's run folders and checks.
 
     Attributes:
-        learner: class of the LightningModule.
+        task: class of the LightningModule.
         data_module: class of the LightningDataModule.
         kind: prefix of the names of run folders.
     """
 
-    learner: type[BaseTask] = LitClassifier
+    task: type[BaseTask] = LitClassifier
     data_module: type[MNISTDataModule] = MNISTDataModule
     kind: str = runs.FIT
 
@@ -118,7 +118,7 @@ class CLI(LightningCLI):
         self.arguments = args
         self.run: Run | None = None  # what `fit` has completed
         super().__init__(
-            self.learner,
+            self.task,
             self.data_module,
             save_config_callback=None,
             trainer_defaults={

@@ -48,7 +48,7 @@ class DetectorRun(RunSession):
 class DetectorCLI(CLI):
     """`fit` with a detector and synthetic sheets."""
 
-    learner = LitDetector
+    task = LitDetector
     data_module = SheetDataModule
     kind = runs.DETECTOR
 

@@ -1,1 +1,1 @@
-"""How a picture is read: decode -> ink -> detector -> classifier -> result."""
+"""Read the digits in a picture: decode -> ink -> detector -> classifier -> result."""

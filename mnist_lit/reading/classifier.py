@@ -199,12 +199,14 @@ class Classifier:
         detections, is_complete = Detector.packaged().detect(ink.pixels, ink.sizes)
         note = "; ".join(filter(None, ("" if is_complete else TOO_SMALL, ink.note)))
         boxes = [ink.picture_box(box) for box in detections.boxes.tolist()]
-        cut = [ink.digit_image(box) for box in boxes]
-        drawn = [number for number, image in enumerate(cut) if image is not None]  # no blobs
+        cut_out = enumerate(map(ink.digit_image, boxes))
+        drawn = {number: image for number, image in cut_out if image is not None}  # no blobs
         if not drawn:
             return Reading.of([], note)
-        images = torch.from_numpy(np.stack([image for image in cut if image is not None]))
-        detected = detections.probs[drawn].clamp(MIN_PROB, 1 - MIN_PROB).logit().log_softmax(dim=1)
+        images = torch.from_numpy(np.stack(list(drawn.values())))
+        detected = (
+            detections.probs[list(drawn)].clamp(MIN_PROB, 1 - MIN_PROB).logit().log_softmax(dim=1)
+        )
         classified = self._several_views(images).exp().clamp(min=MIN_PROB).log()
         logs = DETECTOR_EXPONENT * detected + CLASSIFIER_EXPONENT * classified
         digits = [

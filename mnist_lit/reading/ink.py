@@ -48,10 +48,8 @@ class Ink:
         Returns:
             ``(1, 28, 28)`` float32 in [0, 1], ink 1; None if no pen has drawn what is in the box.
         """
-        height, width = self.pixels.shape
-        left, top, right, bottom = (round(edge / self.downscale) for edge in box)
-        left, top = min(max(0, left), width - 1), min(max(0, top), height - 1)
-        right, bottom = max(left + 1, min(right, width)), max(top + 1, min(bottom, height))
+        edges = [edge / self.downscale for edge in box]
+        left, top, right, bottom = _whole_pixels(edges, *self.pixels.shape)
         reach = 1 + round(REACH * max(right - left, bottom - top))
         x, y = max(0, left - reach), max(0, top - reach)
         window = self.pixels[y : bottom + reach, x : right + reach]
@@ -60,18 +58,24 @@ class Ink:
         if left == right:
             return None
         margin = 2 + max(right - left, bottom - top) // 20
-        edges = cv2.dilate(mask.view(np.uint8), np.ones((3, 3)))  # faint, and not in the mask
-        digit = with_margin(np.where(edges, window, 0).astype(np.float32) / 255, margin)
+        # The faint edges of strokes are not in the mask.
+        drawn = cv2.dilate(mask.view(np.uint8), np.ones((3, 3)))
+        digit = with_margin(np.where(drawn, window, 0).astype(np.float32) / 255, margin)
         digit = digit[top : bottom + 2 * margin, left : right + 2 * margin]
         frame = margin, margin, margin + right - left, margin + bottom - top
         return fit_into_frame(digit, frame)
 
     def picture_box(self, box: Sequence[float]) -> Box:
         """Convert a box to whole pixels of the picture, at least one, all inside."""
-        left, top, right, bottom = (round(edge * self.downscale) for edge in box)
         height, width = (round(side * self.downscale) for side in self.pixels.shape)
-        left, top = max(0, min(left, width - 1)), max(0, min(top, height - 1))
-        return left, top, max(left + 1, min(right, width)), max(top + 1, min(bottom, height))
+        return _whole_pixels([edge * self.downscale for edge in box], height, width)
+
+
+def _whole_pixels(box: Sequence[float], height: int, width: int) -> Box:
+    """Round a box to whole pixels of a picture, at least one, all inside."""
+    left, top, right, bottom = map(round, box)
+    left, top = max(0, min(left, width - 1)), max(0, min(top, height - 1))
+    return left, top, max(left + 1, min(right, width)), max(top + 1, min(bottom, height))
 
 
 def _digit_mask(window: NDArray[np.uint8], box: Box) -> Mask:
@@ -112,40 +116,44 @@ def find_ink(picture: Picture | Page) -> Ink:
     best: tuple[tuple[bool, float], Array, Array, Array] | None = None
     for paper in paper_candidates(pixels):
         contrast, noise = contrast_to(pixels, paper)
-        mask = _ink_mask(contrast, noise)
-        ink_share, is_clean = float(mask.mean()), float(noise.mean()) < MAX_NOISE
+        components = _ink_components(contrast, noise)
+        ink_share = int(components[:, cv2.CC_STAT_AREA].sum()) / contrast.size
+        is_clean = float(noise.mean()) < MAX_NOISE
         rank = is_clean, -ink_share
         if best is None or rank > best[0]:
-            best = rank, contrast, noise, mask
+            best = rank, contrast, noise, components
         is_canvas = np.ptp(paper.reshape(-1, *paper.shape[2:]), axis=0).max() == 0
         if is_clean and ink_share < (MAX_INK_SHARE_OF_CANVAS if is_canvas else MAX_INK_SHARE):
             break
     assert best
-    _, contrast, noise, mask = best
-    return Ink(_normalised(contrast, noise), _likely_sizes(mask), downscale, page.note)
+    _, contrast, noise, components = best
+    return Ink(_normalised(contrast, noise), _likely_sizes(components), downscale, page.note)
 
 
-def _ink_mask(contrast: Array, noise: Array) -> NDArray[np.uint8]:
-    """Tell ink from paper: pixels that cannot be noise, and fainter ones connected to them.
+def _ink_components(contrast: Array, noise: Array) -> NDArray[np.int32]:
+    """Find connected ink: pixels that cannot be noise, and fainter ones connected to them.
 
     Args:
         contrast: ``(H, W)``, see `contrast_to`.
         noise: its standard deviation, the same shape.
+
+    Returns:
+        ``(N, 5)``, columns as of `cv2.connectedComponentsWithStats`.
     """
     is_sure = contrast > np.maximum(MIN_CONTRAST, 5 * noise)
     if not is_sure.any():
-        return np.zeros(contrast.shape, np.uint8)
+        return np.zeros((0, 5), np.int32)
     strongest = quantile(contrast[is_sure], 0.95)
     is_sure &= contrast > 0.5 * strongest
     may_be = contrast > np.maximum(max(0.05, 0.3 * strongest), 3 * noise)
-    _, labels = cv2.connectedComponents(may_be.view(np.uint8))
-    has_sure = np.zeros(labels.max() + 1, bool)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(may_be.view(np.uint8))
+    has_sure = np.zeros(len(stats), bool)
     has_sure[labels[is_sure]] = True
-    has_sure[0] = False
-    return has_sure[labels].view(np.uint8)
+    has_sure[0] = False  # the paper
+    return np.asarray(stats[has_sure], np.int32)
 
 
-def _likely_sizes(mask: NDArray[np.uint8]) -> tuple[float, ...]:
+def _likely_sizes(components: NDArray[np.int32]) -> tuple[float, ...]:
     """Return likely longer sides of digits, in pixels, from the components of ink.
 
     They are medians of the longer sides and of the heights, both weighted, so that digits in
@@ -153,8 +161,7 @@ def _likely_sizes(mask: NDArray[np.uint8]) -> tuple[float, ...]:
     than high, broken ones smaller than they should be. Level lines do not count, unless there is
     nothing else.
     """
-    _, _, stats, _ = cv2.connectedComponentsWithStats(mask)
-    sides = stats[1:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].astype(float)
+    sides = components[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].astype(float)
     width, height = sides.T
     longer = sides.max(axis=1)
     is_character = (longer >= MIN_SIZE_PX) & (width < LINE_FROM * height)

@@ -282,7 +282,7 @@ def _cross_out(drawing: Drawing) -> None:
 
 
 def formulas(drawing: Drawing) -> None:
-    """Draw formulas, one below the other, perhaps behind a brace or in a box."""
+    """Draw formulas, one below the other, perhaps behind a brace."""
     _lines_of(drawing, texts.formula, spacing=(0.08, 0.45))
     if drawing.chance(0.1):
         x = drawing.random.uniform(0, 8)
@@ -309,6 +309,13 @@ def _lines_of(
     text: Callable[[np.random.Generator], str],
     spacing: tuple[float, float],
 ) -> None:
+    """Write random texts in lines, perhaps on faint or drawn rules.
+
+    Args:
+        drawing: the sheet.
+        text: draws a text at random.
+        spacing: range of the gaps between characters, as shares of a digit's height.
+    """
     random, size = drawing.random, drawing.size
     if drawing.chance(0.35):
         rule_sheet(drawing.sheet, size, random)

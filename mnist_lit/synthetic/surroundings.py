@@ -1,4 +1,4 @@
-"""What is on a sheet beside writing, and what a camera makes of it."""
+"""Lines, scribbles and edges of a sheet, and the degradation by pens, paper and cameras."""
 
 from dataclasses import dataclass
 

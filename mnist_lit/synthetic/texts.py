@@ -1,4 +1,4 @@
-"""What is written on sheets: formulas, words, dates, amounts, as strings.
+"""Random texts for sheets: formulas, words, dates, amounts.
 
 ``^`` raises the next character, as an exponent.
 """

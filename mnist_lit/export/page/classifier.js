@@ -24,19 +24,19 @@ export function read({ classifier, detector }, picture) {
   const ink = findInk(decode(picture));
   if (!ink.sizes.length) return { number: "", digits: [], note: "" };
   const { digits: found, isComplete } = detect(detector, ink.pixels, ink.sizes);
-  const cut = found.map(({ box }) => digitImage(ink, pictureBox(ink, box)));
-  const detections = found.filter((_, i) => cut[i]); // others are blobs
-  const boxes = detections.map(({ box }) => pictureBox(ink, box));
-  const images = cut.filter((image) => image);
-  const classified = severalViews(classifier, images);
-  const digits = detections.map(({ probs }, i) => {
+  const drawn = found
+    .map(({ probs, box }) => ({ probs, box: pictureBox(ink, box) }))
+    .map((digit) => ({ ...digit, image: digitImage(ink, digit.box) }))
+    .filter(({ image }) => image); // others are blobs
+  const classified = severalViews(classifier, drawn.map(({ image }) => image));
+  const digits = drawn.map(({ probs, box, image }, i) => {
     const logs = combined(probs, classified[i]);
     const probabilities = logs.map(Math.exp);
     const confidence = Math.max(...probabilities);
     const digit = probabilities.indexOf(confidence);
-    return { digit, confidence, probabilities, box: boxes[i], ...inside(classifier, images[i]) };
+    return { digit, confidence, probabilities, box, ...inside(classifier, image) };
   });
-  const lines = textLines(boxes).map((line) => line.map((i) => digits[i]));
+  const lines = textLines(drawn.map(({ box }) => box)).map((line) => line.map((i) => digits[i]));
   const number = lines.map((line) => line.map(({ digit }) => digit).join("")).join(" ");
   return { number, digits: lines.flat(), note: isComplete ? "" : TOO_SMALL };
 }
