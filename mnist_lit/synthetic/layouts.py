@@ -18,9 +18,9 @@ from mnist_lit.synthetic.sheet import HEIGHT, WIDTH, Sheet, touching_x
 from mnist_lit.synthetic.surroundings import Line, crop_anywhere, degrade, rule_sheet, scribble
 
 CHARACTERS = string.ascii_letters + string.digits + string.punctuation + "×÷±€£§°"
-MARKS = "-+=,.:;*<>~'\"$@{}/\\()[]?!#%&"
+MARKS = "-+=,.:;*<>~'\"$@{}()[]?!#%&"  # no slashes: alone, they may be a 1
 BETWEEN = "-,./:+=()*"  # marks that stand within numbers
-CROSSES = "✗✗✗x-✓/"  # in boxes where there is no digit
+CROSSES = "✗✗✗x-✓"  # in boxes where there is no digit
 
 
 class SheetDrawer:
@@ -168,8 +168,10 @@ class Drawing:
             top += self.random.normal(0, 0.03) * size
             if x > WIDTH or not self.sheet.is_free(x, top, width, height):
                 break
-            near = text[max(0, number - 1) : number + 2]
-            in_word = character.isalpha() and sum(map(str.isalpha, near)) > 1
+            beside = text[max(0, number - 1) : number] + text[number + 1 : number + 2]
+            in_word = character.isalpha() and any(
+                other.isalpha() and other not in AMBIGUOUS for other in beside
+            )
             self.put(character, ink, label, x, top, in_word)
             gap = spacing * (0.5 if in_word else 1.0) * size
             x += width + gap * self.random.uniform(0.5, 1.5)
@@ -424,7 +426,7 @@ def scattered(drawing: Drawing) -> None:
     share_others = random.choice([0.0, 0.5])
     taken: list[tuple[float, float, float, float]] = []
     for _ in range(random.integers(1, 14)):
-        others = string.ascii_letters + "+-=()/√%{}[]×÷"
+        others = string.ascii_letters + "+-=()√%{}[]×÷"
         character = drawing.any_of(others) if drawing.chance(share_others) else drawing.digit()
         ink, label, _ = drawing.shape(character, drawing.size, drawing.style)
         height, width = ink.shape

@@ -71,7 +71,10 @@ class BaseTask(LightningModule):
         return sorted(names)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        return self.with_schedule(torch.optim.Adam(self.parameters(), lr=self.lr, fused=True))
+        # In mixed precision, Lightning does not clip the gradients of a fused optimizer.
+        is_clipped = bool(self.trainer.gradient_clip_val) and self.trainer.precision != "32-true"
+        adam = torch.optim.Adam(self.parameters(), lr=self.lr, fused=not is_clipped)
+        return self.with_schedule(adam)
 
     def with_schedule(self, optimizer: Optimizer) -> OptimizerLRScheduler:
         """Add the schedule to an optimizer."""

@@ -123,8 +123,11 @@ def check(options: Namespace, trainer: Trainer, model: BaseTask, data: MNISTData
         "trainer.log_every_n_steps: there are no curves without points, so take 1 or more": (
             given.log_every_n_steps is not None and given.log_every_n_steps < 1
         ),
-        "trainer.gradient_clip_val goes with trainer.precision 32-true only": (
-            bool(given.gradient_clip_val) and trainer.precision != "32-true"
+        "trainer.gradient_clip_val in mixed precision: leave out optimizer.fused": (
+            bool(given.gradient_clip_val)
+            and trainer.precision != "32-true"
+            and options.optimizer is not None
+            and bool(options.optimizer.get("init_args", {}).get("fused"))
         ),
         f"data.batch_size: a step needs an image for each of {num_ranks} processes": (
             data.batch_size < num_ranks
