@@ -272,7 +272,7 @@ class Parser(LightningArgumentParser):
         return options
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
-        """Of a command, the Trainer's options alone: the others are in `help_on`."""
+        """Format the Trainer's options alone; the others are in `help_on`."""
         trainers = [action for action in self._actions if action.dest.startswith("trainer.")]
         if trainers:
             for action in self._actions:

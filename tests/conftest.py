@@ -1,4 +1,4 @@
-"""What several tests use: data extracted once, runs trained once, the commands as functions."""
+"""Shared fixtures: data extracted once, runs trained once, the commands as functions."""
 
 import json
 import os

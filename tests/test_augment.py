@@ -36,7 +36,7 @@ def _moments(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Te
 
 
 def _tilt_deg(images: torch.Tensor) -> torch.Tensor:
-    """How far the bar is from upright."""
+    """Compute the angle between the bar and the vertical."""
     covariance = _moments(images)[2]
     angle = torch.atan2(2 * covariance[:, 0, 1], covariance[:, 1, 1] - covariance[:, 0, 0]) / 2
     return angle * 180 / math.pi

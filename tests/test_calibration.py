@@ -1,4 +1,4 @@
-"""Whether a network means the confidence it shows."""
+"""Calibration of the confidence."""
 
 import pytest
 import torch

@@ -292,7 +292,7 @@ def test_model_card_states_what_is_measured(classifier: Classifier) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", stress.KINDS)
 def test_pictures_as_people_make_them_are_read(classifier: Classifier, kind: str) -> None:
-    """Of fewer pictures than the card is about: within three standard deviations of it."""
+    """Fewer pictures than the card's: within three standard deviations of it."""
     stated = package.read_card()[kind]
     share = stress.share_right(classifier, stress.make(kind, "test", NUM_PICTURES))
 

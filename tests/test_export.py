@@ -51,7 +51,7 @@ def save(
 
 
 def one_error(printed: Printed) -> str:
-    """What a command said that failed."""
+    """Return the one error line of a failed command."""
     captured = printed.readouterr()
     (line,) = captured.err.splitlines()
     assert captured.out == ""

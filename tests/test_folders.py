@@ -75,7 +75,7 @@ def test_pictures_of_more_bits_have_the_same_pixels(depth: str, tmp_path: Path) 
 
 
 def test_brightness_of_more_bits_is_compared_over_all_pictures(tmp_path: Path) -> None:
-    """Of 12 bits in 16: a dark picture alone might be taken for one of 9 bits."""
+    """12 bits in 16: a dark picture alone might be taken for one of 9 bits."""
     for name, value in (("dark", 400), ("light", 4000)):
         (tmp_path / name).mkdir()
         for n in range(7):

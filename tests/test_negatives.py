@@ -1,4 +1,4 @@
-"""What is no digit."""
+"""Negative examples: parts and pairs of digits."""
 
 import pytest
 import torch

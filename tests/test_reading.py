@@ -419,7 +419,7 @@ def test_pipe_is_refused(tmp_path: Path) -> None:
 
 
 def numbers_and_digits(picture: Picture) -> list[tuple[int | None, int]]:
-    """Of each page its number, and how many digits are found."""
+    """Return each page's index and number of digits."""
     return [
         (page.number, len(classifier().read_ink(find_ink(page)).digits))
         for page in pages_of(picture)

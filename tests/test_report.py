@@ -149,7 +149,7 @@ def test_pages_load_nothing_and_fit_the_screen(
 
 
 def test_sample_answers_are_of_all_classes_and_have_the_truth() -> None:
-    """Of a sorted test set, too, and where the truth is the least probable answer."""
+    """Also with a sorted test set, and where the truth is the least probable answer."""
     labels = torch.arange(10).repeat_interleave(20)
     probs = torch.linspace(0.01, 0.19, 10).repeat(200, 1)
     samples = section(run_page(run_data(labels, probs), {}), "Sample answers")
@@ -204,7 +204,7 @@ def test_what_a_network_has_not_is_left_out(network: torch.nn.Module, missing: s
 
 
 def test_runs_are_compared() -> None:
-    """Of 100 images, the first run gets 90 right, the second 80 others wrong, the third all."""
+    """Out of 100 images, the first run gets 90 right, the second 80 others wrong, the third all."""
     labels = torch.arange(100) % 10
     right, wrong = torch.eye(10)[labels], torch.eye(10)[(labels + 1) % 10]
     first = torch.arange(100) < 10

@@ -1,4 +1,4 @@
-"""Where the files come from, and that nothing is read from wrong ones."""
+"""Sources of the files; damaged and foreign ones are refused."""
 
 import gzip
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""What a measurement was taken on."""
+"""Describe the machine and versions of a measurement."""
 
 import os
 import platform

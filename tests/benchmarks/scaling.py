@@ -1,4 +1,4 @@
-"""What several processes give, and what more images cost: two tables.
+"""Measure training with several processes and with more images: two tables.
 
     python tests/benchmarks/scaling.py processes
     python tests/benchmarks/scaling.py growth

@@ -1,4 +1,4 @@
-"""How fast `serve` answers, and whether its memory grows: one command, one table.
+"""Measure the latency, throughput and memory of `serve`: one command, one table.
 
     python tests/benchmarks/serving.py [--num_requests 50000] [--workers 2]
 
@@ -37,7 +37,7 @@ NUM_CLIENTS = 16
 
 
 class Load(NamedTuple):
-    """What some clients, all at once, have met."""
+    """Latencies and failures of concurrent clients."""
 
     name: str
     latencies_ms: list[float]
@@ -73,14 +73,14 @@ def server(workers: int) -> Iterator[tuple[int, int]]:
 
 
 def ask(connection: http.client.HTTPConnection, picture: bytes) -> bool:
-    """Whether a picture is read right."""
+    """Return True if a picture is read right."""
     connection.request("POST", "/predict?details=true", picture)
     with connection.getresponse() as response:
         return response.status == 200 and b'"number":"71"' in response.read()
 
 
 def seconds_to_start(workers: int) -> tuple[float, float]:
-    """How long `import torch` takes, and how long the server until its first answer."""
+    """Time `import torch`, and the server until its first answer."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import torch"], check=True)
     torch_s = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""What training costs, beside a bare loop: one command, one table.
+"""Measure training beside a bare PyTorch loop: one command, one table.
 
     python tests/benchmarks/training.py
 

@@ -40,7 +40,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-PLACES = [str(ROOT), str(HERE), str(HERE.parent)]  # the package, observer, kill and same
+TESTS = HERE.parent
+PLACES = [str(path) for path in (ROOT, HERE, TESTS / "helpers", TESTS / "studies")]
 sys.path[:0] = PLACES
 
 import torch  # noqa: E402
@@ -192,7 +193,7 @@ def resumed(check: Check, folder: Path, *options: str) -> Outcome:
 
 
 def resumed_as_is(check: Check, folder: Path) -> Outcome:
-    """Nothing is promised on CUDA without `deterministic`: this row says what holds."""
+    """Resume on CUDA without `deterministic`, for which nothing is promised."""
     found, is_right = resumed(check, folder)
     return found, is_right or None
 

@@ -1,4 +1,4 @@
-"""Ranks as torchrun starts them, but of processes that have imported everything already."""
+"""Start ranks as torchrun does, forked from a process that has imported everything."""
 
 import multiprocessing
 import os
@@ -16,45 +16,45 @@ import torch
 from mnist_lit.__main__ import main
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["company", "kill", "mnist_lit.cli"])
+_context.set_forkserver_preload(["launched_ranks", "kill", "mnist_lit.cli"])
 
 
 @dataclass
-class Company:
-    """Some processes of one command, that have been started.
+class LaunchedRanks:
+    """Started ranks of one command.
 
     Args:
         processes: the ranks, in their order.
-        folder: what each has said, as files.
+        folder: files with each rank's output.
     """
 
     processes: Sequence[ForkServerProcess]
     folder: Path
 
     def end(self, within_s: float = 60) -> list[int]:
-        """Their exit codes, once all have ended."""
+        """Wait until all have ended; return their exit codes."""
         until = time.monotonic() + within_s
         for process in self.processes:
             process.join(max(0, until - time.monotonic()))
         alive = [rank for rank, process in enumerate(self.processes) if process.is_alive()]
         for process in self.processes:
             process.kill()
-        assert not alive, f"ranks {alive} have not ended; said was {self.said('err')}"
+        assert not alive, f"ranks {alive} have not ended; output: {self.lines('err')}"
         return [process.exitcode or 0 for process in self.processes]
 
-    def said(self, stream: str = "err") -> list[str]:
-        """The lines that all of them have written to ``err`` or ``out``."""
+    def lines(self, stream: str = "err") -> list[str]:
+        """Return the lines that all of them wrote to ``err`` or ``out``."""
         texts = [path.read_text() for path in sorted(self.folder.glob(f"*.{stream}"))]
         return [line for text in texts for line in text.splitlines() if line.strip()]
 
 
-def start(folder: Path, *arguments: str, num_ranks: int = 2) -> Company:
+def start(folder: Path, *arguments: str, num_ranks: int = 2) -> LaunchedRanks:
     """Start a command on several ranks.
 
     Args:
-        folder: for what they say.
+        folder: for their output.
         arguments: of ``mnist-lit``.
-        num_ranks: how many; with 1, it is no rank at all.
+        num_ranks: number; 1: a plain process.
     """
     folder.mkdir(parents=True, exist_ok=True)
     common: dict[str, Any] = {"TORCH_HOME": os.environ["TORCH_HOME"], "OMP_NUM_THREADS": 1}
@@ -71,7 +71,7 @@ def start(folder: Path, *arguments: str, num_ranks: int = 2) -> Company:
         )
         process.start()
         processes.append(process)
-    return Company(processes, folder)
+    return LaunchedRanks(processes, folder)
 
 
 def free_port() -> int:

@@ -77,7 +77,7 @@ def run_of(row: Mapping[str, str]) -> Run:
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> tuple[Path, list[str]]:
-    """Where a sweep of five trials was, and in which order it ended trials and saw test images."""
+    """Folder of a sweep of five trials; order of ended trials and uses of test images."""
     root = tmp_path_factory.mktemp("searched")
     happened: list[str] = []
     take = ImageSet.__getitem__

@@ -1,4 +1,4 @@
-"""Whether two runs ended with the same result, to the last bit."""
+"""Compare the results of two runs bit by bit."""
 
 import csv
 from typing import Any

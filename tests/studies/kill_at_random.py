@@ -1,6 +1,6 @@
 """Kills trainings at random moments, resumes them, and compares the ends: all bits are the same.
 
-    python tests/kill_at_random.py
+    python tests/studies/kill_at_random.py
 
 Trains the default config and the strongest one (warps, one-cycle, weight averaging) without any
 interruption, then again, killed with SIGKILL 20 times in all. Exits with 1 if anything differs.
@@ -19,7 +19,7 @@ from same import differences
 
 from mnist_lit.training.runs import Run
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SHORT = ["--trainer.max_epochs=4", "--trainer.enable_progress_bar=false"]
 STRONGEST = [
     *("--data.augment.rotate_deg=8", "--data.augment.shear_deg=6", "--data.augment.scale=0.06"),
@@ -27,7 +27,7 @@ STRONGEST = [
     *("--model.schedule=one_cycle", "--model.lr=0.003", "--model.label_smoothing=0.03"),
     *("--trainer.callbacks=EMAWeightAveraging", "--trainer.callbacks.decay=0.999"),
 ]
-RECIPES = {"default": [], "strongest": STRONGEST}
+CONFIGS = {"default": [], "strongest": STRONGEST}
 
 
 def fit(root: Path, *options: str) -> subprocess.Popen[bytes]:
@@ -52,13 +52,13 @@ def main() -> int:
     dice = random.Random(args.seed)
     found = 0
     with tempfile.TemporaryDirectory() as folder:
-        for name, options in RECIPES.items():
+        for name, options in CONFIGS.items():
             whole, killed = Path(folder, name), Path(folder, f"{name}-killed")
             started = time.monotonic()
             if fit(whole, *options).wait():
                 raise RuntimeError(f"the {name} config does not run")
             seconds = time.monotonic() - started
-            kills = args.kills // len(RECIPES)
+            kills = args.kills // len(CONFIGS)
             for _ in range(kills):
                 # Anywhere from the start to the last figure, as far as this stretch gets.
                 resume = ["--ckpt_path=last"] if run_in(killed).config.is_file() else []

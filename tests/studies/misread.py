@@ -1,8 +1,8 @@
-"""What the packaged networks still misread, in one picture.
+"""Draw pictures that the packaged networks misread.
 
-    python tests/misread.py .github/misread.png [--num 500]
+    python tests/studies/misread.py .github/misread.png [--num 500]
 
-draws the first of each kind of `tests/stress.py`, made from test images, that are not read right.
+draws the first pictures of each kind of `stress.py` that are misread, made from test images.
 """
 
 import argparse

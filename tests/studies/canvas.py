@@ -1,6 +1,6 @@
 """Numbers drawn on the page's canvas, and whether the page reads them as Python does.
 
-    python tests/canvas.py [--num 500] [--seed 1] [--ckpt_path PATH]
+    python tests/studies/canvas.py [--num 500] [--seed 1] [--ckpt_path PATH]
 
 prints how many of them the page that `export` writes reads as `Classifier.read` does, and how long
 its worker's script takes in Chromium.

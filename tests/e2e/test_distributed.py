@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from company import Company, free_port, start
+from launched_ranks import LaunchedRanks, free_port, start
 from same import differences
 from torch import Tensor
 
@@ -33,11 +33,13 @@ OPTIONS = (
     "--trainer.limit_val_batches=7",
     "--trainer.callbacks=kill.NoResults",
 )
+
+HELPERS = str(Path(__file__).parents[1] / "helpers")
 RANDOM = (*OPTIONS, "--model.network.dropout=0.25", "--data.augment.shift_px=1")
 DDP = "--trainer.strategy=ddp"
 
 
-def _fit(root: Path, *options: str, num_ranks: int = 2) -> Company:
+def _fit(root: Path, *options: str, num_ranks: int = 2) -> LaunchedRanks:
     ddp = [DDP] if num_ranks > 1 else []
     folder = f"--trainer.default_root_dir={root}"
     return start(root / "said", "fit", folder, *options, *ddp, num_ranks=num_ranks)
@@ -75,11 +77,11 @@ def test_ranks_learn_what_one_process_learns(num_ranks: int, tmp_path: Path) -> 
     alone, together = tmp_path / "alone", tmp_path / "together"
 
     assert _fit(alone, *OPTIONS, num_ranks=1).end() == [0]
-    company = _fit(together, *OPTIONS, "--trainer.enable_progress_bar=true", num_ranks=num_ranks)
-    assert company.end() == [0] * num_ranks, company.said()
+    launched = _fit(together, *OPTIONS, "--trainer.enable_progress_bar=true", num_ranks=num_ranks)
+    assert launched.end() == [0] * num_ranks, launched.lines()
 
     torch.testing.assert_close(_weights(_run(together)), _weights(_run(alone)), rtol=0, atol=2e-4)
-    lines = [line for line in company.said("out") if "validation " in line]
+    lines = [line for line in launched.lines("out") if "validation " in line]
     assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
     assert [path.name for path in (together / "lightning_logs").iterdir()] == ["version_0"]
 
@@ -89,10 +91,10 @@ def test_each_test_image_counts_once(num_ranks: int, brief_run: Run, tmp_path: P
     expected = json.loads(brief_run.results.read_text())
     options = [f"--config={brief_run.config}", f"--ckpt_path={brief_run.best}", DDP]
 
-    company = start(tmp_path, "test", *options, num_ranks=num_ranks)
+    launched = start(tmp_path, "test", *options, num_ranks=num_ranks)
 
-    assert company.end() == [0] * num_ranks, company.said()
-    percents = re.findall(r"test +│ +([\d.]+)%", " ".join(company.said("out")))
+    assert launched.end() == [0] * num_ranks, launched.lines()
+    percents = re.findall(r"test +│ +([\d.]+)%", " ".join(launched.lines("out")))
     # Of 10,000 images, one makes a hundredth of a percent.
     assert percents == [f"{100 * expected['test/acc']:.2f}"]
 
@@ -112,10 +114,10 @@ def test_death_of_a_rank_ends_all_and_the_run_goes_on_to_the_same_weights(
 
     assert codes[rank] == -signal.SIGKILL
     assert codes[1 - rank] == 1
-    (said,) = [line for line in killed.said() if "has died" in line]
+    (said,) = [line for line in killed.lines() if "has died" in line]
     assert "--ckpt_path" in said or "start again" in said
-    company = _fit(tmp_path, *options, "--ckpt_path=auto")
-    assert company.end() == [0, 0], company.said()
+    launched = _fit(tmp_path, *options, "--ckpt_path=auto")
+    assert launched.end() == [0, 0], launched.lines()
     assert differences(uninterrupted, _run(tmp_path)) == []
 
 
@@ -126,18 +128,18 @@ def test_signal_to_one_rank_lets_all_save(uninterrupted: Run, tmp_path: Path) ->
 
     stopped = _fit(tmp_path, *options, *kill, "--trainer.callbacks.rank=1")
 
-    assert stopped.end() == [128 + signal.SIGTERM] * 2, stopped.said()
-    (said,) = [line for line in stopped.said() if "SIGTERM" in line]
+    assert stopped.end() == [128 + signal.SIGTERM] * 2, stopped.lines()
+    (said,) = [line for line in stopped.lines() if "SIGTERM" in line]
     assert str(_run(tmp_path).last) in said
     assert _fit(tmp_path, *options, "--ckpt_path=auto").end() == [0, 0]
     assert differences(uninterrupted, _run(tmp_path)) == []
 
 
 def test_what_the_user_can_mend_is_said_once(tmp_path: Path) -> None:
-    company = _fit(tmp_path, "--data.batch_size=1")
+    launched = _fit(tmp_path, "--data.batch_size=1")
 
-    assert company.end() == [2, 2]
-    (said,) = company.said()
+    assert launched.end() == [2, 2]
+    (said,) = launched.lines()
     assert "data.batch_size" in said
     assert not (tmp_path / "lightning_logs").exists()
 
@@ -147,9 +149,9 @@ def test_other_number_of_ranks_goes_on_and_is_told(uninterrupted: Run, tmp_path:
     checkpoint.write_bytes(uninterrupted.last.read_bytes())
     options = [*RANDOM, f"--ckpt_path={checkpoint}", "--trainer.max_epochs=3"]
 
-    company = _fit(tmp_path, *options, num_ranks=1)
+    launched = _fit(tmp_path, *options, num_ranks=1)
 
-    assert company.end() == [0], company.said()
+    assert launched.end() == [0], launched.lines()
     note = "# from step 26 on: 1 rank instead of 2: other random numbers"
     assert note in _run(tmp_path).config.read_text().splitlines()
     assert load_checkpoint(_run(tmp_path).last)["global_step"] == 39
@@ -163,7 +165,7 @@ def test_rank_that_lightning_started_dies_and_no_process_is_left(tmp_path: Path)
 
     stopped = subprocess.run(
         command,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": HELPERS},
         capture_output=True,
         text=True,
         start_new_session=True,
@@ -187,7 +189,11 @@ def test_two_nodes_meet_and_torchrun_starts_what_died_again(
     nodes = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.num_nodes=2"]
     kill = ["--trainer.callbacks+=kill.Kill", "--trainer.callbacks.spot=step"]
     kill += ["--trainer.callbacks.at=16", "--trainer.callbacks.rank=1"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": HELPERS,
+        "OMP_NUM_THREADS": "1",
+    }
 
     said = tmp_path / "said"
     with said.open("a") as output:

@@ -1,4 +1,4 @@
-"""What somebody brings: networks, a loss and data sets of his own."""
+"""Networks, a loss and data sets of a user's own."""
 
 from collections.abc import Sequence
 

@@ -1,6 +1,6 @@
 """Small files that are meant to cost much, and what they do cost: one command, one table.
 
-    python tests/hostile.py
+    python tests/studies/hostile.py
 
 Each is read in a process of its own. Its seconds are the processor's, of all threads together; its
 memory is what the process needed at its highest, less what it had before it read.
@@ -26,7 +26,7 @@ SIDE = 1600
 
 
 class Cost(NamedTuple):
-    """What reading one picture took, and how it ended."""
+    """Cost and outcome of reading one picture."""
 
     seconds: float
     memory_mb: float
@@ -102,7 +102,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
 
 
 def cost(picture: bytes) -> Cost:
-    """What a picture costs, measured in a process that has done nothing else."""
+    """Measure the cost of a picture in a new process."""
     command = [sys.executable, "-c", MEASURE]
     return Cost(*json.loads(subprocess.run(command, input=picture, stdout=-1, check=True).stdout))
 

@@ -42,11 +42,13 @@ STRONG = (
     "--last_checkpoint.every_s=0.05",
 )
 
+HELPERS = str(Path(__file__).parents[1] / "helpers")
+
 
 def _killed_fit(root: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "mnist_lit", "fit", f"--trainer.default_root_dir={root}", *options],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": HELPERS},
         capture_output=True,
         text=True,
     )
@@ -63,7 +65,7 @@ def _only_say_that_it_is_finished(run: Run, *args: object) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes after the training is tested elsewhere, and takes longer than these trainings."""
+    """Skip evaluation and figures, which take longer than these trainings."""
     monkeypatch.setattr("mnist_lit.training.run_session.finish", _only_say_that_it_is_finished)
     monkeypatch.setattr("mnist_lit.cli.show", lambda run: None)
 

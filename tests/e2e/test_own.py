@@ -31,6 +31,8 @@ from mnist_lit.errors import UserError
 from mnist_lit.training.dry_run import check_training_step
 from mnist_lit.training.runs import Run
 
+HELPERS = str(Path(__file__).parents[1] / "helpers")
+
 pytestmark = pytest.mark.slow
 
 BRIEF = (*BRIEFLY, "--trainer.limit_train_batches=20")
@@ -68,7 +70,7 @@ def test_own_network_is_trained_and_reads(own_run: Run, tmp_path: Path, capsys: 
 
 
 def test_own_network_is_served(own_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", HELPERS)
     picture = BytesIO()
     Image.new("L", (50, 50), 255).save(picture, "PNG")
     with running(f"--ckpt_path={own_run.best}", "--network=own.Perceptron") as server:
@@ -388,7 +390,7 @@ def test_forty_seven_classes_are_drawn(fit: Fit) -> None:
 
 
 def test_readme_begins_an_experiment_of_ones_own(tmp_path: Path, data_dir: Path) -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
     section = readme.split("## An experiment of your own\n")[1].split("\n## ")[0]
     _, python, *_ = section.split("```python\n")
     code, rest = python.split("```", 1)

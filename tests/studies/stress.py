@@ -1,6 +1,6 @@
 """Pictures as people make them, from MNIST's digits: on a canvas, or on paper and photographed.
 
-    python tests/stress.py [--split val] [--num 2000] [--ckpt_path PATH]
+    python tests/studies/stress.py [--split val] [--num 2000] [--ckpt_path PATH]
 
 prints the share of them that is read without an error, and the accuracy on the images themselves
 after what other pens and scanners do to them.
@@ -89,7 +89,7 @@ def write(
 
 
 def _free_between(left: Array, right: Array) -> int:
-    """How far apart the ink of two sheets beside each other is, where it is nearest."""
+    """Compute the smallest distance between the ink of two sheets side by side."""
     free = np.argmax(left[:, ::-1] > 0.5, axis=1) + np.argmax(right > 0.5, axis=1)
     both = (left > 0.5).any(axis=1) & (right > 0.5).any(axis=1)
     return int(free[both].min()) if both.any() else 0
@@ -387,7 +387,7 @@ PENS_AND_SCANNERS: dict[str, Callable[[Array], Array]] = {
     "tilted right": lambda image: _tilted(image, -20),
     "off centre": lambda image: np.roll(image, (2, -2), (0, 1)),
 }
-"""What is done to images ``(28, 28)`` in [0, 1]."""
+"""Degradations of images ``(28, 28)`` in [0, 1]."""
 
 
 def accuracy(classifier: Classifier, name: str, split: str) -> float:

@@ -10,7 +10,7 @@ import pytest
 from conftest import BRIEFLY, Fit
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COOKBOOK = (ROOT / "configs" / "README.md").read_text().split("## Cookbook\n")[1]
 GUIDES = [
     ROOT / "README.md",
