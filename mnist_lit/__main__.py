@@ -15,25 +15,23 @@ from mnist_lit.memory import keep_freed_memory
 
 
 class Command(NamedTuple):
-    """The module of a command, and a line about it."""
+    """The module of a command in `mnist_lit.commands`, and a line about it."""
 
     module: str
     help: str
 
 
 COMMANDS = {
-    "fit": Command("mnist_lit.cli", "train a network, test it and draw what it learned"),
-    "validate": Command(
-        "mnist_lit.cli", "loss and accuracy of a checkpoint on the validation images"
-    ),
-    "test": Command("mnist_lit.cli", "loss and accuracy of a checkpoint on the test images"),
-    "report": Command("mnist_lit.reports.command", "one page about a run, or several side by side"),
-    "predict": Command("mnist_lit.predict", "the digits in pictures: drawn, scanned, photographed"),
-    "serve": Command("mnist_lit.serve", "a web page that reads digits while you draw them"),
-    "export": Command("mnist_lit.export", "a network as ONNX, or as a page without a server"),
-    "sweep": Command("mnist_lit.sweep", "search the options that validate best, then test those"),
-    "detector": Command("mnist_lit.detector", "train the network that finds digits in pictures"),
-    "repeat": Command("mnist_lit.repeat", "fit over several seeds: n, mean, standard deviation"),
+    "fit": Command("fit", "train a network, test it and draw what it learned"),
+    "validate": Command("fit", "loss and accuracy of a checkpoint on the validation images"),
+    "test": Command("fit", "loss and accuracy of a checkpoint on the test images"),
+    "report": Command("report", "one page about a run, or several side by side"),
+    "predict": Command("predict", "the digits in pictures: drawn, scanned, photographed"),
+    "serve": Command("serve", "a web page that reads digits while you draw them"),
+    "export": Command("export", "a network as ONNX, or as a page without a server"),
+    "sweep": Command("sweep", "search the options that validate best, then test those"),
+    "detector": Command("detector", "train the network that finds digits in pictures"),
+    "repeat": Command("repeat", "fit over several seeds: n, mean, standard deviation"),
 }
 
 
@@ -80,7 +78,9 @@ def _run(command: str, options: list[str]) -> int:
     keep_freed_memory()
     # Of several processes, who finds another one gone says so; torch would add where in its code.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    exit_code: int = import_module(COMMANDS[command].module).main([command, *options])
+    exit_code: int = import_module(f"mnist_lit.commands.{COMMANDS[command].module}").main(
+        [command, *options]
+    )
     return exit_code
 
 

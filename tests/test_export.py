@@ -265,7 +265,7 @@ def test_without_the_extra_it_says_what_to_install(
 ) -> None:
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        "mnist_lit.export.find_spec",
+        "mnist_lit.commands.export.find_spec",
         lambda name: None if name == "onnxruntime" else find_spec(name),
     )
     assert main(["export"]) == 2

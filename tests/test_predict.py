@@ -75,7 +75,7 @@ def test_table_says_what_was_found(
 def test_unsure_readings_are_marked(
     pictures: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnist_lit.predict.UNSURE", 1.01)
+    monkeypatch.setattr("mnist_lit.commands.predict.UNSURE", 1.01)
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["predict", str(pictures / "42.png")]) == 0
     assert "not sure" in capsys.readouterr().out

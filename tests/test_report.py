@@ -21,10 +21,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mnist_lit import Classifier, MNISTDataModule
 from mnist_lit.__main__ import main
+from mnist_lit.commands.report import METRICS
 from mnist_lit.data.images import ImageSet
 from mnist_lit.models import CNN
 from mnist_lit.reports import measures
-from mnist_lit.reports.command import METRICS
 from mnist_lit.reports.pages import comparison_page, run_page
 from mnist_lit.reports.run_data import RunData, differing
 from mnist_lit.training.calibration import calibration_error

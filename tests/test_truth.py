@@ -11,8 +11,8 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from mnist_lit.__main__ import main
+from mnist_lit.commands.truth import edit_distance, interval
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.truth import edit_distance, interval
 
 Printed = pytest.CaptureFixture[str]
 

@@ -10,10 +10,10 @@ import yaml
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
-from mnist_lit.cli import CLI
+from mnist_lit.commands.fit import CLI
+from mnist_lit.commands.options import with_config
 from mnist_lit.console import dispensable_output
 from mnist_lit.errors import UserError, one_line
-from mnist_lit.options import with_config
 from mnist_lit.sweep import summary
 from mnist_lit.sweep.space import Space, arguments, edges, num_combinations, read
 from mnist_lit.sweep.study import Sweep, first_attempt

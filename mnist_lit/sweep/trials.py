@@ -12,7 +12,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from sqlalchemy.exc import SQLAlchemyError
 
-from mnist_lit.cli import CLI
+from mnist_lit.commands.fit import CLI
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.sweep.space import arguments, suggest

@@ -224,7 +224,7 @@ def test_auto_goes_on_with_what_is_unfinished_and_begins_anew_else(
     monkeypatch.setattr(
         "mnist_lit.training.run_session.finish", lambda run, *args: run.results.write_text("{}")
     )
-    monkeypatch.setattr("mnist_lit.cli.show", lambda run: None)
+    monkeypatch.setattr("mnist_lit.commands.fit.show", lambda run: None)
     options = ["fit", f"--trainer.default_root_dir={tmp_path}", *OPTIONS[:-1], "--ckpt_path=auto"]
 
     for expected in (1, 2):

@@ -214,7 +214,7 @@ def test_buffers_that_no_checkpoint_holds_are_named(capsys: Printed) -> None:
     assert "no checkpoint holds network.seen (persistent=False)" in line
 
 
-@pytest.mark.filterwarnings("ignore:.*LeafSpec")  # Lightning's, as cli.py says
+@pytest.mark.filterwarnings("ignore:.*LeafSpec")  # Lightning's, as commands/fit.py says
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 def test_plain_trainer_takes_either_half(tmp_path: Path) -> None:
     options: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "max_steps": 3}

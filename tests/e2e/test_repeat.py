@@ -9,8 +9,8 @@ from statistics import mean, stdev
 import pytest
 from conftest import BRIEFLY
 
-from mnist_lit import repeat
 from mnist_lit.__main__ import main
+from mnist_lit.commands import repeat
 from mnist_lit.training.resuming import Interrupted
 from mnist_lit.training.runs import Run
 

@@ -67,7 +67,7 @@ def _only_say_that_it_is_finished(run: Run, *args: object) -> None:
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip evaluation and figures, which take longer than these trainings."""
     monkeypatch.setattr("mnist_lit.training.run_session.finish", _only_say_that_it_is_finished)
-    monkeypatch.setattr("mnist_lit.cli.show", lambda run: None)
+    monkeypatch.setattr("mnist_lit.commands.fit.show", lambda run: None)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> R
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(data_dir.parent))
         patch.setattr("mnist_lit.training.run_session.finish", _only_say_that_it_is_finished)
-        patch.setattr("mnist_lit.cli.show", lambda run: None)
+        patch.setattr("mnist_lit.commands.fit.show", lambda run: None)
         return fit_in(tmp_path_factory.mktemp("uninterrupted"), *STRONG)
 
 

@@ -22,13 +22,13 @@ from optuna.trial import FrozenTrial, TrialState
 from same import differences
 from torch import Tensor
 
-import mnist_lit.sweep as command
+import mnist_lit.commands.sweep as command
 from mnist_lit.__main__ import main
-from mnist_lit.cli import CLI
+from mnist_lit.commands.fit import CLI
+from mnist_lit.commands.options import with_config
 from mnist_lit.data.images import Batch, ImageSet
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
-from mnist_lit.options import with_config
 from mnist_lit.sweep import space, study, summary
 from mnist_lit.sweep.study import Sweep, last_attempts
 from mnist_lit.sweep.trials import Objective, TrialFit

@@ -16,7 +16,7 @@ import torch
 from mnist_lit.__main__ import main
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["launched_ranks", "kill", "mnist_lit.cli"])
+_context.set_forkserver_preload(["launched_ranks", "kill", "mnist_lit.commands.fit"])
 
 
 @dataclass

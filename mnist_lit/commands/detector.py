@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pytorch_lightning.cli import LightningArgumentParser
 
-from mnist_lit.cli import CLI
+from mnist_lit.commands.fit import CLI
+from mnist_lit.commands.options import with_config
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.options import with_config
 from mnist_lit.synthetic.data import SheetDataModule
 from mnist_lit.training import config_files, limits, runs
 from mnist_lit.training.base_task import BaseTask

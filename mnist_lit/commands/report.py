@@ -10,12 +10,12 @@ from typing import Any
 import torch
 import yaml
 
-from mnist_lit.arguments import ArgumentParser
+from mnist_lit.commands.arguments import ArgumentParser
+from mnist_lit.commands.options import config_of
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, listed, one_line
 from mnist_lit.files import user_path, write_asked
 from mnist_lit.models import Shape, find_class, named_class
-from mnist_lit.options import config_of
 from mnist_lit.reading.classifier import Classifier
 from mnist_lit.reports.pages import comparison_page, run_page
 from mnist_lit.reports.run_data import RunData

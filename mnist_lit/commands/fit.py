@@ -17,11 +17,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from torch import nn
 from torch.optim import Optimizer
 
-from mnist_lit.console import plain_console, warn
-from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.errors import UserError, one_line
-from mnist_lit.models import ModuleSpec, Shape
-from mnist_lit.options import (
+from mnist_lit.commands.options import (
     Parser,
     help_on,
     innermost_reason,
@@ -31,6 +27,10 @@ from mnist_lit.options import (
     with_config,
     with_given_shape,
 )
+from mnist_lit.console import plain_console, warn
+from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.errors import UserError, one_line
+from mnist_lit.models import ModuleSpec, Shape
 from mnist_lit.training import config_files, limits, process_group, run_loggers, runs
 from mnist_lit.training.base_task import BaseTask
 from mnist_lit.training.first_step import FirstStep

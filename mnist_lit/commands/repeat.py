@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.table import Table
 
-from mnist_lit.arguments import ArgumentParser
-from mnist_lit.cli import CLI
+from mnist_lit.commands.arguments import ArgumentParser
+from mnist_lit.commands.fit import CLI
 from mnist_lit.console import dispensable_output, plain_console, warning_if_failed
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError

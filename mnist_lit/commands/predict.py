@@ -15,7 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mnist_lit.arguments import ArgumentParser, add_network_arguments
+from mnist_lit.commands.arguments import ArgumentParser, add_network_arguments
+from mnist_lit.commands.truth import Labelled, Outcome, labelled, show
 from mnist_lit.errors import listed, printable
 from mnist_lit.files import user_path, write_asked
 from mnist_lit.models import named_class
@@ -24,7 +25,6 @@ from mnist_lit.reading.decode import SUFFIXES, Page, pages_of
 from mnist_lit.reading.ink import Ink, find_ink
 from mnist_lit.reading.limits import PictureError
 from mnist_lit.reading.result import Reading, joined
-from mnist_lit.truth import Labelled, Outcome, labelled, show
 
 PAGES_AHEAD = 8  # decoded while others are read
 NUM_THREADS = 2

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import BRIEFLY, Fit, results_of
+from conftest import BRIEFLY, QUICKLY, Fit, results_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from mnist_lit.__main__ import main
-from mnist_lit.cli import CLI
-from mnist_lit.options import replaced_callbacks
+from mnist_lit.commands.fit import CLI
+from mnist_lit.commands.options import replaced_callbacks
 from mnist_lit.reading.classifier import PACKAGED
 from mnist_lit.training import config_files
 from mnist_lit.training.runs import Run
@@ -148,8 +148,8 @@ def test_reloaded_checkpoint_scores_as_after_fit(
 def test_test_takes_the_newest_best_and_its_config(
     fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fit(*BRIEFLY, "--trainer.limit_train_batches=10")
-    run = fit(*BRIEFLY, "--trainer.limit_train_batches=10", "--model.network.dropout=0.0")
+    fit(*QUICKLY, "--trainer.limit_train_batches=10")
+    run = fit(*QUICKLY, "--trainer.limit_train_batches=10", "--model.network.dropout=0.0")
     capsys.readouterr()
 
     assert main(["test", "--trainer.default_root_dir", str(tmp_path)]) == 0
@@ -204,7 +204,7 @@ def test_config_of_a_run_repeats_it(brief_run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_seed_changes_the_weights(fit: Fit) -> None:
-    options = (*BRIEFLY, "--trainer.limit_train_batches=10")
+    options = (*QUICKLY, "--trainer.limit_train_batches=10")
     first, second = fit(*options), fit(*options, "--seed_everything=2")
     weights = [
         torch.load(run.last, weights_only=True)["state_dict"]["network.fc2.weight"]
@@ -446,7 +446,7 @@ def test_options_are_not_abbreviated(
 
 def test_report_of_a_profiler_is_shown(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
     options = ["--trainer.limit_train_batches=10", "--trainer.profiler=simple"]
-    fit(*BRIEFLY, *options, "--trainer.callbacks=Timer", "--trainer.callbacks.duration=01:00:00:00")
+    fit(*QUICKLY, *options, "--trainer.callbacks=Timer", "--trainer.callbacks.duration=01:00:00:00")
 
     assert "run_training_batch" in caplog.text
 
@@ -476,7 +476,7 @@ def test_options_of_a_class_are_listed(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_summary_of_the_network_counts(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
-    fit(*BRIEFLY, "--trainer.limit_train_batches=10", "--trainer.callbacks=ModelSummary")
+    fit(*QUICKLY, "--trainer.limit_train_batches=10", "--trainer.callbacks=ModelSummary")
 
     # Twice the products: 24 x 24 x 25 x 10, 8 x 8 x 250 x 20, 320 x 50 and 50 x 10.
     assert re.search(r"961 K +Total Flops", caplog.text)
@@ -519,10 +519,10 @@ def test_bad_checkpoint_is_one_line(
 
 @pytest.mark.usefixtures("undrawn")
 def test_resume_goes_on_in_the_same_folder(fit: Fit, tmp_path: Path) -> None:
-    first = fit(*BRIEFLY, "--trainer.limit_train_batches=20", "--trainer.max_epochs=1")
+    first = fit(*QUICKLY, "--trainer.limit_train_batches=20", "--trainer.max_epochs=1")
     best = torch.load(first.best, weights_only=True)
     run = fit(
-        *BRIEFLY,
+        *QUICKLY,
         "--trainer.limit_train_batches=20",
         "--trainer.max_epochs=3",
         "--ckpt_path=last",
@@ -552,7 +552,7 @@ def test_finished_run_says_which_option_to_raise(
 def test_finished_run_without_its_checkpoints_is_not_begun_again(
     fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = fit(*BRIEFLY, "--trainer.limit_train_batches=10")
+    run = fit(*QUICKLY, "--trainer.limit_train_batches=10")
     shutil.rmtree(run.checkpoints)
     before = run.results.read_bytes()
 
@@ -566,7 +566,7 @@ def test_home_is_where_runs_are_looked_for_too(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     root = "--trainer.default_root_dir=~/experiments"
-    brief = [*BRIEFLY, "--trainer.limit_train_batches=10", "--trainer.enable_progress_bar=false"]
+    brief = [*QUICKLY, "--trainer.limit_train_batches=10", "--trainer.enable_progress_bar=false"]
     assert main(["fit", root, *brief]) == 0
     assert main(["validate", root, "--trainer.enable_progress_bar=false"]) == 0
 
@@ -575,7 +575,7 @@ def test_home_is_where_runs_are_looked_for_too(
 
 @pytest.mark.usefixtures("undrawn")
 def test_empty_config_of_a_run_is_as_good_as_none(fit: Fit) -> None:
-    run = fit(*BRIEFLY, "--trainer.limit_train_batches=10", "--trainer.max_epochs=1")
+    run = fit(*QUICKLY, "--trainer.limit_train_batches=10", "--trainer.max_epochs=1")
     run.config.write_text("")
     fit("--ckpt_path=last", "--trainer.max_epochs=2")
 
@@ -584,7 +584,7 @@ def test_empty_config_of_a_run_is_as_good_as_none(fit: Fit) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_run_goes_on_with_its_own_config(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
-    fit(*BRIEFLY, "--trainer.limit_train_batches=10", "--model.schedule=one_cycle")
+    fit(*QUICKLY, "--trainer.limit_train_batches=10", "--model.schedule=one_cycle")
     fit("--ckpt_path=last", "--trainer.max_epochs=3")
     printed = capsys.readouterr().out
 
@@ -595,14 +595,14 @@ def test_run_goes_on_with_its_own_config(fit: Fit, capsys: pytest.CaptureFixture
 @pytest.mark.usefixtures("undrawn")
 def test_learning_rate_ends_where_the_training_does(fit: Fit) -> None:
     options = ("--model.schedule=one_cycle", "--trainer.max_steps=15")
-    run = fit(*BRIEFLY, "--trainer.limit_train_batches=10", *options)
+    run = fit(*QUICKLY, "--trainer.limit_train_batches=10", *options)
     optimizer = torch.load(run.last, weights_only=True)["optimizer_states"][0]
 
     assert optimizer["param_groups"][0]["lr"] == pytest.approx(0)
 
 
 def test_training_that_diverges_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = [*BRIEFLY, "--trainer.limit_train_batches=10", "--model.lr=1e30"]
+    options = [*QUICKLY, "--trainer.limit_train_batches=10", "--model.lr=1e30"]
     root = f"--trainer.default_root_dir={tmp_path}"
     assert main(["fit", *options, root, "--trainer.enable_progress_bar=false"]) == 2
 
@@ -613,7 +613,7 @@ def test_training_that_diverges_is_said(tmp_path: Path, capsys: pytest.CaptureFi
 def test_training_without_validation_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = [*BRIEFLY, "--trainer.max_steps=3", "--trainer.enable_progress_bar=false"]
+    options = [*QUICKLY, "--trainer.max_steps=3", "--trainer.enable_progress_bar=false"]
 
     assert main(["fit", *options, f"--trainer.default_root_dir={tmp_path}"]) == 2
     assert "no epoch was validated" in capsys.readouterr().err
@@ -621,7 +621,7 @@ def test_training_without_validation_is_said(
 
 @pytest.mark.usefixtures("undrawn")
 def test_run_goes_on_under_another_name(fit: Fit) -> None:
-    run = fit(*BRIEFLY, "--trainer.limit_train_batches=10", "--trainer.max_epochs=1")
+    run = fit(*QUICKLY, "--trainer.limit_train_batches=10", "--trainer.max_epochs=1")
     renamed = Run(run.folder.rename(run.folder.with_name("baseline")))
     assert main(["fit", f"--ckpt_path={renamed.last}", "--trainer.max_epochs=2"]) == 0
 
@@ -631,7 +631,7 @@ def test_run_goes_on_under_another_name(fit: Fit) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_worse_epochs_after_resuming_are_not_the_best(fit: Fit) -> None:
-    options = (*BRIEFLY, "--trainer.limit_train_batches=20")
+    options = (*QUICKLY, "--trainer.limit_train_batches=20")
     first = fit(*options, "--trainer.max_epochs=1")
     best = torch.load(first.best, weights_only=True)["state_dict"]
     # An absurd learning rate: everything after resuming is worse.
@@ -644,6 +644,7 @@ def test_worse_epochs_after_resuming_are_not_the_best(fit: Fit) -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_early_stopping_ends_the_training(fit: Fit) -> None:
     run = fit(
+        *QUICKLY,
         "--model.lr=1.0",
         "--early_stopping.patience=1",
         "--trainer.limit_train_batches=5",
@@ -677,7 +678,7 @@ def test_training_without_early_stopping_goes_to_its_end(
     fit: Fit, capsys: pytest.CaptureFixture[str]
 ) -> None:
     never_better = ("--early_stopping.patience=1", "--early_stopping.min_delta=1000")
-    brief = (*BRIEFLY, "--trainer.limit_train_batches=10", "--trainer.limit_val_batches=1")
+    brief = (*QUICKLY, "--trainer.limit_train_batches=10", "--trainer.limit_val_batches=1")
     fit(*brief, *never_better, "--early_stopping=null", "--trainer.max_epochs=4")
     run = fit("--ckpt_path=last", "--trainer.max_epochs=6")
 
