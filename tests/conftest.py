@@ -4,17 +4,18 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from drawing import chromium
-from playwright.sync_api import Browser
-from server import Server, running
 
 from mnist_lit.__main__ import main
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.training.runs import Run
+
+if TYPE_CHECKING:  # most tests need neither
+    from playwright.sync_api import Browser
+    from server import Server
 
 Fit = Callable[..., Run]
 
@@ -89,15 +90,19 @@ def brief_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Run:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
+def server() -> "Iterator[Server]":
     """``serve`` with the packaged network; it must outlive all that is done to it."""
+    from server import running
+
     with running() as started:
         yield started
         assert started.process.poll() is None
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser() -> "Iterator[Browser]":
+    from drawing import chromium
+
     with chromium() as launched:
         yield launched
 

@@ -386,6 +386,7 @@ def test_numbers_that_are_none_are_paper_or_ink(odd: float, five: Array) -> None
     assert read(Image.fromarray(np.full_like(values, odd))).number == ""
 
 
+@pytest.mark.slow  # a new process for each
 @pytest.mark.parametrize("name", hostile.PICTURES)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux says how much it was")
 def test_no_picture_takes_much_memory(name: str) -> None:

@@ -115,6 +115,7 @@ def test_each_class_is_scored_as_scikit_learn_does(
         assert rows[name] == [*(f"{score:.2%}" for score in scores), f"{int(count):,}"]
 
 
+@pytest.mark.slow  # a browser
 @pytest.mark.parametrize("width", [1200, 375])
 @pytest.mark.parametrize("kind", ["run", "comparison"])
 def test_pages_load_nothing_and_fit_the_screen(
