@@ -575,7 +575,7 @@ def test_home_is_where_runs_are_looked_for_too(
 
 @pytest.mark.usefixtures("undrawn")
 def test_empty_config_of_a_run_is_as_good_as_none(fit: Fit) -> None:
-    run = fit(*QUICKLY, "--trainer.limit_train_batches=10", "--trainer.max_epochs=1")
+    run = fit(*BRIEFLY, "--trainer.limit_train_batches=10", "--trainer.max_epochs=1")
     run.config.write_text("")
     fit("--ckpt_path=last", "--trainer.max_epochs=2")
 
@@ -621,7 +621,7 @@ def test_training_without_validation_is_said(
 
 @pytest.mark.usefixtures("undrawn")
 def test_run_goes_on_under_another_name(fit: Fit) -> None:
-    run = fit(*QUICKLY, "--trainer.limit_train_batches=10", "--trainer.max_epochs=1")
+    run = fit(*BRIEFLY, "--trainer.limit_train_batches=10", "--trainer.max_epochs=1")
     renamed = Run(run.folder.rename(run.folder.with_name("baseline")))
     assert main(["fit", f"--ckpt_path={renamed.last}", "--trainer.max_epochs=2"]) == 0
 
