@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # most tests need neither
     from playwright.sync_api import Browser
     from server import Server
 
+HELPERS = str(Path(__file__).parent / "helpers")  # on the path of processes that tests start
 Fit = Callable[..., Run]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import HELPERS
 from launched_ranks import LaunchedRanks, free_port, start
 from same import differences
 from torch import Tensor
@@ -34,7 +35,6 @@ OPTIONS = (
     "--trainer.callbacks=kill.NoResults",
 )
 
-HELPERS = str(Path(__file__).parents[1] / "helpers")
 RANDOM = (*OPTIONS, "--model.network.dropout=0.25", "--data.augment.shift_px=1")
 DDP = "--trainer.strategy=ddp"
 
@@ -189,11 +189,7 @@ def test_two_nodes_meet_and_torchrun_starts_what_died_again(
     nodes = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.num_nodes=2"]
     kill = ["--trainer.callbacks+=kill.Kill", "--trainer.callbacks.spot=step"]
     kill += ["--trainer.callbacks.at=16", "--trainer.callbacks.rank=1"]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": HELPERS,
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = {**os.environ, "PYTHONPATH": HELPERS, "OMP_NUM_THREADS": "1"}
 
     said = tmp_path / "said"
     with said.open("a") as output:

@@ -11,7 +11,7 @@ from conftest import BRIEFLY, Fit
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-COOKBOOK = (ROOT / "configs" / "README.md").read_text().split("## Cookbook\n")[1]
+COOKBOOK = (ROOT / "configs" / "README.md").read_text(encoding="utf-8").split("## Cookbook\n")[1]
 GUIDES = [
     ROOT / "README.md",
     *(
@@ -38,10 +38,7 @@ def run_python(text: str, folder: Path) -> str:
 
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("command", blocks(COOKBOOK, "sh"))
-def test_cookbook_command_trains(
-    command: str, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)  # a logger writes there
+def test_cookbook_command_trains(command: str, fit: Fit) -> None:
     program, name, *options = shlex.split(command)
     assert (program, name) == ("mnist-lit", "fit")
     assert fit(*options, *BRIEF).best.exists()

@@ -17,7 +17,7 @@ import own
 import pytest
 import torch
 import yaml
-from conftest import BRIEFLY, Fit, fit_in, results_of
+from conftest import BRIEFLY, HELPERS, Fit, fit_in, results_of
 from PIL import Image
 from pytorch_lightning import Trainer
 from server import running
@@ -30,8 +30,6 @@ from mnist_lit.data.sources import load
 from mnist_lit.errors import UserError
 from mnist_lit.training.dry_run import check_training_step
 from mnist_lit.training.runs import Run
-
-HELPERS = str(Path(__file__).parents[1] / "helpers")
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import fit_in
+from conftest import HELPERS, fit_in
 from filelock import FileLock
 from same import differences
 
@@ -41,8 +41,6 @@ STRONG = (
     "--trainer.callbacks.decay=0.9",
     "--last_checkpoint.every_s=0.05",
 )
-
-HELPERS = str(Path(__file__).parents[1] / "helpers")
 
 
 def _killed_fit(root: Path, *options: str) -> subprocess.CompletedProcess[str]:

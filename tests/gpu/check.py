@@ -278,7 +278,7 @@ def beside_bare_loop(check: Check, folder: Path, batch_size: int, target: float)
     options = [f"--data.batch_size={batch_size}", check.epochs(num_epochs)]
     pairs = []
     for number in range(num_rounds):
-        loop = [str(HERE.parent / "benchmarks" / "loops.py"), "bare", *epochs]
+        loop = [str(TESTS / "benchmarks" / "loops.py"), "bare", *epochs]
         loop += ["--batch_size", str(batch_size), "--device", check.device]
         bare = json.loads(check.command(*loop))["images_per_s"]
         own = results(check.fit(folder / str(number), *options))["images_per_s"]
