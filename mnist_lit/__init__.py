@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mnist_lit.data.module import MNISTDataModule as MNISTDataModule
     from mnist_lit.reading.classifier import Classifier as Classifier
-    from mnist_lit.training.module import LitClassifier as LitClassifier
+    from mnist_lit.training.classification import LitClassifier as LitClassifier
 
 __version__ = "0.1.0"
 __all__ = ["Classifier", "LitClassifier", "MNISTDataModule", "__version__"]
 
 PLACES = {
     "Classifier": "mnist_lit.reading.classifier",
-    "LitClassifier": "mnist_lit.training.module",
+    "LitClassifier": "mnist_lit.training.classification",
     "MNISTDataModule": "mnist_lit.data.module",
 }
 

@@ -30,7 +30,6 @@ COMMANDS = {
     "serve": Command("serve", "a web page that reads digits while you draw them"),
     "export": Command("export", "a network as ONNX, or as a page without a server"),
     "sweep": Command("sweep", "search the options that validate best, then test those"),
-    "detector": Command("detector", "train the network that finds digits in pictures"),
     "repeat": Command("repeat", "fit over several seeds: n, mean, standard deviation"),
 }
 

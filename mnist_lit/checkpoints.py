@@ -28,8 +28,7 @@ FORM: dict[Any, Any] = {
     "global_step": int,
     "loops": {"fit_loop": {"epoch_progress": {"current": {"processed": int}}}},
     "callbacks": {str: dict},
-    "logged": {"csv_lines": int, "event_bytes": {str: int}},
-    "unlogged": list,
+    "train_sums": Tensor,
 }
 # The weights that are read with, and those that go on learning where these are averages of them.
 WEIGHTS = ("state_dict", "current_model_state")

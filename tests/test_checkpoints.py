@@ -143,7 +143,7 @@ def test_odd_part_is_one_line(
     [
         ("callbacks", "RandomState", "python"),
         ("loops", "fit_loop"),
-        ("logged",),
+        ("train_sums",),
         ("lr_schedulers",),
         ("optimizer_states", 0, "param_groups"),
         ("callbacks", "TrainingLog", "images_per_s"),

@@ -26,7 +26,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.reading.classifier import tilted_views
 from mnist_lit.reading.limits import PictureError
 from mnist_lit.reading.result import joined
-from mnist_lit.training.module import LitClassifier
+from mnist_lit.training.classification import LitClassifier
 from mnist_lit.training.runs import Run
 
 

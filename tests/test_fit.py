@@ -160,7 +160,8 @@ def test_test_takes_the_newest_best_and_its_config(
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_runs(config: Path, tmp_path: Path) -> None:
     options = ["--trainer.fast_dev_run=2", "--trainer.enable_progress_bar=false"]
-    options.append("--data.dataset=mnist")  # the only one that is packaged
+    if config.stem != "detector":
+        options.append("--data.dataset=mnist")  # the only one that is packaged
     root = ["--trainer.default_root_dir", str(tmp_path)]
 
     assert main(["fit", "--config", str(config), *options, *root]) == 0
@@ -179,6 +180,7 @@ def test_configs_come_with_the_package(
 
 def test_default_config_states_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CLI, "_run_subcommand", lambda self, subcommand: None)
+    monkeypatch.setattr(CLI, "run_folder", lambda self: None)
     config = str(CONFIGS[0].with_name("default.yaml"))
     stated = yaml.safe_load(CLI(["fit", "--config", config]).config_yaml)
     default = yaml.safe_load(CLI(["fit"]).config_yaml)
@@ -660,6 +662,7 @@ def test_early_stopping_can_be_switched_off(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CLI, "_run_subcommand", lambda self, subcommand: None)
+    monkeypatch.setattr(CLI, "run_folder", lambda self: None)
     config = tmp_path / "off.yaml"
     config.write_text("early_stopping: null\n")
     args = ["--early_stopping", "null"] if way == "command line" else ["--config", str(config)]

@@ -4,7 +4,9 @@ import logging
 import os
 import sys
 import warnings
+from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import Logger
 from torch import nn
 from torch.optim import Optimizer
 
 from mnist_lit.commands.options import (
     Parser,
+    chosen_class,
     help_on,
     innermost_reason,
     plain,
@@ -27,20 +31,32 @@ from mnist_lit.commands.options import (
     with_config,
     with_given_shape,
 )
-from mnist_lit.console import plain_console, warn
+from mnist_lit.console import dispensable_output, plain_console, warn
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
-from mnist_lit.models import ModuleSpec, Shape
-from mnist_lit.training import config_files, limits, process_group, run_loggers, runs
-from mnist_lit.training.base_task import BaseTask
-from mnist_lit.training.first_step import FirstStep
-from mnist_lit.training.loggers import LogPositions
-from mnist_lit.training.module import LitClassifier
-from mnist_lit.training.monitors import BestCheckpoint, StopEarly
-from mnist_lit.training.progress import Progress, TrainingLog
+from mnist_lit.files import user_path
+from mnist_lit.models import ModuleSpec, Shape, class_path_of, find_class
+from mnist_lit.training import config_files, limits, processes, run_loggers, runs
+from mnist_lit.training.base_task import BaseTask, unsaved_buffers
+from mnist_lit.training.callbacks import (
+    BestCheckpoint,
+    LastCheckpoint,
+    Progress,
+    RandomState,
+    StopEarly,
+    TrainingLog,
+)
+from mnist_lit.training.classification import LitClassifier
+from mnist_lit.training.detection import LitDetector
 from mnist_lit.training.results import scores, show
-from mnist_lit.training.resuming import LastCheckpoint, Provenance, RandomState
-from mnist_lit.training.run_session import RunSession
+from mnist_lit.training.run import (
+    changes_since,
+    evaluate_run,
+    has_begun,
+    is_finished,
+    resumable,
+    train_run,
+)
 from mnist_lit.training.runs import Run
 
 EXPECTED_WARNINGS = (
@@ -69,14 +85,14 @@ EXPECTED_WARNINGS = (
 def main(args: Sequence[str]) -> int:
     """Run ``fit``, ``validate`` or ``test``; the first of `args` says which."""
     if {"-h", "--help"} & set(args):
-        print(help_on(args[0]))
+        print(help_on(args))
         return 0
     if "--trainer.help" in args:
         CLI([args[0], "--help"])
     try:
         cli = CLI(with_config(list(args)))
     except UserError as error:
-        if process_group.prints_errors():
+        if processes.prints_errors():
             raise
         raise SystemExit(2) from error
     if cli.run:
@@ -94,15 +110,9 @@ def _as_spec(module_class: type[nn.Module], *args: Any, **kwargs: Any) -> Any:
 class CLI(LightningCLI):
     """LightningCLI with this project's run folders and checks.
 
-    Attributes:
-        task: class of the LightningModule.
-        data_module: class of the LightningDataModule.
-        kind: prefix of the names of run folders.
+    The LightningModule is a `LitClassifier` and the data module an `MNISTDataModule`, unless the
+    options ``--model`` and ``--data``, or ``class_path`` in a config, name others.
     """
-
-    task: type[BaseTask] = LitClassifier
-    data_module: type[MNISTDataModule] = MNISTDataModule
-    kind: str = runs.FIT
 
     def __init__(self, args: list[str]) -> None:
         for name in ("pytorch_lightning", "lightning_fabric"):
@@ -115,24 +125,39 @@ class CLI(LightningCLI):
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message)
         sys.path.append(os.getcwd())  # classes of one's own are found; they hide nobody's
+        processes.bind_to_launcher()
         self.arguments = args
+        path, args = chosen_class(spelled_out(args), "model")
+        self.task = find_class(path, LightningModule) if path else LitClassifier
+        path, args = chosen_class(args, "data")
+        self.data_module = find_class(path, MNISTDataModule) if path else MNISTDataModule
+        self.kind = runs.DETECTOR if issubclass(self.task, LitDetector) else runs.FIT
+        self.start = runs.Start()
+        self.changes: list[str] = []  # of the config, since the run that is resumed
+        self.new_run: Run | None = None  # the folder made here
         self.run: Run | None = None  # what `fit` has completed
-        super().__init__(
-            self.task,
-            self.data_module,
-            save_config_callback=None,
-            trainer_defaults={
-                "max_epochs": 10,
-                "devices": 1,
-                "log_every_n_steps": 50,
-                "num_sanity_val_steps": 0,
-                "enable_model_summary": False,
-            },
-            seed_everything_default=1,
-            parser_class=Parser,
-            args=spelled_out(args),
-            load_from_checkpoint_support=False,  # so that checkpoints hold nothing of jsonargparse
-        )
+        try:
+            super().__init__(
+                self.task,
+                self.data_module,
+                save_config_callback=None,
+                trainer_defaults={
+                    "max_epochs": 10,
+                    "devices": 1,
+                    "log_every_n_steps": 50,
+                    "num_sanity_val_steps": 0,
+                    "enable_model_summary": False,
+                },
+                seed_everything_default=1,
+                parser_class=Parser,
+                args=args,
+                load_from_checkpoint_support=False,  # checkpoints hold nothing of jsonargparse
+            )
+        except BaseException:
+            trainer = getattr(self, "trainer", None)
+            if self.new_run and not (trainer and has_begun(trainer, self.start)):
+                runs.discard(self.new_run)
+            raise
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -147,13 +172,16 @@ class CLI(LightningCLI):
         self.fit_network_to_data(parser)
 
     def fit_network_to_data(self, parser: LightningArgumentParser) -> None:
-        """Link the network's sizes to the data."""
-        network: Any = next(a for a in parser._actions if a.dest == "model.network")
-        # They need not be given: they follow from the data, and so are not for the parser to ask.
-        network.sub_add_kwargs["linked_targets"] = set(Shape._fields)
-        parser.set_defaults({"model.network": {"class_path": "mnist_lit.models.CNN"}})
+        """Link the sizes that follow from the data to the model's parameters of these names."""
+        actions = {action.dest: action for action in parser._actions}
+        network: Any = actions.get("model.network")
+        if network:
+            # The network's own need not be given, and so are not for the parser to ask.
+            network.sub_add_kwargs["linked_targets"] = set(Shape._fields)
+            parser.set_defaults({"model.network": {"class_path": "mnist_lit.models.CNN"}})
         for name in Shape._fields:
-            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+            if f"model.{name}" in actions:
+                parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
         self.parser.add_instantiator(_as_spec, nn.Module, subclasses=True)
@@ -163,8 +191,7 @@ class CLI(LightningCLI):
         lightning_module: LightningModule, optimizer: Optimizer, lr_scheduler: Any = None
     ) -> Any:
         """Use the model's own schedule unless another one is given."""
-        assert isinstance(lightning_module, BaseTask)
-        if lr_scheduler is None:
+        if lr_scheduler is None and isinstance(lightning_module, BaseTask):
             return lightning_module.with_schedule(optimizer)
         return LightningCLI.configure_optimizers(lightning_module, optimizer, lr_scheduler)
 
@@ -203,15 +230,16 @@ class CLI(LightningCLI):
             raise UserError(innermost_reason(str(error))) from error
 
     def _choose_loggers(self) -> None:
-        """Give the Trainer only the loggers that do not write into the run folder."""
+        """Split off the loggers that write into the run folder, which is not known yet."""
         given = self.options.trainer
-        root = Path(given.default_root_dir or os.getcwd())
+        self.root = root = user_path(given.default_root_dir or os.getcwd())
         self.tensorboard, others = run_loggers.split_loggers(given.logger, root)
         if self.subcommand == "fit":
             self.start = self.beginning(root)
             run = self.start.run
         else:
-            self.checkpoint_path = runs.find_checkpoint(self.options.ckpt_path or "best", root)
+            which = self.options.ckpt_path or "best"
+            self.checkpoint_path = runs.find_checkpoint(which, root, self.kind)
             run = runs.run_of(self.checkpoint_path)
         run_loggers.restore_logger_ids(others, run)
         given.logger = others or False
@@ -219,6 +247,18 @@ class CLI(LightningCLI):
     def beginning(self, root: Path) -> runs.Start:
         """Return the folder and checkpoint that `fit` starts from, below ``root``."""
         return runs.start(self.options.ckpt_path, root, self.kind)
+
+    def run_folder(self) -> Run | None:
+        """Return the folder that `fit` writes to, a new one unless a run is resumed.
+
+        None on all ranks but rank 0, and for a dry run.
+        """
+        if self.options.trainer.fast_dev_run or not processes.is_rank_zero():
+            return None
+        if self.start.run is None:
+            text = config_files.as_file(self.config_yaml, [])
+            self.new_run = runs.claim(self.root, text, self.kind)
+        return self.start.run or self.new_run
 
     def _check_values(self) -> None:
         """Refuse null where a value or a section is required, which jsonargparse accepts."""
@@ -244,7 +284,7 @@ class CLI(LightningCLI):
         options.ckpt_path = None
         try:
             config: str = parser.dump(options, skip_unset=False)
-            config = with_given_shape(config, options)
+            config = self._with_classes(with_given_shape(config, options))
             parser.parse_string(config)
         except (TypeError, ValueError, yaml.YAMLError) as error:
             raise UserError(f"no config can hold these options: {one_line(error)}") from error
@@ -253,15 +293,17 @@ class CLI(LightningCLI):
             raise UserError(f"no config can hold these options: {one_line(ValueError(unable))}")
         return config
 
+    def _with_classes(self, text: str) -> str:
+        """Name the classes of model and data in a config, if they are not the usual ones."""
+        usual = {"model": (self.task, LitClassifier), "data": (self.data_module, MNISTDataModule)}
+        for section, (found, default) in usual.items():
+            if found is not default:
+                text = config_files.with_class(text, section, class_path_of(found))
+        return text
+
     def callbacks(self) -> list[Callback]:
         """Return the callbacks of every training, beside the config's."""
-        callbacks: list[Callback] = [
-            FirstStep(),
-            RandomState(),
-            TrainingLog(),
-            LogPositions(),
-            Provenance(yaml.safe_load(self.config_yaml)),
-        ]
+        callbacks: list[Callback] = [RandomState(), TrainingLog()]
         if self.options.trainer.enable_progress_bar is not False:
             callbacks.append(self.progress())
         return callbacks
@@ -272,28 +314,84 @@ class CLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         self.trainer_defaults["callbacks"] = self.callbacks()
-        plugins = self.config_init[self.subcommand].trainer.plugins or []
-        plugins = plugins if isinstance(plugins, list) else [plugins]
-        kwargs["plugins"] = [*plugins, runs.WholeFileCheckpointIO()]
+        given = self.config_init[self.subcommand].trainer
+        plugins = given.plugins or []
+        kwargs["plugins"] = plugins if isinstance(plugins, list) else [plugins]
         if self.subcommand == "fit":
-            limits.check_callbacks(self.config_init[self.subcommand].trainer.callbacks)
+            limits.check_callbacks(given.callbacks)
+            self.folder = self.run_folder()
+            if self.folder:
+                kwargs["logger"] = self._loggers(self.folder, given.logger or [])
+            elif not processes.is_rank_zero():
+                kwargs["logger"] = False
+            checkpoint_io = runs.RunCheckpointIO(yaml.safe_load(self.config_yaml), self._go_on)
+            kwargs["plugins"].append(checkpoint_io)
         trainer = super().instantiate_trainer(**kwargs)
         limits.check_device(trainer)
         return trainer
 
-    def fit(self, model: BaseTask, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
-        """Train, or go on training, in a run folder; then evaluate the best checkpoint."""
-        datamodule.setup()  # now, so that data which cannot be had leaves no run folder behind
+    def _loggers(self, run: Run, others: Sequence[Logger]) -> list[Logger]:
+        checkpoint = self.start.checkpoint
+        purge_step = checkpoint["global_step"] if checkpoint else 0
+        config = yaml.safe_load(self.config_yaml)
+        is_new = run == self.new_run
+        return run_loggers.run_loggers(
+            run, self.tensorboard, others, config, None if is_new else purge_step
+        )
+
+    def _go_on(self) -> None:
+        """Replace the results and the config of a run that is resumed."""
+        if self.folder and self.start != runs.Start():
+            self.folder.results.unlink(missing_ok=True)
+            # TensorBoard's logger writes it anew.
+            (self.folder.folder / "hparams.yaml").unlink(missing_ok=True)
+            config_files.write(self.folder, self.config_yaml, self.changes)
+
+    @dispensable_output()
+    def fit(
+        self, model: LightningModule, datamodule: MNISTDataModule, ckpt_path: str | None
+    ) -> None:
+        """Train, or resume, in a run folder; then evaluate the best checkpoint."""
+        datamodule.setup()
         limits.check(self.options, self.trainer, model, datamodule)
         if self.trainer.is_global_zero:
             self.warn(model)
         if self.options.trainer.fast_dev_run:
-            with self._process_group().running():
-                self.trainer.fit(model, datamodule=datamodule)
+            self.trainer.fit(model, datamodule=datamodule)
             return
-        self.run = self.session(model, datamodule).train_run(self.start)
+        config, start = yaml.safe_load(self.config_yaml), self.start
+        if start.checkpoint and start.checkpoint_path:
+            self.changes = changes_since(start.checkpoint, self.trainer, config)
+            # Another network is refused before anything is written.
+            runs.load_weights(model, start.checkpoint_path)
+        run = self.folder
+        with resumable(self.trainer, self.resume_command), _locked(run):
+            if is_finished(start, self.trainer):
+                if run:
+                    print(
+                        f"{run.folder} is finished; to train it further, raise"
+                        " --trainer.max_epochs (or --early_stopping.patience, if that ended it)"
+                    )
+                return
+            if run and start.checkpoint:
+                step = start.checkpoint["global_step"]
+                print(f"{run.folder} goes on from step {step}", *self.changes, sep="\n  ")
+            if run:
+                run_loggers.log_config(run, self.trainer.loggers, config)
+            train_run(self.trainer, model, datamodule, start)
+            processes.leave_group(self.trainer)
+            if run:
+                evaluate_run(run, self.trainer, model, datamodule, config)
+        self.run = run
 
-    def warn(self, model: BaseTask) -> None:
+    def resume_command(self, last: Path) -> list[str]:
+        """Return the arguments that resume the run from its last checkpoint."""
+        parser = ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("--ckpt_path")
+        _, others = parser.parse_known_args(self.arguments)
+        return [*others, "--ckpt_path", str(last)]
+
+    def warn(self, model: LightningModule) -> None:
         """Warn of surprises before a training begins."""
         replaced = replaced_callbacks(spelled_out(self.arguments), self.options.trainer.callbacks)
         if replaced:
@@ -301,7 +399,7 @@ class CLI(LightningCLI):
                 f"trainer.callbacks replaces {', '.join(replaced)} of the config; to keep all, add"
                 " yours with --trainer.callbacks+ CLASS"
             )
-        buffers = model.unsaved_buffers()
+        buffers = unsaved_buffers(model)
         if buffers:
             warn(
                 f"no checkpoint holds {', '.join(buffers)} (persistent=False): a resumed run has"
@@ -309,36 +407,31 @@ class CLI(LightningCLI):
                 " change them"
             )
 
-    def session(self, model: BaseTask, data: MNISTDataModule) -> RunSession:
-        """Return the run that `fit` trains."""
-        return RunSession(
-            self.trainer, model, data, self.config_yaml, self.arguments, self.tensorboard
-        )
-
-    def validate(self, model: BaseTask, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
+    def validate(
+        self, model: LightningModule, datamodule: MNISTDataModule, ckpt_path: str | None
+    ) -> None:
         """Print loss and accuracy on the validation images."""
         self._load_weights(model)
-        with self._process_group().running():
-            (metrics,) = self.trainer.validate(model, datamodule=datamodule, verbose=False)
+        (metrics,) = self.trainer.validate(model, datamodule=datamodule, verbose=False)
         self._show(metrics, "val")
 
-    def test(self, model: BaseTask, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
+    def test(
+        self, model: LightningModule, datamodule: MNISTDataModule, ckpt_path: str | None
+    ) -> None:
         """Print loss and accuracy on the test images."""
         self._load_weights(model)
-        with self._process_group().running():
-            (metrics,) = self.trainer.test(model, datamodule=datamodule, verbose=False)
+        (metrics,) = self.trainer.test(model, datamodule=datamodule, verbose=False)
         self._show(metrics, "test")
 
     def _show(self, metrics: Mapping[str, float], name: str) -> None:
         if self.trainer.is_global_zero:
             plain_console().print(scores(metrics, [name]))
 
-    def _load_weights(self, model: BaseTask) -> None:
+    def _load_weights(self, model: LightningModule) -> None:
         runs.load_weights(model, self.checkpoint_path)
         if self.trainer.is_global_zero:
             print(f"checkpoint {self.checkpoint_path}")
 
-    def _process_group(self) -> process_group.ProcessGroup:
-        return process_group.ProcessGroup(
-            self.trainer, lambda: print(process_group.PEER_DIED, file=sys.stderr)
-        )
+
+def _locked(run: Run | None) -> AbstractContextManager[None]:
+    return runs.run_lock(run) if run else nullcontext()

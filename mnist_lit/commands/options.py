@@ -16,6 +16,7 @@ import yaml
 from jsonargparse import Namespace
 from jsonargparse.typing import Path_fr
 from pytorch_lightning.cli import LightningArgumentParser
+from torch import nn
 
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import UserError, one_line
@@ -48,9 +49,10 @@ Trains a network, tests its best checkpoint and draws what it learned.
                           unfinished, and else a new one; or a checkpoint's path
   --print_config          prints the whole config that the other options make, and ends
 
-Every line of a config is an option, --model.lr 0.002. This is the one that counts without any:
+Every line of a config is an option, --model.lr 0.002. This is the given one, or the one that counts
+without any:
 
-{default}
+{config}
 Beyond it:
 
   --optimizer CLASS       one of torch.optim's, or of yours, instead of Adam: --optimizer AdamW
@@ -71,20 +73,30 @@ Loss and accuracy of a checkpoint on the {images} images.
 """
 
 
-def help_on(command: str) -> str:
-    """Return the text of ``--help``: the packaged config, which has comments."""
+def help_on(args: Sequence[str]) -> str:
+    """Return the text of ``--help``: the given config, or the default one, which have comments."""
+    command = args[0]
     if command != "fit":
         images = {"validate": "validation", "test": "test"}[command]
         return EVALUATION_HELP.format(command=command, images=images)
-    default = Path(config_files.packaged("default"))
+    given = _given_configs(spelled_out(args))
+    default = config_files.packaged("default")
+    path = Path(next(filter(os.path.isfile, reversed(given)), default))
     names = ", ".join(sorted(config_files.packaged_names()))
     # What stands before says how to use the file.
-    text = default.read_text(encoding="utf-8").partition("\n\n")[2]
+    text = path.read_text(encoding="utf-8").partition("\n\n")[2]
     text = textwrap.indent(text, "    ")
-    return FIT_HELP.format(configs=names, default=text)
+    return FIT_HELP.format(configs=names, config=text)
 
 
-def with_config(args: list[str], kind: str = runs.FIT) -> list[str]:
+def _given_configs(args: Sequence[str]) -> list[str]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-c", "--config", action="append", default=[])
+    configs: list[str] = parser.parse_known_args(args)[0].config
+    return configs
+
+
+def with_config(args: list[str]) -> list[str]:
     """Add the config that the checkpoint was made with, if none is given."""
     command, *options = args
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -98,18 +110,61 @@ def with_config(args: list[str], kind: str = runs.FIT) -> list[str]:
     if given.config or not given.ckpt_path or not given.root:  # a new run; or a value is missing
         return args
     root = user_path(given.root)
-    which = runs.unfinished(given.ckpt_path, root, kind) if command == "fit" else given.ckpt_path
+    which = runs.unfinished(given.ckpt_path, root) if command == "fit" else given.ckpt_path
     if which is None:
         return args
     if command == "fit" and which == "last":
-        run = runs.newest(root, kind)
+        run = runs.newest(root)
         if run.has_config:  # there may be no checkpoint yet
             return [command, "--config", str(run.config), *options]
-    path = runs.find_checkpoint(which, root, kind)
+    path = runs.find_checkpoint(which, root)
     # A newer run may have begun when it is loaded: from here on it is named.
     named = {option.rpartition("=")[2] for option in options}
     config = config_of(path, root, named)
     return [command, "--config", config, *options, "--ckpt_path", str(path)]
+
+
+def chosen_class(args: Sequence[str], section: str) -> tuple[str | None, list[str]]:
+    """Return the class path of ``model`` or ``data``, and the arguments without the option.
+
+    Args:
+        args: the whole command line, configs by their paths.
+        section: model or data. Its class is given by ``--model mine.Model`` or by ``class_path`` in
+            a config, of which the last one counts.
+
+    Returns:
+        None if none is given.
+    """
+    configs = map(_read_config, _given_configs(args))
+    found = [config_files.class_of(config, section) for config in configs]
+    others = []
+    for arg in _joined(args, f"--{section}"):
+        _, is_option, value = arg.partition(f"--{section}=")
+        if is_option and config_files.IMPORT_PATH.fullmatch(value) and not os.path.exists(value):
+            found.append(value)
+        else:
+            others.append(arg)
+    return next(filter(None, reversed(found)), None), others
+
+
+def _joined(args: Sequence[str], option: str) -> list[str]:
+    """Join an option and its value by an equals sign."""
+    joined: list[str] = []
+    for arg in args:
+        if joined[-1:] == [option]:
+            joined[-1] += f"={arg}"
+        else:
+            joined.append(arg)
+    return joined
+
+
+def _read_config(config: str) -> Any:
+    """Read a config by its path, or a config itself, without spelling it out."""
+    text = Path(config).read_text(encoding="utf-8") if os.path.exists(config) else config
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return None  # the parser says so
 
 
 def config_of(checkpoint_path: Path, root: Path, named: Collection[str]) -> str:
@@ -156,9 +211,9 @@ def config_of(checkpoint_path: Path, root: Path, named: Collection[str]) -> str:
 def with_given_shape(config: str, options: Namespace) -> str:
     """Add the sizes given to a network to a config, which jsonargparse leaves out."""
     network = options.model.get("network")
-    if network is None:
+    if not isinstance(network, Namespace):
         return config
-    spec = ModuleSpec.of(find_class(network.class_path), vars(network.init_args))
+    spec = ModuleSpec.of(find_class(network.class_path, nn.Module), vars(network.init_args))
     given = {name: value for name, value in spec.init_args.items() if name in Shape._fields}
     if not given:
         return config
@@ -215,12 +270,9 @@ def replaced_callbacks(args: Sequence[str], callbacks: Any) -> list[str]:
         args: the whole command line, with the files of configs.
         callbacks: trainer.callbacks as parsed from it.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("-c", "--config", action="append", default=[])
-    given, _ = parser.parse_known_args(args)
     kept = config_files.callback_names(callbacks)
     replaced: list[str] = []
-    for config in given.config:
+    for config in _given_configs(args):
         text = Path(config).read_text(encoding="utf-8") if os.path.exists(config) else config
         trainer = (config_files.load_yaml(text) or {}).get("trainer") or {}
         names = config_files.callback_names(trainer.get("callbacks"))

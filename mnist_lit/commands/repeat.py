@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from pytorch_lightning import LightningModule
 from rich.table import Table
 
 from mnist_lit.commands.arguments import ArgumentParser
@@ -16,8 +17,7 @@ from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.files import write_csv
 from mnist_lit.training import limits
-from mnist_lit.training.base_task import BaseTask
-from mnist_lit.training.resuming import Interrupted
+from mnist_lit.training.callbacks import Interrupted
 from mnist_lit.training.runs import Run
 
 MAX_SEED = 2**32 - 1  # NumPy's
@@ -38,7 +38,9 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
 class NewRun(CLI):
     """A ``fit`` that never resumes."""
 
-    def fit(self, model: BaseTask, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
+    def fit(
+        self, model: LightningModule, datamodule: MNISTDataModule, ckpt_path: str | None
+    ) -> None:
         limits.check_one_process(self.trainer, "repeat")
         if ckpt_path:
             raise UserError("repeat takes no ckpt_path: it starts a run of its own for each seed")

@@ -15,7 +15,7 @@ from mnist_lit.commands.options import config_of
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, listed, one_line
 from mnist_lit.files import user_path, write_asked
-from mnist_lit.models import Shape, find_class, named_class
+from mnist_lit.models import Shape, named_class
 from mnist_lit.reading.classifier import Classifier
 from mnist_lit.reports.pages import comparison_page, run_page
 from mnist_lit.reports.run_data import RunData
@@ -124,7 +124,7 @@ def _evaluate(
     config, data = _load_data(run, network, datasets)
     class_path = config["model"]["network"]["class_path"]
     is_packaged = class_path.startswith("mnist_lit.")
-    classifier = Classifier.load(run.best, None if is_packaged else find_class(class_path))
+    classifier = Classifier.load(run.best, named_class(None if is_packaged else class_path))
     if Shape(data.num_classes, data.in_channels, data.image_size) != classifier.shape:
         raise UserError(f"{run.folder} was trained on other data than {data.dataset} is now")
     dataset = data.images(subset)

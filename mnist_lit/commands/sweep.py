@@ -51,7 +51,7 @@ def main(args: Sequence[str]) -> int:
     if not find_spec("optuna"):
         raise UserError("sweep needs Optuna: pip install 'mnist-lit[sweep]'")
     from mnist_lit.sweep.search import search
-    from mnist_lit.training.run_session import as_typed
+    from mnist_lit.training.run import as_typed
 
     try:
         search(given, options, args)

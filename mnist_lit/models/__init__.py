@@ -7,13 +7,15 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnist_lit.errors import UserError, one_line
+
+M = TypeVar("M")
 
 
 class Shape(NamedTuple):
@@ -257,8 +259,8 @@ def ask(network: nn.Module, images: Tensor) -> Any:
             part.training = training
 
 
-def class_path_of(network_class: type[nn.Module]) -> str:
-    return f"{network_class.__module__}.{network_class.__qualname__}"
+def class_path_of(named: type) -> str:
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def named_class(class_path: str | None) -> type[nn.Module] | None:
@@ -268,11 +270,15 @@ def named_class(class_path: str | None) -> type[nn.Module] | None:
         UserError: as for `find_class`.
     """
     sys.path.append(os.getcwd())  # at the end: it hides nobody's
-    return find_class(class_path) if class_path else None
+    return find_class(class_path, nn.Module) if class_path else None
 
 
-def find_class(class_path: str) -> type[nn.Module]:
-    """Import the class of a network.
+def find_class(class_path: str, base: type[M]) -> type[M]:
+    """Import a class by its path.
+
+    Args:
+        class_path: ``module.Class``.
+        base: the class that it has to be derived from.
 
     Raises:
         UserError: there is no such class.
@@ -282,6 +288,6 @@ def find_class(class_path: str) -> type[nn.Module]:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"no class {class_path}: {one_line(error)}") from error
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise UserError(f"{class_path} is no torch.nn.Module")
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UserError(f"{class_path} is no {base.__name__}")
     return found

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,9 +17,7 @@ from mnist_lit.errors import UserError, one_line
 from mnist_lit.sweep.space import arguments, suggest
 from mnist_lit.sweep.study import Sweep, best_epoch, first_attempt, last_attempts
 from mnist_lit.training import limits, runs
-from mnist_lit.training.base_task import BaseTask
-from mnist_lit.training.resuming import Interrupted
-from mnist_lit.training.run_session import RunSession
+from mnist_lit.training.callbacks import Interrupted
 from mnist_lit.training.runs import Run, Start
 
 
@@ -88,7 +85,9 @@ class TrialFit(CLI):
     def callbacks(self) -> list[Callback]:
         return [*super().callbacks(), *([self.report] if self.report else [])]
 
-    def fit(self, model: BaseTask, datamodule: MNISTDataModule, ckpt_path: str | None) -> None:
+    def fit(
+        self, model: LightningModule, datamodule: MNISTDataModule, ckpt_path: str | None
+    ) -> None:
         datamodule.hold_test_back()
         if self.trial_run:
             super().fit(model, datamodule, ckpt_path)
@@ -105,8 +104,11 @@ class TrialFit(CLI):
                 " val/loss (with best_checkpoint.mode min) or val/acc (with max)"
             )
 
-    def session(self, model: BaseTask, data: MNISTDataModule) -> RunSession:
-        return replace(super().session(model, data), again=self.command)
+    def run_folder(self) -> Run | None:
+        return self.trial_run
+
+    def resume_command(self, last: Path) -> list[str]:
+        return list(self.command)
 
 
 class Objective:

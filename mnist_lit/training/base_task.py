@@ -1,19 +1,21 @@
-"""`BaseTask`: base of the LightningModules: Adam, schedule, several processes."""
+"""`BaseTask`: base of the LightningModules: Adam, schedule, metrics of the training."""
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+import torch.distributed as dist
 from jsonargparse.typing import restricted_number_type
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from mnist_lit.data.images import Batch
-from mnist_lit.training import ranks
+from mnist_lit.data.module import MNISTDataModule
 
 if TYPE_CHECKING:
     Share = float
@@ -21,6 +23,10 @@ else:
     Share = restricted_number_type("Share", float, [(">=", 0), ("<", 1)])
 
 Schedule = Literal["constant", "one_cycle"]
+
+# State of optimizers in the shape of its weight. Fused ones do not check it, and would write to
+# foreign memory.
+LIKE_WEIGHTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "sum"}
 
 
 class BaseTask(LightningModule):
@@ -38,22 +44,42 @@ class BaseTask(LightningModule):
     """
 
     network: nn.Module
+    num_sums: int
 
     def __init__(self, lr: float, schedule: Schedule, warmup: float) -> None:
         super().__init__()
         self.lr, self.schedule, self.warmup = lr, schedule, warmup
         self.step_lr = lr
+        # Sums over the training steps since the last point of the curves; no buffer: DDP would
+        # overwrite it with rank 0's.
+        self._sums = torch.zeros(self.num_sums)
 
     @abstractmethod
     def has_answers(self) -> bool:
         """Return True if the outputs for an all-0 and an all-1 image are finite."""
 
     @abstractmethod
-    def training_metrics(self) -> dict[str, float]:
-        """Return loss and accuracy since the last call, and the learning rate.
+    def _training_means(self, sums: Tensor) -> Mapping[str, float]:
+        """Compute ``train/loss`` and ``train/acc`` from sums over steps and ranks, ``(S,)``."""
 
-        They are means over all ranks (collective: every rank must call it).
-        """
+    def training_metrics(self) -> dict[str, float]:
+        """Return loss and accuracy since the last call, and the learning rate (collective)."""
+        means = self._training_means(self._sums_of_all())
+        self._sums = torch.zeros_like(self._sums)
+        return {**means, "lr": self.step_lr}
+
+    def _sums_of_all(self) -> Tensor:
+        sums: Tensor = self.trainer.strategy.reduce(self._sums.clone(), reduce_op="sum")
+        return sums
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["train_sums"] = self._sums_of_all().cpu()
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, MNISTDataModule):
+            checkpoint["classes"] = list(data.classes)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._sums = checkpoint["train_sums"]
 
     @abstractmethod
     def _evaluate(self, batch: Batch, name: str) -> None:
@@ -64,11 +90,6 @@ class BaseTask(LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, "test")
-
-    def unsaved_buffers(self) -> list[str]:
-        """Return the names of non-persistent buffers, which no checkpoint holds."""
-        names = dict(self.named_buffers()).keys() - self.state_dict().keys()
-        return sorted(names)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         # In mixed precision, Lightning does not clip the gradients of a fused optimizer.
@@ -93,7 +114,15 @@ class BaseTask(LightningModule):
         return one_cycle(step / num_steps, self.warmup)
 
     def on_train_start(self) -> None:
-        """Replace the learning rate of a checkpoint by the one of the config."""
+        """Check the state of a checkpoint's optimizer, and give it the config's learning rate.
+
+        Raises:
+            ValueError: a part of the state does not have the shape of its weight.
+        """
+        for optimizer in self.trainer.optimizers:
+            _check_state(optimizer)
+        if not self.trainer.is_global_zero:
+            self._sums = torch.zeros(self.num_sums)  # a checkpoint has the sums of all ranks
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, LambdaLR):
             lr = scheduler.optimizer.defaults["lr"]
@@ -106,8 +135,24 @@ class BaseTask(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Copy rank 0's buffers to all ranks, so that all validate what rank 0 saves."""
-        for buffer in self.network.buffers():
-            ranks.broadcast_from_rank_zero(buffer)
+        if self.trainer.world_size > 1:
+            for buffer in self.network.buffers():
+                dist.broadcast(buffer, 0)
+
+
+def unsaved_buffers(module: nn.Module) -> list[str]:
+    """Return the names of non-persistent buffers, which no checkpoint holds."""
+    return sorted(dict(module.named_buffers()).keys() - module.state_dict().keys())
+
+
+def _check_state(optimizer: Optimizer) -> None:
+    for weight, state in optimizer.state.items():
+        for name, value in state.items():
+            shape = weight.shape if name in LIKE_WEIGHTS else torch.Size()
+            is_known = name in LIKE_WEIGHTS or name == "step"
+            is_dense = isinstance(value, Tensor) and value.layout == torch.strided
+            if is_known and not (is_dense and value.shape == shape):
+                raise ValueError(f"{name} of the optimizer does not fit the weights")
 
 
 def one_cycle(progress: float, warmup: float) -> float:

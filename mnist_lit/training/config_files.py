@@ -31,12 +31,14 @@ PLACES = {"ckpt_path", "data.data_dir", "trainer.default_root_dir"}
 # would mean something else, or validation images would turn up in the training.
 FIXED = {
     "data.batch_size",
+    "data.class_path",
     "data.dataset",
     "data.image_size",
     "data.num_sheets",
     "data.split_seed",
     "data.val_size",
     "lr_scheduler",
+    "model.class_path",
     "model.network.class_path",
     "optimizer",
     "seed_everything",
@@ -48,22 +50,20 @@ KNOWN_CODE = ("mnist_lit.", "pytorch_lightning.", "torch.nn.", "torch.optim.")
 # Lies beside the configs, where it is looked for, but is none: it has ranges instead of values.
 SPACE = "sweep"
 
-DETECTOR = "detector"  # the config of another command than fit
-
 MAX_BYTES = 1_000_000  # of a config's file
 MAX_NODES = 10_000  # of one, once all that it refers to is in its place
 
 
 def packaged(config: str) -> str:
     """Return the path of a packaged config by its name, ``best``; any other path as it is."""
-    if os.path.exists(config) or config not in packaged_names() | {DETECTOR}:
+    if os.path.exists(config) or config not in packaged_names():
         return config
     return str(_packaged_folder() / f"{config}.yaml")
 
 
 def packaged_names() -> set[str]:
     """Return the names of the packaged configs for `fit`."""
-    return {path.stem for path in _packaged_folder().glob("*.yaml")} - {SPACE, DETECTOR}
+    return {path.stem for path in _packaged_folder().glob("*.yaml")} - {SPACE}
 
 
 def packaged_space() -> Path:
@@ -135,14 +135,33 @@ def class_path(network: str) -> str:
     return class_path_of(known) if known else network
 
 
+def class_of(config: Any, section: str) -> str | None:
+    """Return the class path that a section of a config names; None: the usual class."""
+    part = config.get(section) if isinstance(config, dict) else None
+    path = part.get("class_path") if isinstance(part, dict) else None
+    return path if isinstance(path, str) else None
+
+
+def with_class(text: str, section: str, path: str) -> str:
+    """Return a config, as YAML, whose section names its class."""
+    config = yaml.safe_load(text)
+    config[section] = {"class_path": path, "init_args": config[section]}
+    return yaml.safe_dump(config, sort_keys=False)
+
+
 def spelled_out(config: Any) -> Any:
     """Spell out short forms: names of packaged networks, and ``early_stopping: null``.
+
+    Options of a model or data set that is named by its class are moved up to the section.
 
     Args:
         config: options, nested as in a config file, or anything else, which is left as it is.
     """
     if isinstance(config, dict) and config.get("early_stopping", {}) is None:
         config = {**config, "early_stopping": {"patience": None}}
+    for section in ("model", "data"):
+        if class_of(config, section):
+            config = {**config, section: config[section].get("init_args") or {}}
     model = config.get("model") if isinstance(config, dict) else None
     if not isinstance(model, dict):
         return config
@@ -193,7 +212,13 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     Raises:
         UserError: one of them must not.
     """
-    before, after = dict(flat(old)), dict(flat(new))
+    before, after = (
+        {
+            **dict(flat(spelled_out(config))),
+            **{f"{name}.class_path": class_of(config, name) for name in ("model", "data")},
+        }
+        for config in (old, new)
+    )
     scheduled = (
         "lr_scheduler.class_path" in before
     )  # ... which has the learning rate it goes on with

@@ -1,6 +1,6 @@
 """`LitDetector`: the LightningModule of the detector."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,8 @@ class LitDetector(BaseTask):
         warmup: that share, 0 <= warmup < 1.
     """
 
+    num_sums = 4  # steps, loss, digits detected right, digits there or detected
+
     def __init__(
         self,
         width: PositiveInt = 64,
@@ -51,7 +53,6 @@ class LitDetector(BaseTask):
         self.example_input_array = torch.zeros(1, 1, HEIGHT, WIDTH)
         self.loss = MeanMetric(nan_strategy="disable")  # a loss that diverges is to be seen
         self.accuracy = MeanMetric()
-        self._unlogged: list[Tensor] = []  # loss and `counts` of each step
 
     def forward(self, ink: Tensor) -> Tensor:
         """Compute the maps of sheets; see `DetectorNetwork.forward`."""
@@ -66,17 +67,16 @@ class LitDetector(BaseTask):
         ink, target = batch
         maps = self(ink)
         error = loss(maps, target)
-        self._unlogged.append(torch.cat([error.detach()[None], counts(maps.detach(), target)]))
-        del self._unlogged[: -self.trainer.log_every_n_steps]  # type: ignore[attr-defined]
+        step = torch.stack([torch.ones_like(error), error, *counts(maps.detach(), target)])
+        self._sums = self._sums.to(error.device) + step.detach()
         return error
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         clip_grad_norm_(self.parameters(), MAX_GRADIENT)
 
-    def training_metrics(self) -> dict[str, float]:
-        error, right, num = torch.stack(self._unlogged).mean(dim=0).tolist()
-        self._unlogged.clear()
-        return {"train/loss": error, "train/acc": right / max(num, 1e-6), "lr": self.step_lr}
+    def _training_means(self, sums: Tensor) -> Mapping[str, float]:
+        steps, error, right, num = sums.tolist()
+        return {"train/loss": error / steps, "train/acc": right / max(num, 1e-6)}
 
     def _evaluate(self, batch: Batch, name: str) -> None:
         ink, target = batch
@@ -86,12 +86,6 @@ class LitDetector(BaseTask):
         self.accuracy.update(right / num.clamp(min=1), weight=num)
         self.log(f"{name}/loss", self.loss)
         self.log(f"{name}/acc", self.accuracy)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["unlogged"] = [part.cpu() for part in self._unlogged]
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._unlogged = [part.to(self.device) for part in checkpoint["unlogged"]]
 
 
 def counts(maps: Tensor, target: Tensor) -> Tensor:

@@ -1,66 +1,24 @@
-"""Results of a trained detector: numbers, and a figure of detections."""
+"""The figure of a trained detector: sheets with its detections."""
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from pytorch_lightning import Trainer
 
-from mnist_lit.console import dispensable_output, warning_if_failed
 from mnist_lit.models.detector import DIGIT_PX
 from mnist_lit.reading.detector import Detections, Detector
 from mnist_lit.reports.figures import RIGHT, WRONG, Drawing, styled
 from mnist_lit.synthetic.data import SheetDataModule
 from mnist_lit.synthetic.sheet import Sheet
 from mnist_lit.training.detection import MIN_PROB, LitDetector
-from mnist_lit.training.results import draw, saved
-from mnist_lit.training.run_loggers import finalize
-from mnist_lit.training.runs import Run
 
 NUM_SHOWN = 18
 
 
-def finish(
-    run: Run,
-    trainer: Trainer,
-    model: LitDetector,
-    data: SheetDataModule,
-    facts: Mapping[str, Any],
-) -> None:
-    """Test a detector and save the results; then draw detections, and log.
-
-    Only the first part can fail: a figure or a logger that fails costs a warning.
-    """
-    loggers, trainer.loggers = trainer.loggers, []  # `test` would close them
-    (measured,) = trainer.test(model, datamodule=data, verbose=False)
-    with saved(run, {**facts, **measured}):
-        draw(run.figures, {"sheets": lambda: _drawing(model, data)})
-        for logger in loggers:
-            with warning_if_failed(f"logging the results to {type(logger).__name__}"):
-                logger.log_metrics(
-                    {**measured, "epoch": trainer.current_epoch}, trainer.global_step
-                )
-                finalize(logger)
-
-
-@dispensable_output()
-def show(run: Run) -> None:
-    """Print the results of a finished run, and where they lie."""
-    results = json.loads(run.results.read_text(encoding="utf-8"))
-    print(
-        f"{results['test/acc']:.2%} of the digits of test sheets found right"
-        f" (loss {results['test/loss']:.4f})\n"
-        f"checkpoint  {run.best}\n"
-        f"figure      {run.figures / 'sheets.png'}\n"
-        f"results     {run.results}"
-    )
-
-
-def _drawing(model: LitDetector, data: SheetDataModule) -> Figure:
+def detections(model: LitDetector, data: SheetDataModule) -> Figure:
+    """Draw what a detector detects on some sheets of the test set."""
     sheets = [data.sheet("test", number) for number in range(NUM_SHOWN)]
     detector = Detector(model.network)
     detected = [

@@ -13,7 +13,7 @@ from mnist_lit.data.images import Batch
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.models import class_path_of
-from mnist_lit.training.module import LitClassifier
+from mnist_lit.training.classification import LitClassifier
 
 
 def check_training_step(model: LitClassifier, data: MNISTDataModule, smallest_batch: int) -> None:

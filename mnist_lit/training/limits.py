@@ -5,7 +5,7 @@ from inspect import signature
 from typing import Any
 
 from jsonargparse import Namespace
-from pytorch_lightning import Trainer
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import (
     BatchSizeFinder,
     Callback,
@@ -21,9 +21,10 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from mnist_lit.data.loaders import EpochShuffle
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
+from mnist_lit.synthetic.data import SheetDataModule
 from mnist_lit.training.base_task import BaseTask
+from mnist_lit.training.classification import LitClassifier
 from mnist_lit.training.dry_run import check_training_step
-from mnist_lit.training.module import LitClassifier
 
 REFUSED_CALLBACKS: Mapping[type[Callback], str] = {
     EarlyStopping: "there is one already, so set its options, --early_stopping.patience and others",
@@ -85,7 +86,9 @@ def check_one_process(trainer: Trainer, command: str) -> None:
         raise UserError(f"{command} trains in one process: leave --trainer.devices at 1")
 
 
-def check(options: Namespace, trainer: Trainer, model: BaseTask, data: MNISTDataModule) -> None:
+def check(
+    options: Namespace, trainer: Trainer, model: LightningModule, data: MNISTDataModule
+) -> None:
     """Check the options before a run folder is made.
 
     Raises:
@@ -97,6 +100,7 @@ def check(options: Namespace, trainer: Trainer, model: BaseTask, data: MNISTData
     num_batches = _num_batches(data, given.limit_train_batches)
     endless = trainer.max_epochs == trainer.max_steps == -1
     num_ranks = trainer.world_size
+    schedule = model.schedule if isinstance(model, BaseTask) else "constant"
     problems = {
         "trainer.accumulate_grad_batches: a step is a batch here, so set data.batch_size": (
             given.accumulate_grad_batches != 1
@@ -140,16 +144,20 @@ def check(options: Namespace, trainer: Trainer, model: BaseTask, data: MNISTData
         ),
         "model.lr is for the default optimizer: leave it out, and set optimizer.lr": (
             options.optimizer is not None
-            and model.lr != signature(type(model)).parameters["lr"].default
+            and isinstance(model, LitClassifier)
+            and model.lr != signature(LitClassifier).parameters["lr"].default
         ),
         "model.schedule and lr_scheduler: take one of them": (
-            options.lr_scheduler is not None and model.schedule != "constant"
+            options.lr_scheduler is not None and schedule != "constant"
         ),
         "lr_scheduler goes with an optimizer: --optimizer Adam, say": (
             options.lr_scheduler is not None and options.optimizer is None
         ),
         "model.schedule one_cycle has to know the end: set trainer.max_epochs": (
-            endless and model.schedule == "one_cycle"
+            endless and schedule == "one_cycle"
+        ),
+        "data of synthetic sheets trains in one process: leave --trainer.devices at 1": (
+            num_ranks > 1 and isinstance(data, SheetDataModule)
         ),
     }
     for message, is_there in problems.items():

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
-from pytorch_lightning import Trainer
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.utilities.model_helpers import is_overridden
 from rich.table import Table
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
@@ -25,11 +26,11 @@ from mnist_lit.reports import figures
 from mnist_lit.reports.pages import run_page
 from mnist_lit.reports.run_data import RunData
 from mnist_lit.training.calibration import calibration_error, fit_temperature
+from mnist_lit.training.classification import LitClassifier
 from mnist_lit.training.config_files import defaults, options_of, provenance
 from mnist_lit.training.loggers import history
-from mnist_lit.training.module import LitClassifier
-from mnist_lit.training.process_group import single_process_trainer
-from mnist_lit.training.run_loggers import log_end
+from mnist_lit.training.processes import single_process_trainer
+from mnist_lit.training.run_loggers import finalize, log_end, log_figure
 from mnist_lit.training.runs import Run, store_temperature
 
 LABELS = dict(zip(SETS, ("training", "validation", "test"), strict=True))
@@ -72,6 +73,42 @@ def finish(
         for logger in loggers:
             with warning_if_failed(f"logging the results to {type(logger).__name__}"):
                 log_end(logger, config, trainer.global_step, metrics, pictures, run_data)
+
+
+def finish_tested(
+    run: Run,
+    trainer: Trainer,
+    model: LightningModule,
+    data: MNISTDataModule,
+    facts: dict[str, Any],
+    drawings: Mapping[str, Callable[[], Figure]],
+) -> None:
+    """Save what the model's own test logs; then draw and log.
+
+    Only the first part can fail: a figure or a logger that fails costs a warning.
+
+    Args:
+        run: where they go.
+        trainer: the one that has trained.
+        model: with the weights to test.
+        data: what it was trained on.
+        facts: goes into ``results.json`` as it is, in front of the measured values.
+        drawings: for each name, a function that makes the figure.
+    """
+    loggers, trainer.loggers = trainer.loggers, []  # `test` would close them
+    measured: dict[str, float] = {}
+    if is_overridden("test_step", model):
+        (tested,) = single_process_trainer(trainer).test(model, datamodule=data, verbose=False)
+        measured = dict(tested)
+    with saved(run, {**facts, **measured}):
+        pictures = draw(run.figures, {**drawings, "curves": lambda: figures.curves(history(run))})
+        for logger in loggers:
+            with warning_if_failed(f"logging the results to {type(logger).__name__}"):
+                metrics = {**measured, "epoch": float(trainer.current_epoch)}
+                logger.log_metrics(metrics, trainer.global_step)
+                for path in pictures:
+                    log_figure(logger, path, trainer.global_step)
+                finalize(logger)
 
 
 def _evaluate(
@@ -229,14 +266,18 @@ def scores(metrics: Mapping[str, float], names: Iterable[str], title: str | None
     """Make a table of accuracy and loss, with a row for each set of images.
 
     Args:
-        metrics: ``test/acc``, ``test/loss`` and so on.
+        metrics: ``test/acc``, ``test/loss`` and so on; those that are missing stay empty.
         names: of the sets, as in `SETS`.
         title: above the table.
     """
     table = Table("", "accuracy", "loss", title=title)
     for name in names:
-        acc, loss = metrics[f"{name}/acc"], metrics[f"{name}/loss"]
-        table.add_row(LABELS[name], f"{acc:.2%}", f"{loss:.4f}")
+        cells = [
+            format(metrics[f"{name}/{metric}"], form) if f"{name}/{metric}" in metrics else ""
+            for metric, form in (("acc", ".2%"), ("loss", ".4f"))
+        ]
+        if any(cells):
+            table.add_row(LABELS[name], *cells)
     return table
 
 
@@ -248,10 +289,13 @@ def show(run: Run) -> None:
     console.print(scores(results, SETS, "best checkpoint"))
     console.print(
         f"{results['params']:,} parameters, {counted(results['epochs'], 'epoch')}"
-        f" in {results['fit_seconds']:.0f} s, {results['images_per_s']:,.0f} images a second\n"
-        f"confidence is off by {results['test/calibration_error']:.2%} on average"
-        f" (test images, temperature {results['temperature']:.2f})"
+        f" in {results['fit_seconds']:.0f} s, {results['images_per_s']:,.0f} images a second"
     )
+    if "temperature" in results:
+        console.print(
+            f"confidence is off by {results['test/calibration_error']:.2%} on average"
+            f" (test images, temperature {results['temperature']:.2f})"
+        )
     places = {
         "checkpoint": run.best,
         "figures": run.figures,

@@ -116,20 +116,31 @@ def run_loggers(
     tensorboard: Mapping[str, Any] | None,
     others: Sequence[Logger],
     config: Mapping[str, Any],
+    purge_step: int | None,
 ) -> list[Logger]:
-    """Make the loggers of a run; the one that writes ``metrics.csv`` is the first."""
-    place = (run.folder.parent.parent, run.folder.parent.name, run.folder.name)
-    own: list[Logger] = [ContinuingCSVLogger(*place)]
+    """Make the loggers of a run; the one that writes ``metrics.csv`` is the first.
+
+    Args:
+        run: its folder; Lightning puts checkpoints beside the first logger's file.
+        tensorboard: options of TensorBoard's logger; None: there is none.
+        others: loggers that do not write into the run folder.
+        config: all options, nested as in a config file.
+        purge_step: step from which on a resumed run logs again; None: of a new run.
+    """
+    own: list[Logger] = [ContinuingCSVLogger(run, purge_step)]
     if tensorboard is not None:
-        given = {"default_hp_metric": False, **tensorboard}
+        place = (run.folder.parent.parent, run.folder.parent.name, run.folder.name)
+        given = {"default_hp_metric": False, "purge_step": purge_step, **tensorboard}
         own.append(OrderedTensorBoardLogger(*place, **given))
         own[-1].log_hyperparams(options_of(config))  # not CSV's, which would write over this one's
     return [*own, *others]
 
 
-def log_config(run: Run, others: Sequence[Logger], config: Mapping[str, Any]) -> None:
-    """Log the config of a run once, and store the ids of its loggers."""
+def log_config(run: Run, given: Sequence[Logger], config: Mapping[str, Any]) -> None:
+    """Log the config of a run once to loggers outside of its folder, and store their ids."""
     numbers = {}
+    own = (loggers.CSVLogger, loggers.TensorBoardLogger)
+    others = [logger for logger in given if not isinstance(logger, own)]
     for logger in others:
         if isinstance(logger, loggers.MLFlowLogger | loggers.WandbLogger):
             _ = logger.experiment  # before, it has no number

@@ -4,22 +4,25 @@ import csv
 import json
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pytorch_lightning import LightningModule
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from mnist_lit import __version__
 from mnist_lit.checkpoints import load_checkpoint, save_checkpoint
 from mnist_lit.errors import UserError
 from mnist_lit.files import user_path, whole_file
 from mnist_lit.training.base_task import BaseTask
 
-FIT, DETECTOR = "version", "detector"  # what runs of these commands are called, with a number
+FIT, DETECTOR = "version", "detector"  # prefixes of run folders: of classifiers, of detectors
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ def newest(root: Path, kind: str = FIT) -> Run:
     """
     existing = [run for run in all_runs(root, kind) if run.exists]
     if not existing:
-        command = {FIT: "fit", DETECTOR: "detector"}[kind]
+        command = {FIT: "fit", DETECTOR: "fit --config detector"}[kind]
         raise UserError(
             f"no run in {runs_folder(root)}: train one with `mnist-lit {command}`,"
             " or name a checkpoint with --ckpt_path"
@@ -204,7 +207,7 @@ def find_checkpoint(which: str, root: Path, kind: str = FIT) -> Path:
     return path.resolve()
 
 
-def load_weights(model: BaseTask, path: Path) -> None:
+def load_weights(model: LightningModule, path: Path) -> None:
     """Load the weights of a checkpoint into a model.
 
     Raises:
@@ -217,7 +220,7 @@ def load_weights(model: BaseTask, path: Path) -> None:
             f"{path} holds another network than the one here: give the --config of its run,"
             " or its --model options, and leave its code as it was"
         ) from error
-    if not model.has_answers():
+    if isinstance(model, BaseTask) and not model.has_answers():
         raise UserError(f"{path} holds a network whose answers are no numbers: train again")
 
 
@@ -292,10 +295,32 @@ def run_lock(run: Run) -> Iterator[None]:
         ) from error
 
 
-class WholeFileCheckpointIO(TorchCheckpointIO):
-    """Save checkpoints atomically, by `save_checkpoint`."""
+def discard(run: Run) -> None:
+    """Remove the folder of a run that took no step, unless another process trains in it."""
+    with suppress(UserError), run_lock(run):
+        shutil.rmtree(run.folder, ignore_errors=True)
+    with suppress(OSError):  # it is not empty: there are other runs
+        run.folder.parent.rmdir()
+
+
+class RunCheckpointIO(TorchCheckpointIO):
+    """Save the checkpoints of a run atomically, with version and config.
+
+    Args:
+        config: all options, nested as in a config file.
+        before_first: called before the first checkpoint is saved, which is when a resumed run
+            begins to change what it has on the disk.
+    """
+
+    def __init__(self, config: Mapping[str, Any], before_first: Callable[[], None]) -> None:
+        super().__init__()
+        self.facts = {"version": __version__, "config": dict(config)}
+        self.before_first: Callable[[], None] | None = before_first
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        save_checkpoint(checkpoint, Path(path))
+        if self.before_first:
+            self.before_first()
+            self.before_first = None
+        save_checkpoint({**checkpoint, "mnist_lit": self.facts}, Path(path))

@@ -113,7 +113,7 @@ def test_death_of_a_rank_ends_all_and_the_run_goes_on_to_the_same_weights(
     codes = killed.end(within_s=30)
 
     assert codes[rank] == -signal.SIGKILL
-    assert codes[1 - rank] == 1
+    assert codes[1 - rank] == 2
     (said,) = [line for line in killed.lines() if "has died" in line]
     assert "--ckpt_path" in said or "start again" in said
     launched = _fit(tmp_path, *options, "--ckpt_path=auto")
@@ -157,26 +157,64 @@ def test_other_number_of_ranks_goes_on_and_is_told(uninterrupted: Run, tmp_path:
     assert load_checkpoint(_run(tmp_path).last)["global_step"] == 39
 
 
-def test_rank_that_lightning_started_dies_and_no_process_is_left(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mnist_lit", "fit", f"--trainer.default_root_dir={tmp_path}"]
-    command += [*OPTIONS, "--trainer.accelerator=cpu", "--trainer.devices=2"]
-    command += ["--trainer.callbacks+=kill.Kill", "--trainer.callbacks.spot=step"]
-    command += ["--trainer.callbacks.at=14", "--trainer.callbacks.rank=1"]
-
-    stopped = subprocess.run(
-        command,
+def _fit_by_lightning(root: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "mnist_lit", "fit", f"--trainer.default_root_dir={root}"]
+    return subprocess.Popen(
+        [*command, *OPTIONS, "--trainer.accelerator=cpu", "--trainer.devices=2", *options],
         env={**os.environ, "PYTHONPATH": HELPERS},
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
 
-    (said,) = [line for line in stopped.stderr.splitlines() if line]
-    assert said.startswith("a process of several has died; go on with: python -m mnist_lit fit")
+
+def _processes_of(root: Path) -> list[bytes]:
+    commands = (path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline"))
+    return [command for command in commands if str(root).encode() in command]
+
+
+def test_rank_that_lightning_started_dies_and_no_process_is_left(tmp_path: Path) -> None:
+    kill = ["--trainer.callbacks+=kill.Kill", "--trainer.callbacks.spot=step"]
+    kill += ["--trainer.callbacks.at=14", "--trainer.callbacks.rank=1"]
+
+    with _fit_by_lightning(tmp_path, *kill) as stopped:
+        _, printed = stopped.communicate(timeout=60)
+
+    (said,) = [line for line in printed.splitlines() if line]
+    assert "has died; go on with: python -m mnist_lit fit" in said
     assert said.endswith(f"--ckpt_path {_run(tmp_path).last}")
-    assert stopped.returncode == 1
-    processes = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
-    assert not [line for line in processes if str(tmp_path).encode() in line]
+    assert stopped.returncode == 2
+    assert not _processes_of(tmp_path)
+
+
+@pytest.mark.parametrize("delay_s", [0, 1, 3, 5])
+def test_death_of_the_launcher_leaves_no_process(delay_s: float, tmp_path: Path) -> None:
+    with _fit_by_lightning(tmp_path, "--trainer.max_epochs=1000") as started:
+        until = time.monotonic() + 60
+        while len(_processes_of(tmp_path)) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(delay_s)
+        started.kill()
+        until = time.monotonic() + 30
+        while _processes_of(tmp_path) and time.monotonic() < until:
+            time.sleep(0.2)
+
+    assert not _processes_of(tmp_path)
+
+
+def test_ctrl_c_saves_and_is_said_once(tmp_path: Path) -> None:
+    with _fit_by_lightning(tmp_path, "--trainer.max_epochs=1000") as started:
+        until = time.monotonic() + 60
+        while not _run(tmp_path).last.is_file() and time.monotonic() < until:
+            time.sleep(0.05)
+        os.killpg(started.pid, signal.SIGINT)
+        _, printed = started.communicate(timeout=30)
+
+    (said,) = [line for line in printed.splitlines() if line]
+    assert said.startswith("SIGINT: stopped; go on with:")
+    assert started.returncode == 130
+    assert not _processes_of(tmp_path)
 
 
 def test_two_nodes_meet_and_torchrun_starts_what_died_again(
@@ -218,7 +256,7 @@ def test_auto_goes_on_with_what_is_unfinished_and_begins_anew_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "mnist_lit.training.run_session.finish", lambda run, *args: run.results.write_text("{}")
+        "mnist_lit.training.results.finish", lambda run, *args: run.results.write_text("{}")
     )
     monkeypatch.setattr("mnist_lit.commands.fit.show", lambda run: None)
     options = ["fit", f"--trainer.default_root_dir={tmp_path}", *OPTIONS[:-1], "--ckpt_path=auto"]

@@ -11,7 +11,7 @@ from conftest import BRIEFLY
 
 from mnist_lit.__main__ import main
 from mnist_lit.commands import repeat
-from mnist_lit.training.resuming import Interrupted
+from mnist_lit.training.callbacks import Interrupted
 from mnist_lit.training.runs import Run
 
 pytestmark = pytest.mark.slow

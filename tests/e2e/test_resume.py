@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +17,6 @@ from same import differences
 
 from mnist_lit.__main__ import main
 from mnist_lit.models import Wide
-from mnist_lit.training.loggers import Rewinding
 from mnist_lit.training.runs import Run, claim
 
 pytestmark = pytest.mark.slow
@@ -64,7 +62,7 @@ def _only_say_that_it_is_finished(run: Run, *args: object) -> None:
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip evaluation and figures, which take longer than these trainings."""
-    monkeypatch.setattr("mnist_lit.training.run_session.finish", _only_say_that_it_is_finished)
+    monkeypatch.setattr("mnist_lit.training.results.finish", _only_say_that_it_is_finished)
     monkeypatch.setattr("mnist_lit.commands.fit.show", lambda run: None)
 
 
@@ -72,7 +70,7 @@ def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(data_dir.parent))
-        patch.setattr("mnist_lit.training.run_session.finish", _only_say_that_it_is_finished)
+        patch.setattr("mnist_lit.training.results.finish", _only_say_that_it_is_finished)
         patch.setattr("mnist_lit.commands.fit.show", lambda run: None)
         return fit_in(tmp_path_factory.mktemp("uninterrupted"), *STRONG)
 
@@ -150,17 +148,6 @@ def test_signal_saves_and_says_how_to_go_on(
     assert line.endswith(f"--ckpt_path {run.last}")
     assert saved["global_step"] == 8, "the step is finished, and no other one"
     assert differences(uninterrupted, run) == []
-
-
-def test_curves_go_on_in_a_file_that_sorts_behind(tmp_path: Path) -> None:
-    run = claim(tmp_path, "")
-    second = int(time.time())
-    events = run.folder / f"events.out.tfevents.{second}.host.9.0"
-    events.touch()
-    Rewinding(run, {"logged": {"csv_lines": 0, "event_bytes": {events.name: 0}}}).rewind()
-
-    assert events.is_file()
-    assert int(time.time()) > second
 
 
 def test_second_resume_of_a_run_is_refused(

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from mnist_lit.training.runs import Run
 
 # What may differ: how long it took, where it lies, and what was asked of the process.
-CIRCUMSTANCES = {"TrainingLog", "dirpath", "logged", "mnist_lit"}
+CIRCUMSTANCES = {"TrainingLog", "dirpath", "mnist_lit"}
 
 
 def differences(first: Run, second: Run) -> list[str]:

@@ -1,7 +1,6 @@
 """`LitClassifier`: the LightningModule of the classifiers."""
 
 from collections.abc import Mapping
-from itertools import chain
 from typing import Any
 
 import torch
@@ -10,14 +9,12 @@ from jsonargparse.typing import PositiveFloat
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
-from torchmetrics.functional.classification import multiclass_accuracy
 
 from mnist_lit.data.images import Batch
 from mnist_lit.data.loaders import EpochShuffle
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.models import ModuleSpec, Network, Shape, ask, class_path_of, paper_and_ink
-from mnist_lit.training import ranks
 from mnist_lit.training.base_task import BaseTask, Schedule, Share
 
 NO_LABEL = -100  # of negative examples, and of images that fill up a rank's batch
@@ -45,6 +42,8 @@ class LitClassifier(BaseTask):
         in_channels: C.
         image_size: H and W.
     """
+
+    num_sums = 3  # cross-entropy, correct images, images
 
     def __init__(
         self,
@@ -83,9 +82,6 @@ class LitClassifier(BaseTask):
         self.accuracy = MulticlassAccuracy(
             num_classes=num_classes, average="micro", validate_args=False
         )
-        # What training steps put out since the last call of training_metrics: (B, K) logits, (B,)
-        # labels. Metrics over many steps at once cost hardly more than over one.
-        self._unlogged: list[Batch] = []
 
     def setup(self, stage: str) -> None:
         data, network = getattr(self.trainer, "datamodule", None), self.network
@@ -108,11 +104,16 @@ class LitClassifier(BaseTask):
         images, labels = batch
         logits = self(images)
         weight = self._weight(batch_idx)
-        counted = _labels(labels) if weight else torch.full_like(_labels(labels), NO_LABEL)
-        self._unlogged.append((logits.detach(), counted))
-        del self._unlogged[: -self.trainer.log_every_n_steps]  # type: ignore[attr-defined]
+        self._count(logits.detach(), _labels(labels), weight)
         loss = self.objective(logits, labels)
         return loss if weight == 1 else weight * loss
+
+    def _count(self, logits: Tensor, labels: Tensor, weight: float) -> None:
+        """Add loss, correct ones and number of a batch's labelled images to the sums."""
+        if weight:
+            loss = F.cross_entropy(logits, labels, reduction="sum", ignore_index=NO_LABEL)
+            right, num = (logits.argmax(dim=1) == labels).sum(), (labels != NO_LABEL).sum()
+            self._sums = self._sums.to(loss.device) + torch.stack([loss, right, num])
 
     def objective(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Training loss of a batch; labels as in `Batch`."""
@@ -126,24 +127,9 @@ class LitClassifier(BaseTask):
         sampler = getattr(self.trainer.train_dataloader, "sampler", None)
         return sampler.weight(batch_idx) if isinstance(sampler, EpochShuffle) else 1
 
-    def training_metrics(self) -> dict[str, float]:
-        logits, labels = (torch.cat(parts) for parts in zip(*self._unlogged, strict=True))
-        self._unlogged.clear()
-        acc = multiclass_accuracy(
-            logits,
-            labels,
-            self.num_classes,
-            average="micro",
-            ignore_index=NO_LABEL,
-            validate_args=False,
-        )
-        loss = F.cross_entropy(logits, labels, ignore_index=NO_LABEL)
-        loss, acc = ranks.mean(torch.stack([loss, acc]), (labels != NO_LABEL).sum())
-        return {
-            "train/loss": loss.item(),
-            "train/acc": acc.item(),
-            "lr": self.step_lr,
-        }
+    def _training_means(self, sums: Tensor) -> Mapping[str, float]:
+        loss, right, num = sums.tolist()
+        return {"train/loss": loss / num, "train/acc": right / num} if num else {}
 
     def _evaluate(self, batch: Batch, name: str) -> None:
         images, labels = batch
@@ -157,17 +143,6 @@ class LitClassifier(BaseTask):
         """Compute log probabilities, ``(B, K)`` float32."""
         images, _ = batch
         return F.log_softmax(self(images).float(), dim=1)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        unlogged = [torch.cat(parts).cpu() for parts in zip(*self._unlogged, strict=True)]
-        checkpoint["unlogged"], *checkpoint["unlogged_elsewhere"] = ranks.gathered(unlogged)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        unlogged = [checkpoint["unlogged"], *checkpoint.get("unlogged_elsewhere", [])]
-        if len(unlogged) != ranks.world_size():  # others than then: to one of them, all
-            unlogged = [list(chain(*unlogged)), *([] for _ in range(1, ranks.world_size()))]
-        mine = [part.to(self.device) for part in unlogged[ranks.rank()]]
-        self._unlogged = list(zip(mine[::2], mine[1::2], strict=True))
 
 
 def _spec_and_module(

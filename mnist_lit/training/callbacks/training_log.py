@@ -1,11 +1,10 @@
-"""Training metrics and speed for the loggers, and the progress bar."""
+"""`TrainingLog`: training metrics and speed for the loggers."""
 
 import time
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback, RichProgressBar
-from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+from pytorch_lightning.callbacks import Callback
 
 from mnist_lit.data.loaders import EpochShuffle
 from mnist_lit.training.base_task import BaseTask
@@ -59,9 +58,10 @@ class TrainingLog(Callback):
         sampler: EpochShuffle = trainer.train_dataloader.sampler  # type: ignore[union-attr]
         self._images += sampler.num_images(batch_idx)
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            assert isinstance(pl_module, BaseTask)
             seconds = self._seconds + time.monotonic() - self._since
-            metrics = {**pl_module.training_metrics(), "images_per_s": self._images / seconds}
+            metrics = {"images_per_s": self._images / seconds}
+            if isinstance(pl_module, BaseTask):  # others log theirs themselves
+                metrics = {**pl_module.training_metrics(), **metrics}
             pl_module.log_dict(metrics, prog_bar=True, logger=False)
             for logger in trainer.loggers:
                 logger.log_metrics(
@@ -94,52 +94,3 @@ class TrainingLog(Callback):
     def _seconds_until_now(self) -> float:
         since = 0.0 if self._fit_since is None else time.monotonic() - self._fit_since
         return self.fit_seconds + since
-
-
-class Progress(RichProgressBar):
-    """Lightning's progress bar, redrawn a few times a second, and a line for every epoch."""
-
-    def __init__(self, redraws_per_s: int = 4) -> None:
-        super().__init__(refresh_rate=redraws_per_s)
-        self._redraw_at = 0.0
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        now = time.monotonic()
-        if now >= self._redraw_at or trainer.is_last_batch:
-            self._redraw_at = now + 1 / self.refresh_rate
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        super().on_train_epoch_end(trainer, pl_module)
-        if self.is_disabled:  # on all ranks but the first
-            return
-        values = trainer.callback_metrics
-        text = self._get_train_description(trainer.current_epoch)
-        for name, label in (("train", "train"), ("val", "validation")):
-            if f"{name}/loss" in values and f"{name}/acc" in values:
-                text += f"  {label} {values[f'{name}/loss']:.4f} {values[f'{name}/acc']:7.2%}"
-        assert self.progress is not None
-        self.progress.console.print(text, highlight=False)
-
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        values = trainer.progress_bar_metrics
-        return {
-            label: f"{values[name]:{form}}"
-            for name, label, form in (
-                ("train/loss", "loss", ".4f"),
-                ("train/acc", "acc", ".2%"),
-                ("images_per_s", "img/s", ",.0f"),
-            )
-            if name in values
-        }
-
-    def configure_columns(self, trainer: Trainer) -> list[Any]:
-        description, bar, *_ = super().configure_columns(trainer)
-        bar.bar_width = 12  # so that everything fits into 80 columns
-        # Not Lightning's column of times: it has a bullet, which some encodings lack.
-        return [description, bar, TimeElapsedColumn(), TimeRemainingColumn()]
-
-    def _get_train_description(self, current_epoch: int) -> str:
-        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"

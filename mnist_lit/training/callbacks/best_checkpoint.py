@@ -1,0 +1,55 @@
+"""`BestCheckpoint`: keep the checkpoint of the best epoch."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from mnist_lit.errors import UserError
+
+Mode = Literal["min", "max"]
+Metric = Literal["train/loss", "train/acc", "val/loss", "val/acc"]
+
+
+def check_mode(monitor: str, mode: Mode) -> None:
+    """Refuse a mode that would select the worst epoch.
+
+    Raises:
+        UserError: the metric is better the other way.
+    """
+    better: Mode = "min" if monitor.endswith("loss") else "max"
+    if mode != better:
+        raise UserError(f"monitor {monitor} goes with mode {better}, not {mode}: give both")
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keep the checkpoint of the epoch with the best validation score as ``best.ckpt``.
+
+    Args:
+        monitor: the metric that decides; or epoch, for the last one (with max).
+        mode: min if lower is better, max if higher is better.
+    """
+
+    def __init__(self, monitor: Metric | Literal["epoch"] = "val/loss", mode: Mode = "min") -> None:
+        check_mode(monitor, mode)
+        super().__init__(
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # Lightning forgets the best score when the folder is not where it was; here it is kept if
+        # the best checkpoint is there too, as in a run that was moved as a whole.
+        best = Path(str(self.dirpath)) / "best.ckpt"
+        if best.is_file():
+            moved = {
+                "dirpath": self.dirpath,
+                "best_model_path": str(best),
+                "kth_best_model_path": str(best),
+                "best_k_models": {str(best): torch.as_tensor(state_dict["best_model_score"])},
+            }
+            super().load_state_dict({**state_dict, **moved})
