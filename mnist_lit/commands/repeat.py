@@ -92,7 +92,7 @@ def _repeat(seeds: Sequence[int], options: Sequence[str]) -> None:
 
 def _row(run: Run) -> Row:
     results = json.loads(run.results.read_text(encoding="utf-8"))
-    measured = {name: results[name] for name in COLUMNS}
+    measured = {name: results[name] for name in COLUMNS if name in results}
     return {"seed": results["seed"], "run": run.folder.name, **measured}
 
 
@@ -109,8 +109,9 @@ def _parse_seeds(text: str) -> list[int]:
 def _table(rows: Sequence[Row]) -> Table:
     """Make a table with a row for each seed, mean and standard deviation (of a sample: n - 1)."""
     table = Table("seed", "run", title=f"n = {len(rows)}")
-    for label, _ in COLUMNS.values():
-        table.add_column(label, justify="right")
+    for name, (label, _) in COLUMNS.items():
+        if name in rows[0]:
+            table.add_column(label, justify="right")
     for row in rows:
         table.add_row(str(row["seed"]), row["run"], *_cells(row))
     table.add_section()
@@ -121,8 +122,8 @@ def _table(rows: Sequence[Row]) -> Table:
 
 
 def _cells(row: Row) -> Iterator[str]:
-    return (format(row[name], form) for name, (_, form) in COLUMNS.items())
+    return (format(row[name], form) for name, (_, form) in COLUMNS.items() if name in row)
 
 
 def _summary(rows: Sequence[Row], statistic: Callable[[list[float]], float]) -> Row:
-    return {name: statistic([row[name] for row in rows]) for name in COLUMNS}
+    return {name: statistic([row[name] for row in rows]) for name in COLUMNS if name in rows[0]}

@@ -12,7 +12,7 @@ from jsonargparse.typing import (
     restricted_number_type,
 )
 from pytorch_lightning import LightningDataModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mnist_lit.data.augment import Augment
@@ -25,6 +25,7 @@ from mnist_lit.data.sources import SOURCES, default_data_dir, load
 from mnist_lit.data.styles import with_styles
 from mnist_lit.errors import UserError
 from mnist_lit.files import user_path
+from mnist_lit.models import ModuleSpec, Shape
 
 if TYPE_CHECKING:
     Count = int
@@ -58,6 +59,8 @@ class MNISTDataModule(LightningDataModule):
         num_workers: processes that load batches; with everything in memory, 0 is fastest.
         augment: random warps of the training images.
         augment_until: share of the epochs after which training images are left as they are.
+        transform: any torch.nn.Module that changes training batches, (B, C, H, W) in [0, 1], on the
+            device, by its import path; after `augment`.
         styles: share of the 1s, 7s and 9s among the training images that get strokes which much of
             the world gives them, and which are rare in MNIST.
         no_digits: share of training images that are made into what is no digit, and of which no
@@ -75,6 +78,7 @@ class MNISTDataModule(LightningDataModule):
         num_workers: NonNegativeInt = 0,
         augment: Augment = Augment(),  # noqa: B008, it is frozen
         augment_until: ClosedUnitInterval = 1.0,
+        transform: nn.Module | None = None,
         styles: ClosedUnitInterval = 0.0,
         no_digits: ClosedUnitInterval = 0.0,
     ) -> None:
@@ -84,6 +88,9 @@ class MNISTDataModule(LightningDataModule):
         self.batch_size, self.val_size = batch_size, val_size
         self.split_seed, self.num_workers = split_seed, num_workers
         self.augment, self.augment_until = augment, float(augment_until)
+        self.transform = (
+            transform.build(Shape()) if isinstance(transform, ModuleSpec) else transform
+        )
         self.styles, self.no_digits = float(styles), float(no_digits)
         known = SOURCES.get(dataset) or DOWNLOADS.get(dataset)
         if known:
@@ -255,6 +262,8 @@ class MNISTDataModule(LightningDataModule):
             images, labels = self._with_no_digits(images, labels)
         if self._is_augmenting(self.trainer):
             images = self.augment(images)
+            if self.transform is not None:
+                images = self.transform(images)
         return images, labels
 
     def _with_no_digits(self, images: Tensor, labels: Tensor) -> Batch:

@@ -71,6 +71,7 @@ def images_to_compare(ckpt_path: str | None, shape: Shape) -> Images:
     """
     checkpoint = load_checkpoint(PACKAGED if ckpt_path is None else user_path(ckpt_path))
     config = checkpoint["mnist_lit"]["config"]["data"]
+    config = config.get("init_args", config)  # of a data module that is named by its class
     dataset, side = str(config["dataset"]), config.get("image_size") and shape.image_size
     size = shape.in_channels, shape.image_size, shape.image_size
     try:

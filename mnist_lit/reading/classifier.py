@@ -85,7 +85,7 @@ class Classifier:
             loaded.load_state_dict(network_state(checkpoint))
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
-        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path} holds a network that this version does not know") from error
         classifier = cls(loaded, checkpoint.get("temperature", 1.0), classes, shape)
         classifier._check(path)

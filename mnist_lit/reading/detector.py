@@ -90,7 +90,7 @@ class Detector:
         try:
             network = DetectorNetwork(checkpoint["hyper_parameters"]["width"])
             network.load_state_dict(network_state(checkpoint))
-        except (KeyError, RuntimeError, TypeError) as error:
+        except (LookupError, RuntimeError, TypeError) as error:
             raise UserError(f"{path} holds no detector") from error
         return cls(network)
 

@@ -68,6 +68,13 @@ class BaseTask(LightningModule):
         self._sums = torch.zeros_like(self._sums)
         return {**means, "lr": self.step_lr}
 
+    def _add_to_sums(self, *values: Tensor) -> None:
+        """Add what a training step has, (S,) scalars, to the sums."""
+        step = torch.stack(values).detach()
+        # Sums of some float32 are exact in float64, so in any order and after resuming the same.
+        step = step if step.device.type == "mps" else step.double()  # which mps does not have
+        self._sums = self._sums.to(step) + step
+
     def _sums_of_all(self) -> Tensor:
         sums: Tensor = self.trainer.strategy.reduce(self._sums.clone(), reduce_op="sum")
         return sums
@@ -94,7 +101,8 @@ class BaseTask(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         # In mixed precision, Lightning does not clip the gradients of a fused optimizer.
         is_clipped = bool(self.trainer.gradient_clip_val) and self.trainer.precision != "32-true"
-        adam = torch.optim.Adam(self.parameters(), lr=self.lr, fused=not is_clipped)
+        trained = [weight for weight in self.parameters() if weight.requires_grad]
+        adam = torch.optim.Adam(trained, lr=self.lr, fused=not is_clipped)
         return self.with_schedule(adam)
 
     def with_schedule(self, optimizer: Optimizer) -> OptimizerLRScheduler:

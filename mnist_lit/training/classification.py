@@ -15,7 +15,9 @@ from mnist_lit.data.loaders import EpochShuffle
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.models import ModuleSpec, Network, Shape, ask, class_path_of, paper_and_ink
+from mnist_lit.training import initial_weights
 from mnist_lit.training.base_task import BaseTask, Schedule, Share
+from mnist_lit.training.initial_weights import load_initial_weights
 
 NO_LABEL = -100  # of negative examples, and of images that fill up a rank's batch
 
@@ -38,6 +40,10 @@ class LitClassifier(BaseTask):
             alike, 0 <= label_smoothing < 1.
         loss: any torch.nn.Module from logits and labels to what is trained for, by its import path,
             a mean over the images; null: cross-entropy with label_smoothing.
+        weights: what a new training starts from: packaged, the path of a checkpoint, or of a
+            state_dict; null: random weights. The last layer may have another number of classes.
+        freeze: patterns of names of the network's parameters that are not trained: conv*.
+        compile: compile the network by torch.compile while it is trained.
         num_classes: K.
         in_channels: C.
         image_size: H and W.
@@ -53,6 +59,9 @@ class LitClassifier(BaseTask):
         warmup: Share = 0.25,
         label_smoothing: Share = 0.0,
         loss: nn.Module | None = None,
+        weights: str | None = None,
+        freeze: list[str] | None = None,
+        compile: bool = False,  # noqa: A002, named as in torch
         num_classes: int = 10,
         in_channels: int = 1,
         image_size: int = 28,
@@ -65,6 +74,8 @@ class LitClassifier(BaseTask):
         spec, built = _spec_and_module(network or ModuleSpec(), shape)
         _check_fit(built, spec.class_path, shape)
         self.network = built.to(memory_format=torch.channels_last)
+        self.weights, self.compiles = weights, compile
+        initial_weights.freeze(built, freeze or [])
         self.criterion = _spec_and_module(loss, shape)[1] if loss else None
         # Plain values: a checkpoint takes no other classes.
         self.save_hyperparameters(
@@ -88,6 +99,12 @@ class LitClassifier(BaseTask):
         if stage == "fit" and isinstance(network, Network) and isinstance(data, MNISTDataModule):
             network.mean.fill_(data.mean)
             network.std.fill_(data.std)
+        if stage == "fit" and self.weights:
+            anew = load_initial_weights(network, self.weights, self.num_classes)
+            if anew and self.trainer.is_global_zero:
+                print(f"{', '.join(anew)}: random, the number of classes is another one")
+        if stage == "fit" and self.compiles:
+            network.compile()
 
     def has_answers(self) -> bool:
         logits: Tensor = ask(self.network, paper_and_ink(self.shape).to(self.device))
@@ -113,7 +130,7 @@ class LitClassifier(BaseTask):
         if weight:
             loss = F.cross_entropy(logits, labels, reduction="sum", ignore_index=NO_LABEL)
             right, num = (logits.argmax(dim=1) == labels).sum(), (labels != NO_LABEL).sum()
-            self._sums = self._sums.to(loss.device) + torch.stack([loss, right, num])
+            self._add_to_sums(loss, right, num)
 
     def objective(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Training loss of a batch; labels as in `Batch`."""

@@ -67,8 +67,7 @@ class LitDetector(BaseTask):
         ink, target = batch
         maps = self(ink)
         error = loss(maps, target)
-        step = torch.stack([torch.ones_like(error), error, *counts(maps.detach(), target)])
-        self._sums = self._sums.to(error.device) + step.detach()
+        self._add_to_sums(torch.ones_like(error), error, *counts(maps.detach(), target))
         return error
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

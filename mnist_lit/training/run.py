@@ -50,6 +50,8 @@ def train_run(
     # The config has more; and of options that change later, some loggers would have none.
     model.save_hyperparameters(dict(model.hparams), logger=False)
     path, loggers = start.checkpoint_path, trainer.loggers
+    if path and isinstance(model, LitClassifier):
+        model.weights = None  # the checkpoint has its own
     try:
         trainer.fit(model, datamodule=data, ckpt_path=path, weights_only=True)
     except DAMAGE as error:
@@ -136,7 +138,7 @@ def changes_since(
     Raises:
         UserError: the run cannot be resumed with this config.
     """
-    epochs = epochs_done(checkpoint)
+    epochs = runs.epochs_done(checkpoint)
     if epochs > (trainer.max_epochs or 0) >= 0:
         number = results.counted(epochs, "epoch")
         raise UserError(f"this run has had {number} already: raise --trainer.max_epochs")
@@ -155,14 +157,10 @@ def is_finished(start: Start, trainer: Trainer) -> bool:
     stopper = found_callback(trainer, StopEarly)
     stopping = checkpoint["callbacks"].get(stopper.state_key, {"wait_count": 0})
     return bool(
-        epochs_done(checkpoint) >= (trainer.max_epochs or 0) >= 0
+        runs.epochs_done(checkpoint) >= (trainer.max_epochs or 0) >= 0
         or checkpoint["global_step"] >= trainer.max_steps != -1
         or stopping["wait_count"] >= stopper.patience
     )
-
-
-def epochs_done(checkpoint: Mapping[str, Any]) -> int:
-    return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
 
 
 @contextmanager

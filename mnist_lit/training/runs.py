@@ -272,9 +272,17 @@ def start(ckpt_path: str | None, root: Path, kind: str = FIT) -> Start:
             return Start(run)  # interrupted before its first checkpoint: at the beginning
     path = find_checkpoint(ckpt_path, root, kind)
     checkpoint = load_checkpoint(path)
-    if not {"loops", "global_step", "callbacks"} <= checkpoint.keys():
-        raise UserError(f"{path} holds a network, but not its training: no run can go on from it")
+    try:
+        epochs_done(checkpoint), int(checkpoint["global_step"]), dict(checkpoint["callbacks"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} holds a network, but not its training: no run can go on from it"
+        ) from error
     return Start(run_of(path), path, checkpoint)
+
+
+def epochs_done(checkpoint: Mapping[str, Any]) -> int:
+    return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
 
 
 @contextmanager

@@ -38,7 +38,12 @@ def run_python(text: str, folder: Path) -> str:
 
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("command", blocks(COOKBOOK, "sh"))
-def test_cookbook_command_trains(command: str, fit: Fit) -> None:
+def test_cookbook_command_trains(
+    command: str, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules = [code for code in blocks(COOKBOOK, "python") if "Trainer(" not in code]
+    (tmp_path / "mine.py").write_text("\n".join(modules))
+    monkeypatch.syspath_prepend(tmp_path)
     program, name, *options = shlex.split(command)
     assert (program, name) == ("mnist-lit", "fit")
     assert fit(*options, *BRIEF).best.exists()

@@ -1,8 +1,10 @@
 """Networks, losses, optimizers and data of one's own, by their import path."""
 
+import csv
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +19,7 @@ import own
 import pytest
 import torch
 import yaml
-from conftest import BRIEFLY, HELPERS, Fit, fit_in, results_of
+from conftest import BRIEFLY, HELPERS, QUICKLY, Fit, fit_in, results_of
 from PIL import Image
 from pytorch_lightning import Trainer
 from server import running
@@ -25,6 +27,7 @@ from torchvision.datasets import KMNIST
 
 from mnist_lit import Classifier, LitClassifier, MNISTDataModule
 from mnist_lit.__main__ import main
+from mnist_lit.checkpoints import network_state
 from mnist_lit.data import folders
 from mnist_lit.data.sources import load
 from mnist_lit.errors import UserError
@@ -88,8 +91,8 @@ def test_class_of_a_checkpoint_is_never_looked_for(
 @pytest.mark.parametrize(
     ("network", "said"),
     [
-        ("os.system", "is no torch.nn.Module"),
-        ("own.stripes", "is no torch.nn.Module"),
+        ("os.system", "is no Module"),
+        ("own.stripes", "is no Module"),
         ("own.Missing", "no class own.Missing"),
         ("nowhere", "no class nowhere"),
         ("own.Picky", "cannot be built"),
@@ -382,6 +385,130 @@ def test_forty_seven_classes_are_drawn(fit: Fit) -> None:
     with Image.open(run.figures / "confusion.png") as picture:
         assert picture.width > 1300, "a line of the table has its place"
     assert len(results_of(run)["test/confusion"]) == 37
+
+
+# --- weights ------------------------------------------------------------------------------------
+
+
+def _state(run: Run) -> dict[str, torch.Tensor]:
+    return network_state(torch.load(run.last, weights_only=True))
+
+
+def test_training_starts_from_weights_and_trains_what_is_not_frozen(
+    brief_run: Run, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights.pt"
+    torch.save(_state(brief_run), weights)  # without anything else
+    options = [f"--model.weights={weights}", "--model.freeze=[conv*,fc1.*]", *QUICKLY]
+    fit_in(tmp_path, *options, "--trainer.max_epochs=1")
+    weights.unlink()  # a run that goes on has its own
+    run = fit_in(tmp_path, "--ckpt_path=last", "--trainer.max_epochs=2")
+
+    before, after = _state(brief_run), _state(run)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"fc2.weight", "fc2.bias"}
+    with run.metrics.open() as file:
+        first = next(row for row in csv.DictReader(file) if row["train/acc"])
+    assert float(first["train/acc"]) > 0.85, "random weights have less in their first steps"
+
+
+def test_weights_get_another_head_for_other_classes(tmp_path: Path, capsys: Printed) -> None:
+    options = [*QUICKLY, "--data.dataset=own.digits_of_47", "--model.weights=packaged"]
+    run = fit_in(tmp_path, *options, "--trainer.max_epochs=1")
+
+    assert "fc2.weight, fc2.bias: random" in capsys.readouterr().out
+    assert _state(run)["fc2.weight"].shape == (37, 50)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--model.weights=absent.pt"], "absent.pt cannot be read"),
+        (["--model.weights=text.pt"], "is no checkpoint and no state_dict"),
+        (["--model.weights=packaged", "--model.network=wide"], "are of another network"),
+        (["--model.freeze=[con1*]"], "con1* fits no parameter: there are conv1.weight"),
+    ],
+)
+def test_weights_that_do_not_fit_are_one_line(
+    options: list[str], said: str, tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.pt").write_text("no weights", encoding="utf-8")
+    assert main(["fit", *options, "--trainer.enable_progress_bar=false"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+
+    assert said in line
+    assert [path.name for path in tmp_path.iterdir()] == ["text.pt"]
+
+
+def test_transform_of_ones_own_changes_training_batches(tmp_path: Path) -> None:
+    options = ["--data.transform=torchvision.transforms.v2.RandomInvert", "--data.transform.p=1"]
+    run = fit_in(tmp_path, *options, *QUICKLY)
+
+    assert results_of(run)["test/acc"] < 0.6, "trained on white digits on black, tested on black"
+
+
+def test_compiled_network_is_resumed_to_the_same_weights(tmp_path: Path) -> None:
+    options = [*QUICKLY, "--model.compile=true", "--trainer.limit_train_batches=8"]
+    whole = fit_in(tmp_path / "whole", *options)
+    fit_in(tmp_path / "parts", *options, "--trainer.max_epochs=1")
+    parts = fit_in(tmp_path / "parts", "--ckpt_path=last", "--trainer.max_epochs=2")
+
+    assert _state(whole).keys() == _state(parts).keys()
+    assert all(torch.equal(_state(whole)[name], _state(parts)[name]) for name in _state(whole))
+    assert "fc2.weight" in _state(whole)
+
+
+# --- LightningModules ---------------------------------------------------------------------------
+
+
+def test_subclass_of_the_classifier_is_trained_and_reported(fit: Fit, tmp_path: Path) -> None:
+    run = fit("--model", "own.Confident", "--model.share=0.2", *QUICKLY)
+    config = yaml.safe_load(run.config.read_text())
+
+    assert config["model"]["class_path"] == "own.Confident"
+    assert config["model"]["init_args"]["share"] == 0.2
+    assert results_of(run)["test/acc"] > 0.5
+    assert run.report.is_file()
+    assert Classifier.load(run.best).probabilities(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
+    options = [f"--ckpt_path={run.last}", "--trainer.max_epochs=9", "--model=own.Autoencoder"]
+    assert main(["fit", *options, f"--trainer.default_root_dir={tmp_path}"]) == 2
+
+
+def test_any_lightning_module_is_trained_killed_resumed_and_tested(
+    tmp_path: Path, capsys: Printed
+) -> None:
+    options = [*QUICKLY, "--model=own.Autoencoder", "--model.hidden=8"]
+    options = [option for option in options if not option.startswith("--model.lr")]
+    whole = fit_in(tmp_path / "whole", *options)
+    root = f"--trainer.default_root_dir={tmp_path}"
+    kill = ["--trainer.callbacks=kill.Kill", "--trainer.callbacks.spot=step"]
+    kill += ["--trainer.callbacks.at=14", "--last_checkpoint.every_s=0"]
+    killed = subprocess.run(
+        [sys.executable, "-m", "mnist_lit", "fit", root, *options, *kill],
+        env={**os.environ, "PYTHONPATH": HELPERS},
+        capture_output=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run = fit_in(tmp_path, "--ckpt_path=last", "--trainer.callbacks=null")
+
+    first, second = (torch.load(r.last, weights_only=True)["state_dict"] for r in (whole, run))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert results_of(run)["test/loss"] == results_of(whole)["test/loss"]
+    assert (run.figures / "curves.png").is_file()
+    assert main(["test", root, "--trainer.enable_progress_bar=false"]) == 0
+    assert "test" in capsys.readouterr().out.splitlines()[-2]
+
+
+def test_module_that_is_none_is_one_line(tmp_path: Path, capsys: Printed) -> None:
+    root = f"--trainer.default_root_dir={tmp_path}"
+    assert main(["fit", root, "--model=own.Perceptron"]) == 2
+    assert main(["fit", root, "--model=own.Absent"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+
+    assert "own.Perceptron is no LightningModule" in first
+    assert "no class own.Absent" in second
+    assert not list(tmp_path.iterdir())
 
 
 # --- the README's section -------------------------------------------------------------------------

@@ -1,12 +1,16 @@
-"""Networks, a loss and data sets of a user's own."""
+"""Networks, a loss, data sets and LightningModules of a user's own."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
+from mnist_lit import LitClassifier
+from mnist_lit.data.images import Batch
 from mnist_lit.data.module import MNISTDataModule
 
 
@@ -215,3 +219,54 @@ class PerImage(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         return nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+class Confident(LitClassifier):
+    """Is paid for confidence.
+
+    Args:
+        share: of the entropy that is added to the loss.
+    """
+
+    def __init__(self, share: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.share = share
+
+    def objective(self, logits: Tensor, labels: Tensor) -> Tensor:
+        entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean()
+        return super().objective(logits, labels) + self.share * entropy
+
+
+class Autoencoder(LightningModule):
+    """Learns no classes, but the images.
+
+    Args:
+        hidden: numbers that an image is described by.
+        image_size: of the data.
+    """
+
+    def __init__(self, hidden: int = 16, image_size: int = 28) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.encode = nn.Linear(image_size**2, hidden)
+        self.decode = nn.Linear(hidden, image_size**2)
+        self.dropout = nn.Dropout(0.1)
+
+    def _loss(self, batch: Batch) -> Tensor:
+        images = batch[0].flatten(1)
+        drawn = self.decode(self.dropout(self.encode(images).relu())).sigmoid()
+        return nn.functional.mse_loss(drawn, images)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = self._loss(batch)
+        self.log("train/loss", loss)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.log("val/loss", self._loss(batch), batch_size=len(batch[0]))
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self.log("test/loss", self._loss(batch), batch_size=len(batch[0]))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=0.003)
