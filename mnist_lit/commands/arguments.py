@@ -1,6 +1,7 @@
 """Argument parser of the commands that do not use LightningCLI."""
 
 import argparse
+from pathlib import Path
 from typing import Any, NoReturn
 
 from mnist_lit.errors import UserError
@@ -27,9 +28,26 @@ class ArgumentParser(argparse.ArgumentParser):
 
 def add_network_arguments(parser: ArgumentParser) -> None:
     """Add the options that choose the network."""
-    parser.add_argument("--ckpt_path", metavar="PATH", help="default: the packaged network")
+    parser.add_argument(
+        "--ckpt_path",
+        metavar="PATH",
+        help="a checkpoint; best or last, of the newest run; default: the packaged network",
+    )
     parser.add_argument(
         "--network",
         metavar="CLASS",
         help="the class of a network of your own, my_nets.Tiny, that the checkpoint is of",
     )
+
+
+def checkpoint_path(given: str | None) -> str | None:
+    """Return the path that ``--ckpt_path`` means: ``best`` and ``last`` are the newest run's.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    if given not in ("best", "last"):
+        return given
+    from mnist_lit.training.runs import find_checkpoint  # which takes seconds to import
+
+    return str(find_checkpoint(given, Path()))

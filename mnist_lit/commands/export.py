@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from mnist_lit.commands.arguments import ArgumentParser, add_network_arguments
+from mnist_lit.commands.arguments import ArgumentParser, add_network_arguments, checkpoint_path
 from mnist_lit.errors import UserError
 from mnist_lit.files import user_path, write_asked
 
@@ -35,7 +35,8 @@ def main(args: Sequence[str]) -> int:
     from mnist_lit.reading.classifier import Classifier
     from mnist_lit.reading.detector import Detector
 
-    classifier = Classifier.load(given.ckpt_path, named_class(given.network))
+    path = checkpoint_path(given.ckpt_path)
+    classifier = Classifier.load(path, named_class(given.network))
     if output.suffix == ".onnx":
         model = graph.as_onnx(classifier)
         content = model.SerializeToString()
@@ -44,7 +45,7 @@ def main(args: Sequence[str]) -> int:
         model = graph.as_onnx(classifier, with_maps=True)
         detector = graph.detector_as_onnx(Detector.packaged())
         content = reader.as_html(model, detector).encode()
-    agreement = compare(model, classifier, images_to_compare(given.ckpt_path, classifier.shape))
+    agreement = compare(model, classifier, images_to_compare(path, classifier.shape))
     write_asked(output, content, "--output")
     print(f"{output}: {len(content) / 1000:,.0f} kB\n{agreement}")
     return 0

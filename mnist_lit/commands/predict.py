@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from mnist_lit.commands.arguments import ArgumentParser, add_network_arguments
+from mnist_lit.commands import predict_classes
+from mnist_lit.commands.arguments import ArgumentParser, add_network_arguments, checkpoint_path
 from mnist_lit.commands.truth import Labelled, Outcome, labelled, show
 from mnist_lit.errors import listed, printable
 from mnist_lit.files import user_path, write_asked
@@ -25,6 +26,8 @@ from mnist_lit.reading.decode import SUFFIXES, Page, pages_of
 from mnist_lit.reading.ink import Ink, find_ink
 from mnist_lit.reading.limits import PictureError
 from mnist_lit.reading.result import Reading, joined
+
+R = TypeVar("R")
 
 PAGES_AHEAD = 8  # decoded while others are read
 NUM_THREADS = 2
@@ -55,12 +58,17 @@ def main(args: Sequence[str]) -> int:
         The exit code: 1 where a file could not be read.
     """
     parser = ArgumentParser(
-        "predict", "Reads the digits in picture files: drawn, scanned or photographed."
+        "predict",
+        "Reads the digits in picture files: drawn, scanned or photographed. With a network that was"
+        " trained on other classes, tells the class of each picture.",
     )
     parser.add_argument("files", nargs="*", metavar="FILE", help="a picture, a folder or a pattern")
     add_network_arguments(parser)
     parser.add_argument(
-        "--format", choices=FORMATS, default="table", help="what to print; default: %(default)s"
+        "--format",
+        choices=predict_classes.FORMATS,
+        default="table",
+        help="what to print; kaggle: the columns id and label; default: %(default)s",
     )
     parser.add_argument(
         "--save_seen", metavar="DIR", type=Path, help="write there what the network saw, as PNG"
@@ -70,7 +78,7 @@ def main(args: Sequence[str]) -> int:
         metavar="CSV",
         type=user_path,
         help="measure on the pictures that its column file names, in its folder or in FILE; their"
-        " numbers are in its column truth",
+        " numbers, or classes, are in its column truth",
     )
     parser.add_argument(
         "--by", metavar="COLUMN", help="with --truth: another column, to count its values apart"
@@ -80,15 +88,20 @@ def main(args: Sequence[str]) -> int:
         parser.error("name a picture, a folder or a pattern")
     if given.by and not given.truth:
         parser.error("--by goes with --truth")
-    pictures = labelled(given.truth, given.by, given.files) if given.truth else []
+    classifier = Classifier.load(checkpoint_path(given.ckpt_path), named_class(given.network))
+    classes = None if classifier.reads_digits else classifier.classes
+    pictures = labelled(given.truth, given.by, given.files, classes) if given.truth else []
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a file is called need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
     paths = [picture.path for picture in pictures] or list(_expand(given.files))
-    classifier = Classifier.load(given.ckpt_path, named_class(given.network))
-    classifier.check_reads_digits()
     with warnings.catch_warnings():
         # Pillow's, on odd metadata and on sizes that `check_size` has its own limit for.
         warnings.filterwarnings("ignore", module="PIL")
+        if classes:
+            classified = _with_progress(predict_classes.classify(classifier, paths), len(paths))
+            if pictures and given.format == "table":
+                return predict_classes.measure(classified, pictures, given.by)
+            return predict_classes.FORMATS[given.format](classified)
         files = [pages_of(path) for path in paths]
         pages = [page for of_one in files for page in of_one]
         results = _with_progress(_read(classifier, pages), len(pages))
@@ -178,7 +191,7 @@ def _find(page: Page) -> Ink | PictureError:
         return error
 
 
-def _with_progress(results: Iterable[Result], num_pages: int) -> Iterable[Result]:
+def _with_progress(results: Iterable[R], num_pages: int) -> Iterable[R]:
     """Show a progress bar on standard error if it is a terminal and there are many pages."""
     if num_pages < MIN_PAGES_OF_BAR or not sys.stderr.isatty():
         return results
@@ -238,6 +251,19 @@ def _print_csv(results: Iterable[Result]) -> int:
     return exit_code
 
 
+def _print_kaggle(results: Iterable[Result]) -> int:
+    """Print the columns that Kaggle's competitions ask for: the file's name, and the number."""
+    rows = csv.writer(sys.stdout, lineterminator="\n")
+    rows.writerow(["id", "label"])
+    for path, answer, _, page in results:
+        if isinstance(answer, PictureError):  # an incomplete submission is none
+            print(f"mnist-lit: error: {printable(str(answer))}", file=sys.stderr)
+            return 1
+        name = Path(path).stem if page is None else f"{Path(path).stem}-{page}"
+        rows.writerow([name, answer.number])
+    return 0
+
+
 def _cell(path: str) -> str:
     """A path, or what begins with one, that no spreadsheet takes for a formula."""
     path = f"./{path}" if path.startswith(("=", "+", "-", "@", "\t", "\r")) else path
@@ -275,4 +301,5 @@ FORMATS: dict[str, Callable[[Iterable[Result]], int]] = {
     "table": _print_table,
     "json": _print_json,
     "csv": _print_csv,
+    "kaggle": _print_kaggle,
 }

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from mnist_lit.commands.arguments import ArgumentParser, add_network_arguments
+from mnist_lit.commands.arguments import ArgumentParser, add_network_arguments, checkpoint_path
 from mnist_lit.errors import UserError
 
 
@@ -28,10 +28,11 @@ def main(args: Sequence[str]) -> int:
         raise UserError(f"--workers {given.workers}: at least one is needed")
     if not all(find_spec(package) for package in ("fastapi", "uvicorn")):
         raise UserError("serve needs FastAPI and uvicorn: pip install 'mnist-lit[serve]'")
+    path = checkpoint_path(given.ckpt_path)
     with _listen(given.host, given.port) as listener:
         from mnist_lit.serve.server import run
 
-        run(listener, given.ckpt_path, given.network, given.workers)
+        run(listener, path, given.network, given.workers)
     return 0
 
 

@@ -6,7 +6,7 @@ from math import sqrt
 from pathlib import Path
 from typing import NamedTuple
 
-from mnist_lit.errors import UserError, printable
+from mnist_lit.errors import UserError, listed, printable
 from mnist_lit.reading.limits import PictureError
 from mnist_lit.reading.result import Reading
 
@@ -22,7 +22,7 @@ class Labelled(NamedTuple):
 
     Attributes:
         path: where it is.
-        truth: its digits, a space between lines.
+        truth: its digits, a space between lines; or its class.
         group: what it is counted with.
     """
 
@@ -63,13 +63,16 @@ class Outcome(NamedTuple):
         return edit_distance("".join(self.number.split()), self.picture.digits)
 
 
-def labelled(path: Path, by: str | None, folders: Sequence[str]) -> list[Labelled]:
+def labelled(
+    path: Path, by: str | None, folders: Sequence[str], classes: Sequence[str] | None = None
+) -> list[Labelled]:
     """Pictures and their numbers, from a CSV file with the columns ``file`` and ``truth``.
 
     Args:
         path: the file.
         by: another column, whose values say what is counted together.
         folders: where the pictures are, at most one; by default where the file is.
+        classes: of what the truth is one; None: it is a number.
 
     Raises:
         UserError: it cannot be read, or says something else.
@@ -95,7 +98,8 @@ def labelled(path: Path, by: str | None, folders: Sequence[str]) -> list[Labelle
                         f"--truth {path} has the column {column} twice: rename or remove one"
                     )
             found = [
-                _labelled(f"--truth {path}, line {rows.line_num}", folder, row, by) for row in rows
+                _labelled(f"--truth {path}, line {rows.line_num}", folder, row, by, classes)
+                for row in rows
             ]
     except OSError as error:
         raise UserError(f"--truth {path} cannot be read: {error.strerror}") from error
@@ -106,8 +110,21 @@ def labelled(path: Path, by: str | None, folders: Sequence[str]) -> list[Labelle
     return found
 
 
-def _labelled(place: str, folder: Path, row: Mapping[str, str | None], by: str | None) -> Labelled:
+def _labelled(
+    place: str,
+    folder: Path,
+    row: Mapping[str, str | None],
+    by: str | None,
+    classes: Sequence[str] | None,
+) -> Labelled:
     file, truth, group = row["file"], row["truth"], row[by] if by else ""
+    if classes and (not file or truth not in classes):
+        raise UserError(
+            f"{place}: a file and its class are expected, one of {listed(classes, 8)}, not"
+            f" {file!r} and {truth!r}"
+        )
+    if classes and file and truth:
+        return Labelled(str(folder / file), truth, group or "")
     if not file or truth is None or not set(truth) <= set("0123456789 "):
         raise UserError(
             f"{place}: a file and its truth are expected, digits with a space between lines,"

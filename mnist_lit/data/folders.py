@@ -5,10 +5,9 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import torch
-from PIL import Image, ImageOps
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
@@ -16,20 +15,14 @@ from mnist_lit.data.images import Loaded, Pixels
 from mnist_lit.errors import UserError, listed, printable
 from mnist_lit.reading.decode import SUFFIXES, has_several_pages, open_picture
 from mnist_lit.reading.limits import PictureError
-from mnist_lit.reading.pixels import (
-    Range,
-    extremes,
-    has_wide_range,
-    to_uint8,
-    upright,
-    usual_range,
-)
+from mnist_lit.reading.pixels import extremes, has_wide_range, upright, usual_range
+from mnist_lit.reading.preprocessing import Fit, Preprocessing, kind_of
 
 MAX_BYTES_IN_MEMORY = 2_000_000_000  # of all images as they are trained on; more stay in the files
 LARGEST = 64  # pixels along each side, unless more are asked for
 TEST_SHARE = 1 / 7  # of a folder that has no pictures to test: as many as of MNIST
 NUM_THREADS = 2
-GREY_KINDS = ("1", "L", "LA", "I", "I;16", "F")  # as `_kind` says them
+GREY_KINDS = ("1", "L", "LA", "I", "I;16", "F")  # as `kind_of` says them
 SETS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
@@ -37,34 +30,19 @@ SETS = {
 """Names of sub-folders that are a set and no class, in lower case."""
 
 
-class Form(NamedTuple):
-    """Common size, mode and value ranges of the pictures of a data set.
-
-    Attributes:
-        size: height and width: what is longer is cut off on both sides.
-        mode: Pillow's: L, grey, or RGB.
-        ranges: by their kind, the values of grey pictures of more than 8 bits that become 0 and
-            255. They are those of all pictures: brightness may be what tells classes apart.
-    """
-
-    size: int
-    mode: str
-    ranges: dict[str, Range]
-
-
 class PictureFiles:
     """Images that are read whenever they are asked for."""
 
-    def __init__(self, paths: Sequence[Path], form: Form) -> None:
-        self.paths, self.form = paths, form
+    def __init__(self, paths: Sequence[Path], preprocessing: Preprocessing) -> None:
+        self.paths, self.preprocessing = paths, preprocessing
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, numbers: Tensor, /) -> Tensor:
         if not len(numbers):
-            num_channels = 1 if self.form.mode == "L" else 3
-            return torch.zeros(0, num_channels, self.form.size, self.form.size).byte()
+            size, num_channels = self.preprocessing.size, self.preprocessing.num_channels
+            return torch.zeros(0, num_channels, size, size).byte()
         return torch.stack([self._read(self.paths[number]) for number in numbers.tolist()])
 
     def in_memory(self) -> Tensor:
@@ -73,18 +51,13 @@ class PictureFiles:
             return torch.stack(list(threads.map(self._read, self.paths)))
 
     def _read(self, path: Path) -> Tensor:
-        size, mode, ranges = self.form
         try:
-            with open_picture(path) as image:
-                pixels = to_uint8(upright(image), ranges.get(_kind(image)))
+            return self.preprocessing(path)
         except PictureError as error:
             raise _unreadable(error) from error
-        fitted = ImageOps.fit(Image.fromarray(pixels).convert(mode), (size, size))
-        values = torch.frombuffer(bytearray(fitted.tobytes()), dtype=torch.uint8)
-        return values.view(size, size, -1).permute(2, 0, 1).contiguous()
 
 
-def load_folder(folder: Path, image_size: int | None = None) -> Loaded:
+def load_folder(folder: Path, image_size: int | None = None, fit: Fit = "crop") -> Loaded:
     """Load a folder with a sub-folder for each class, or with ``train``, ``val`` and ``test``.
 
     Without ``test``, a seventh of the pictures to train is held out, the same on every machine.
@@ -94,6 +67,7 @@ def load_folder(folder: Path, image_size: int | None = None) -> Loaded:
         folder: which.
         image_size: height and width that pictures are brought to; None: the shorter side of the
             first one, but 64 at most.
+        fit: how pictures that are not square get so: crop or pad.
 
     Raises:
         UserError: it has no classes, a class without pictures, or a file that cannot be read.
@@ -106,11 +80,12 @@ def load_folder(folder: Path, image_size: int | None = None) -> Loaded:
     if skipped:
         names = [os.path.relpath(path, folder) for path in skipped]
         say(f"{folder}: skipped, as no pictures of a class: {listed(names)}")
-    form = _form(folder, [path for paths, _ in files.values() for path in paths], image_size)
-    sets = {name: (_pixels(PictureFiles(paths, form)), y) for name, (paths, y) in files.items()}
+    every = [path for paths, _ in files.values() for path in paths]
+    found = _preprocessing(folder, every, image_size, fit)
+    sets = {name: (_pixels(PictureFiles(paths, found)), y) for name, (paths, y) in files.items()}
     if "test" not in sets:
         sets["train"], sets["test"] = _hold_out(*sets["train"])
-    return Loaded(sets["train"], sets["test"], classes, sets.get("val"))
+    return Loaded(sets["train"], sets["test"], classes, sets.get("val"), found)
 
 
 @rank_zero_only
@@ -217,15 +192,21 @@ def _check_classes(
             say(f"{folders[name]}: there are no pictures of {listed(empty)}")
 
 
-def _form(folder: Path, files: Sequence[Path], image_size: int | None) -> Form:
-    """Find the form: RGB if any picture is coloured, the size of the first one if none is given."""
-    size, mode, num_paged = 0, "L", 0
+def _preprocessing(
+    folder: Path, files: Sequence[Path], image_size: int | None, fit: Fit
+) -> Preprocessing:
+    """Find the common form: RGB if any picture is coloured; the first one's size if none is given.
+
+    What the form changes silently is printed.
+    """
+    size, mode, num_paged, num_long = 0, "L", 0, 0
     values: dict[str, list[float]] = {}
     for path in files:
         try:
             with open_picture(path) as image:
-                kind = _kind(image)
+                kind = kind_of(image)
                 size = size or min(image.size)
+                num_long += image.width != image.height
                 mode = mode if kind in GREY_KINDS else "RGB"
                 if has_wide_range(image.mode):
                     values.setdefault(kind, []).extend(extremes(upright(image)))
@@ -234,13 +215,13 @@ def _form(folder: Path, files: Sequence[Path], image_size: int | None) -> Form:
             raise _unreadable(error) from error
     if num_paged:
         say(f"{folder}: of {num_paged} pictures with several pages, only the first is taken")
+    if num_long and fit == "crop":
+        say(
+            f"{folder}: {num_long} of {len(files)} pictures are not square: their ends are cut off"
+            " (--data.fit pad keeps them)"
+        )
     ranges = {kind: usual_range(min(some), max(some)) for kind, some in values.items()}
-    return Form(image_size or min(LARGEST, size), mode, ranges)
-
-
-def _kind(image: Image.Image) -> str:
-    """Return the mode, one for all of 16 bits."""
-    return image.mode[:4]
+    return Preprocessing(image_size or min(LARGEST, size), mode, fit, ranges)
 
 
 def _unreadable(error: PictureError) -> UserError:
@@ -248,7 +229,8 @@ def _unreadable(error: PictureError) -> UserError:
 
 
 def _pixels(files: PictureFiles) -> Pixels:
-    num_bytes = len(files) * files.form.size**2 * (1 if files.form.mode == "L" else 3)
+    form = files.preprocessing
+    num_bytes = len(files) * form.size**2 * form.num_channels
     return files.in_memory() if num_bytes <= MAX_BYTES_IN_MEMORY else files
 
 
@@ -264,5 +246,7 @@ def _hold_out(
 
 def _some(pixels: Pixels, numbers: Tensor) -> Pixels:
     if isinstance(pixels, PictureFiles):
-        return PictureFiles([pixels.paths[number] for number in numbers.tolist()], pixels.form)
+        return PictureFiles(
+            [pixels.paths[number] for number in numbers.tolist()], pixels.preprocessing
+        )
     return pixels[numbers]

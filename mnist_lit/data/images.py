@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mnist_lit.reading.preprocessing import Preprocessing
+
 Batch = tuple[Tensor, Tensor]
 """Images ``(B, C, H, W)`` and labels ``(B,)``; with `no_digits`, training batches have the shares
 of all classes instead of labels, ``(B, K)``."""
@@ -31,12 +33,14 @@ class Loaded:
         test: the same of those that are held out.
         classes: what the labels mean, K names.
         val: the same as `train` of a validation set; None: a part of `train` is split off.
+        preprocessing: from picture files to these images; None: they were no files.
     """
 
     train: tuple[Pixels, Tensor]
     test: tuple[Pixels, Tensor]
     classes: tuple[str, ...]
     val: tuple[Pixels, Tensor] | None = None
+    preprocessing: Preprocessing | None = None
 
 
 class ImageSet(Dataset[Batch]):

@@ -26,6 +26,7 @@ from mnist_lit.data.styles import with_styles
 from mnist_lit.errors import UserError
 from mnist_lit.files import user_path
 from mnist_lit.models import ModuleSpec, Shape
+from mnist_lit.reading.preprocessing import Fit, Preprocessing
 
 if TYPE_CHECKING:
     Count = int
@@ -52,6 +53,7 @@ class MNISTDataModule(LightningDataModule):
         data_dir: folder for files that are extracted or downloaded; null: torch's cache folder.
         image_size: height and width that images are brought to, in pixels; null: as they are;
             pictures in a folder: the shorter side of the first one, but 64 at most.
+        fit: how pictures in a folder get square: crop cuts off their ends, pad adds black.
         batch_size: images in a training batch, over all processes.
         val_size: how many of the training images are held out for validation; not used where a
             folder of pictures has val, whose pictures are the validation images.
@@ -72,6 +74,7 @@ class MNISTDataModule(LightningDataModule):
         dataset: str = "mnist",
         data_dir: str | None = None,
         image_size: PositiveInt | None = None,
+        fit: Fit = "crop",
         batch_size: Count = 100,
         val_size: Count = 5000,
         split_seed: Seed = 0,
@@ -83,7 +86,7 @@ class MNISTDataModule(LightningDataModule):
         no_digits: ClosedUnitInterval = 0.0,
     ) -> None:
         super().__init__()
-        self.dataset, self._asked_size = dataset, image_size
+        self.dataset, self._asked_size, self._fit = dataset, image_size, fit
         self.data_dir = user_path(data_dir) if data_dir else default_data_dir()
         self.batch_size, self.val_size = batch_size, val_size
         self.split_seed, self.num_workers = split_seed, num_workers
@@ -120,6 +123,12 @@ class MNISTDataModule(LightningDataModule):
         """H and W, in pixels."""
         return int(self._first().shape[2])
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """From a picture to an image of this data set."""
+        mode = "L" if self.in_channels == 1 else "RGB"
+        return self._load().preprocessing or Preprocessing(self.image_size, mode)
+
     def _first(self) -> Tensor:
         return self._load().train[0][torch.tensor([0])]
 
@@ -130,7 +139,7 @@ class MNISTDataModule(LightningDataModule):
             UserError: it cannot be had, or is no data set.
         """
         if self._loaded is None:
-            self._loaded = load(self.dataset, self.data_dir, self._asked_size)
+            self._loaded = load(self.dataset, self.data_dir, self._asked_size, self._fit)
             self._check_options(self._loaded.classes)
         return self._loaded
 

@@ -24,6 +24,7 @@ from mnist_lit.data.functions import load_function
 from mnist_lit.data.images import Loaded
 from mnist_lit.errors import UserError
 from mnist_lit.files import one_at_a_time
+from mnist_lit.reading.preprocessing import Fit
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def default_data_dir() -> Path:
     return Path(torch.hub.get_dir()).parent / "mnist_lit"
 
 
-def load(dataset: str, data_dir: Path, image_size: int | None = None) -> Loaded:
+def load(dataset: str, data_dir: Path, image_size: int | None = None, fit: Fit = "crop") -> Loaded:
     """Read a data set, fetching it first where it is missing.
 
     Args:
@@ -95,6 +96,7 @@ def load(dataset: str, data_dir: Path, image_size: int | None = None) -> Loaded:
             path of a function.
         data_dir: where extracted files are, or will be.
         image_size: height and width that images are brought to; None: as they are.
+        fit: how pictures in a folder get square: crop or pad.
 
     Raises:
         UserError: it can be had nowhere, ``data_dir`` cannot be written, or it is no data set.
@@ -104,7 +106,7 @@ def load(dataset: str, data_dir: Path, image_size: int | None = None) -> Loaded:
     if dataset in DOWNLOADS:
         return _resized(load_download(dataset, data_dir), image_size)
     if Path(dataset).expanduser().is_dir():
-        return load_folder(Path(dataset).expanduser(), image_size)
+        return load_folder(Path(dataset).expanduser(), image_size, fit)
     if "." in dataset and "/" not in dataset:
         return _resized(load_function(dataset), image_size)
     raise UserError(

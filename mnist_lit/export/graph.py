@@ -47,8 +47,8 @@ def as_onnx(classifier: Classifier, with_maps: bool = False) -> ModelProto:
     """Convert a classifier to a graph that includes normalisation and temperature.
 
     It takes ``images``, ``(batch, C, H, W)`` float32 in [0, 1], and gives ``logits`` and
-    ``probabilities``, ``(batch, K)``. The names of the classes are in its metadata, ``classes``, as
-    JSON.
+    ``probabilities``, ``(batch, K)``. Its metadata, as JSON: ``classes``, their names, and
+    ``preprocessing``, how a picture becomes an image, see `Preprocessing`.
 
     Args:
         classifier: a trained network.
@@ -61,7 +61,7 @@ def as_onnx(classifier: Classifier, with_maps: bool = False) -> ModelProto:
     images = paper_and_ink(classifier.shape)
     sizes = {0: torch.export.Dim("batch")}
     model = _converted(answers, images, sizes, list(answers(images)))
-    return _labelled(model, classifier.classes)
+    return _labelled(model, classifier)
 
 
 def detector_as_onnx(detector: Detector) -> ModelProto:
@@ -137,7 +137,7 @@ def _reason(error: Exception) -> str:
     return one_line(Exception(first)) or type(cause).__name__
 
 
-def _labelled(model: ModelProto, classes: tuple[str, ...]) -> ModelProto:
+def _labelled(model: ModelProto, classifier: Classifier) -> ModelProto:
     """Name the graph, and remove paths of this machine."""
     values = (*model.graph.input, *model.graph.output)
     for part in (*model.graph.node, *values, model.graph):
@@ -151,5 +151,10 @@ def _labelled(model: ModelProto, classes: tuple[str, ...]) -> ModelProto:
     model.graph.name = "mnist_lit"
     model.producer_name, model.producer_version = "mnist_lit", __version__
     del model.metadata_props[:]
-    model.metadata_props.add(key="classes", value=json.dumps(classes, ensure_ascii=False))
+    facts = {
+        "classes": classifier.classes,
+        "preprocessing": classifier.preprocessing.as_plain(),
+    }
+    for key, value in facts.items():
+        model.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))
     return model

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mnist_lit.checkpoints import load_checkpoint, network_state
-from mnist_lit.errors import UserError, one_line
+from mnist_lit.errors import UserError, listed, one_line
 from mnist_lit.files import user_path
 from mnist_lit.models import ModuleSpec, Network, Shape, paper_and_ink
 from mnist_lit.reading.decode import Picture, pages_of
 from mnist_lit.reading.detector import Detector
 from mnist_lit.reading.digit_image import FRAME
 from mnist_lit.reading.ink import Ink, find_ink
-from mnist_lit.reading.result import Digit, Reading
+from mnist_lit.reading.preprocessing import Preprocessing
+from mnist_lit.reading.result import Classification, Digit, Reading
 
 DIGITS = tuple("0123456789")
 PACKAGED = Path(__file__).parents[1] / "weights" / "mnist.pt"
@@ -42,6 +43,7 @@ class Classifier:
         temperature: divides the logits; above 1, the network is less confident.
         classes: names of the K classes.
         shape: of the images that the network takes.
+        preprocessing: from a picture to such an image; None: scaled, its ends cut off.
     """
 
     def __init__(
@@ -50,11 +52,14 @@ class Classifier:
         temperature: float = 1.0,
         classes: Sequence[str] = DIGITS,
         shape: Shape = Shape(),  # noqa: B008, it cannot be changed
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.temperature = temperature
         self.classes = tuple(classes)
         self.shape = shape
+        mode = "L" if shape.in_channels == 1 else "RGB"
+        self.preprocessing = preprocessing or Preprocessing(shape.image_size, mode)
 
     @classmethod
     def load(
@@ -83,11 +88,14 @@ class Classifier:
             shape, classes = Shape(**sizes), checkpoint["classes"]
             loaded = spec.build(shape)
             loaded.load_state_dict(network_state(checkpoint))
+            plain = checkpoint.get("preprocessing")
+            preprocessing = Preprocessing.of(plain) if plain else None
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path} holds a network that this version does not know") from error
-        classifier = cls(loaded, checkpoint.get("temperature", 1.0), classes, shape)
+        temperature = checkpoint.get("temperature", 1.0)
+        classifier = cls(loaded, temperature, classes, shape, preprocessing)
         classifier._check(path)
         return classifier
 
@@ -175,16 +183,35 @@ class Classifier:
         """
         return [self.read_ink(find_ink(page)) for page in pages_of(_without_torch(picture))]
 
+    def classify(self, picture: Picture | Tensor) -> Classification:
+        """Classify a whole picture, which is brought to the network's input as in its training.
+
+        Of a file with several pages, it is the first.
+
+        Args:
+            picture: as for `read`.
+
+        Raises:
+            PictureError: it cannot be read.
+        """
+        image = self.preprocessing(_without_torch(picture))
+        return Classification.of(self.classes, self.probabilities(image[None])[0])
+
+    @property
+    def reads_digits(self) -> bool:
+        """True for a network of digits in MNIST's form, which `read` needs."""
+        return self.classes == DIGITS and self.shape == Shape()
+
     def check_reads_digits(self) -> None:
         """Check that the network classifies digits.
 
         Raises:
             UserError: it was trained on something else.
         """
-        if self.classes != DIGITS or self.shape != Shape():
-            names = ", ".join(self.classes[:3])
+        if not self.reads_digits:
             raise UserError(
-                f"this network was trained on other classes ({names}): it reads no digits"
+                f"this network was trained on other classes ({listed(self.classes)}): it reads no"
+                " digits, but classifies whole pictures (Classifier.classify, predict, serve)"
             )
 
     def read_ink(self, ink: Ink) -> Reading:

@@ -1,10 +1,10 @@
-"""`Reading`: the result of reading a picture, and the digits that it consists of."""
+"""Results: the `Reading` of a picture with its digits, and the `Classification` of a whole one."""
 
 import base64
 import html
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
@@ -102,6 +102,34 @@ class Reading:
         note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
         digits = "".join(digit._repr_html_() for digit in self.digits)
         return f'<p style="font-size: 2em">{number}</p>{note}<div>{digits}</div>'
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The class of a whole picture.
+
+    Attributes:
+        label: name of the class.
+        confidence: its probability.
+        probabilities: of all classes, by their names, the most probable first.
+    """
+
+    label: str
+    confidence: float
+    probabilities: Mapping[str, float]
+
+    @classmethod
+    def of(cls, classes: Sequence[str], probs: Tensor) -> "Classification":
+        """Make it from the probabilities of K classes, ``(K,)``."""
+        order = probs.argsort(descending=True, stable=True).tolist()
+        by_name = {classes[index]: float(probs[index]) for index in order}
+        return cls(classes[order[0]], float(probs[order[0]]), by_name)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Convert to plain values for JSON."""
+        rounded = {name: round(prob, 6) for name, prob in self.probabilities.items()}
+        confidence = round(self.confidence, 6)
+        return {"class": self.label, "confidence": confidence, "probabilities": rounded}
 
 
 def joined(pages: Sequence[Reading]) -> Reading:

@@ -2,9 +2,10 @@
 
 import asyncio
 import base64
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -27,7 +28,7 @@ from mnist_lit import __version__
 from mnist_lit.models import named_class
 from mnist_lit.reading.classifier import Classifier
 from mnist_lit.reading.decode import FORMATS
-from mnist_lit.reading.ink import Ink, find_ink
+from mnist_lit.reading.ink import find_ink
 from mnist_lit.reading.limits import PictureError
 from mnist_lit.reading.pdf import is_pdf
 from mnist_lit.serve import PAGE
@@ -68,6 +69,14 @@ class Answer(BaseModel):
     note: str | None = Field(None, description="what was left out, and why")
 
 
+class ClassAnswer(BaseModel):
+    """The class of a picture, of a network that was not trained on digits."""
+
+    label: str = Field(alias="class")
+    confidence: float = Field(description="its probability")
+    probabilities: dict[str, float] = Field(description="of all classes, the most probable first")
+
+
 class Problem(BaseModel):
     """Why there is no answer."""
 
@@ -97,12 +106,12 @@ def create_app(
             rebinding by foreign web pages; None: all.
 
     Raises:
-        UserError: the checkpoint cannot be read, or its network reads no digits.
+        UserError: the checkpoint cannot be read.
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     classifier = Classifier.load(ckpt_path, named_class(network))
-    classifier.check_reads_digits()
+    read = partial(_read if classifier.reads_digits else _classify, classifier)
     small, large = Lane(NUM_THREADS), Lane(1)
     places, large_places = asyncio.Semaphore(MAX_REQUESTS), asyncio.Semaphore(MAX_LARGE)
     app = FastAPI(title="mnist_lit", version=__version__, docs_url=None, redoc_url=None)
@@ -115,7 +124,12 @@ def create_app(
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(PAGE / "index.html")
+        return FileResponse(PAGE / ("index.html" if classifier.reads_digits else "classes.html"))
+
+    @app.get("/network")
+    async def network_facts() -> dict[str, Any]:
+        """Return the classes, and how a picture is brought to the network's input."""
+        return {"classes": classifier.classes, "preprocessing": classifier.preprocessing.as_plain()}
 
     @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz")
@@ -126,12 +140,12 @@ def create_app(
     @app.post(
         "/predict",
         responses=PROBLEMS,
-        response_model=Answer,
+        response_model=Answer if classifier.reads_digits else ClassAnswer,
         response_model_exclude_none=True,
         openapi_extra={"requestBody": {"required": True, **PICTURE}},
     )
     async def predict(request: Request, details: bool = False) -> dict[str, Any]:
-        """Read the digits in a picture, whose bytes are the body.
+        """Read the digits in a picture, whose bytes are the body; or tell its class.
 
         With `details`, the first 300 digits come with what the network sees of them.
         """
@@ -140,11 +154,11 @@ def create_app(
         async with places:
             picture = await _body(request)
             if _is_small(picture):
-                return await _unless_gone(request, _answer(small, classifier, picture, details))
+                return await _unless_gone(request, _answer(small, read, picture, details))
             if large_places.locked():
                 raise BUSY
             async with large_places:
-                return await _unless_gone(request, _answer(large, classifier, picture, details))
+                return await _unless_gone(request, _answer(large, read, picture, details))
 
     return app
 
@@ -266,7 +280,7 @@ class Lane:
 
 
 async def _answer(
-    lane: Lane, classifier: Classifier, picture: bytes, details: bool
+    lane: Lane, read: Callable[[bytes, bool], dict[str, Any]], picture: bytes, details: bool
 ) -> dict[str, Any]:
     """Read a picture.
 
@@ -276,22 +290,26 @@ async def _answer(
     loop = asyncio.get_running_loop()
     try:
         async with lane.turns:
-            ink = await loop.run_in_executor(lane.threads, _find, picture)
-            return await loop.run_in_executor(lane.threads, _read, classifier, ink, details)
+            return await loop.run_in_executor(lane.threads, read, picture, details)
     except PictureError as error:
         raise HTTPException(400, str(error)) from error
 
 
-def _find(picture: bytes) -> Ink:
+def _check_picture(picture: bytes) -> None:
     if _num_pixels(picture) > MAX_PIXELS:
         raise PictureError(f"the picture has more than {MAX_PIXELS / 1e6:.0f} million pixels")
     if is_pdf(picture):  # how long one takes to render cannot be known before
         raise PictureError("the picture is a PDF, which `mnist-lit predict` reads, but no server")
-    return find_ink(picture)
 
 
-def _read(classifier: Classifier, ink: Ink, details: bool) -> dict[str, Any]:
-    reading = classifier.read_ink(ink)
+def _classify(classifier: Classifier, picture: bytes, details: bool) -> dict[str, Any]:
+    _check_picture(picture)
+    return classifier.classify(picture).as_dict()
+
+
+def _read(classifier: Classifier, picture: bytes, details: bool) -> dict[str, Any]:
+    _check_picture(picture)
+    reading = classifier.read_ink(find_ink(picture))
     answer = reading.as_dict()
     if details and reading.digits:
         images = torch.stack([digit.image for digit in reading.digits[:MAX_DETAILED]])

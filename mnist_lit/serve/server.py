@@ -25,7 +25,7 @@ CHECK_INTERVAL_S = 0.5  # between two looks at the workers
 STOP_TIMEOUT_S = EXCHANGE_TIMEOUT_S + 5  # by then, every accepted request has been answered
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self';"
-    " img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
+    " img-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none';"
     " frame-ancestors 'none'; require-trusted-types-for 'script'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",

@@ -84,6 +84,7 @@ class BaseTask(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, MNISTDataModule):
             checkpoint["classes"] = list(data.classes)
+            checkpoint["preprocessing"] = data.preprocessing.as_plain()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._sums = checkpoint["train_sums"]

@@ -32,6 +32,7 @@ FIXED = {
     "data.batch_size",
     "data.class_path",
     "data.dataset",
+    "data.fit",
     "data.image_size",
     "data.num_sheets",
     "data.split_seed",

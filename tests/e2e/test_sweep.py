@@ -361,7 +361,7 @@ def test_what_cannot_be_tried_is_said_before_any_trial(
         (["--ckpt_path=last"], "sweep takes no --ckpt_path"),
         (["--trainer.fast_dev_run=1"], "complete runs"),
         (["--best_checkpoint.monitor=train/loss"], "chooses by validation"),
-        (["--space=nowhere.yaml"], "--space nowhere.yaml cannot be read"),
+        (["--space=nowhere.yaml"], "--space nowhere.yaml is no file"),
         (["--storage=nothing{}"], "the study cannot be used"),
     ],
 )

@@ -1,0 +1,73 @@
+"""`Preprocessing`: from a whole picture to a network's input, as in its training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from mnist_lit.reading.decode import Picture, open_picture
+from mnist_lit.reading.pixels import Range, to_uint8, upright
+
+Fit = Literal["crop", "pad"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From a picture of any size and mode to a network's input.
+
+    Attributes:
+        size: height and width of the input, in pixels.
+        mode: Pillow's: L, grey, or RGB.
+        fit: how a picture gets square: crop cuts off what is longer, on both sides; pad adds black.
+        ranges: by `kind_of`, the values of grey pictures of more than 8 bits that become 0 and 255.
+            They are those of all training pictures: brightness may be what tells classes apart.
+    """
+
+    size: int
+    mode: str = "L"
+    fit: Fit = "crop"
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Self:
+        """Make it from what `as_plain` returned."""
+        ranges = {kind: (float(low), float(high)) for kind, (low, high) in plain["ranges"].items()}
+        return cls(int(plain["size"]), str(plain["mode"]), plain["fit"], ranges)
+
+    def as_plain(self) -> dict[str, Any]:
+        """Convert to plain values, for checkpoints and JSON."""
+        # Options of a command line are numbers of a class of their own, which no checkpoint holds.
+        return {
+            "size": int(self.size),
+            "mode": self.mode,
+            "fit": self.fit,
+            "ranges": {
+                kind: [float(low), float(high)] for kind, (low, high) in self.ranges.items()
+            },
+        }
+
+    @property
+    def num_channels(self) -> int:
+        return 1 if self.mode == "L" else 3
+
+    def __call__(self, picture: Picture) -> Tensor:
+        """Convert a picture to ``(C, size, size)`` uint8.
+
+        Raises:
+            PictureError: it cannot be read.
+        """
+        with open_picture(picture) as image:
+            pixels = to_uint8(upright(image), self.ranges.get(kind_of(image)))
+        whole = Image.fromarray(pixels).convert(self.mode)
+        bring = ImageOps.pad if self.fit == "pad" else ImageOps.fit
+        fitted = bring(whole, (self.size, self.size))
+        values = torch.frombuffer(bytearray(fitted.tobytes()), dtype=torch.uint8)
+        return values.view(self.size, self.size, -1).permute(2, 0, 1).contiguous()
+
+
+def kind_of(image: Image.Image) -> str:
+    """Return the mode, one for all of 16 bits."""
+    return image.mode[:4]
