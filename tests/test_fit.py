@@ -236,7 +236,6 @@ def test_seed_changes_the_weights(fit: Fit) -> None:
         (["--best_checkpoint.monitor=val/acc"], "goes with mode max"),
         (["--early_stopping.monitor=val/accuracy"], "early_stopping.monitor"),
         (["--model.schedule=one_cycle", "--trainer.max_epochs=-1"], "has to know the end"),
-        (["--trainer.accumulate_grad_batches=2"], "set data.batch_size"),
         (["--trainer.limit_val_batches=0"], "no best epoch"),
         (["--trainer.limit_predict_batches=2"], "leave it out"),
         (["--trainer.max_epochs=0"], "nothing to train"),
@@ -280,7 +279,7 @@ def test_seed_changes_the_weights(fit: Fit) -> None:
                 "--trainer.callbacks=GradientAccumulationScheduler",
                 "--trainer.callbacks.scheduling={0: 2}",
             ],
-            "so set --data.batch_size",
+            "so set --trainer.accumulate_grad_batches",
         ),
         (
             ["--trainer.callbacks=OnExceptionCheckpoint", "--trainer.callbacks.dirpath=."],

@@ -10,14 +10,16 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import Namespace, set_loader
+from jsonargparse.typing import register_type
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mnist_lit.commands.options import (
@@ -58,6 +60,14 @@ from mnist_lit.training.run import (
     train_run,
 )
 from mnist_lit.training.runs import Run
+
+# Class weights of a loss, say, are given as lists.
+register_type(
+    Tensor,
+    Tensor.tolist,
+    lambda values: torch.tensor(values, dtype=torch.float32),
+    fail_already_registered=False,
+)
 
 EXPECTED_WARNINGS = (
     # With tensors in memory, a worker process would only copy them.

@@ -55,23 +55,39 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument(
         "--seeds", default="1,2,3,4,5", metavar="N,N,...", help="default: %(default)s"
     )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        metavar="K",
+        help="cross-validation: train K times with the first seed, each time validating on another"
+        " of K parts of the training images",
+    )
     given, options = parser.parse_known_args(args[1:])
     seeds = _parse_seeds(given.seeds)
-    for option in ("--seed_everything", "--ckpt_path"):
+    for option in ("--seed_everything", "--ckpt_path", *(["--data.fold"] if given.folds else [])):
         if any(text.split("=")[0] == option for text in options):
-            raise UserError(f"repeat takes no {option}: it starts a run of its own for each seed")
-    _repeat(seeds, options)
+            raise UserError(f"repeat takes no {option}: it starts runs of its own")
+    if given.folds is not None:
+        if given.folds < 2:
+            raise UserError(f"--folds {given.folds}: take two or more")
+        folds = [f"--data.fold={number}/{given.folds}" for number in range(1, given.folds + 1)]
+        _repeat([(seeds[0], fold) for fold in folds], options)
+    else:
+        _repeat([(seed, None) for seed in seeds], options)
     return 0
 
 
 @dispensable_output()
-def _repeat(seeds: Sequence[int], options: Sequence[str]) -> None:
+def _repeat(trainings: Sequence[tuple[int, str | None]], options: Sequence[str]) -> None:
+    """Train with each seed, or on each fold; then print and save the table."""
     console, rows = plain_console(), list[Row]()
     table = Path()  # known with the first run
     try:
-        for number, seed in enumerate(seeds, start=1):
-            console.print(f"seed {seed}, {number} of {len(seeds)}")
-            cli = NewRun(["fit", *options, f"--seed_everything={seed}"])
+        for number, (seed, fold) in enumerate(trainings, start=1):
+            what = fold.removeprefix("--data.").replace("=", " ") if fold else f"seed {seed}"
+            console.print(f"{what}, {number} of {len(trainings)}")
+            own = [f"--seed_everything={seed}", *([fold] if fold else [])]
+            cli = NewRun(["fit", *options, *own])
             if cli.run is None:
                 raise UserError("repeat needs complete runs: leave out trainer.fast_dev_run")
             rows.append(_row(cli.run))
@@ -80,9 +96,12 @@ def _repeat(seeds: Sequence[int], options: Sequence[str]) -> None:
             with warning_if_failed("saving the table"):
                 write_csv(table, rows, list(rows[0]))
     except Interrupted:
-        rest = ",".join(map(str, seeds[len(rows) + 1 :]))
-        if rest:
-            print(f"then repeat the rest with --seeds {rest}", file=sys.stderr)
+        rest = trainings[len(rows) + 1 :]
+        if rest and rest[0][1] is None:
+            print(
+                f"then repeat the rest with --seeds {','.join(str(s) for s, _ in rest)}",
+                file=sys.stderr,
+            )
         raise
     finally:
         if rows:

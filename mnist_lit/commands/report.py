@@ -137,6 +137,13 @@ def _evaluate(
     return gather_run_data(run, config, results, classifier, dataset, probs)
 
 
+# Options of a data set that say which images it has.
+CHOICES = (
+    *("dataset", "dataset_args", "data_dir", "image_size", "fit"),
+    *("val_size", "split_seed", "fold", "subset"),
+)
+
+
 def _load_data(
     run: Run, network: str | None, datasets: dict[str, MNISTDataModule]
 ) -> tuple[dict[str, Any], MNISTDataModule]:
@@ -154,8 +161,7 @@ def _load_data(
         config = config_files.load_yaml(text)
         if "network" not in config["model"]:
             raise UserError(f"{run.folder} is no run of fit: reports are about classifiers")
-        names = ("dataset", "data_dir", "image_size", "val_size", "split_seed")
-        options = {name: config["data"][name] for name in names if name in config["data"]}
+        options = {name: config["data"][name] for name in CHOICES if name in config["data"]}
         if repr(options) not in datasets:
             data = MNISTDataModule(**options)
             data.setup()

@@ -5,13 +5,13 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Self
 
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from mnist_lit.data.images import Loaded, Pixels
+from mnist_lit.data.images import Loaded, Pixels, hold_out
 from mnist_lit.errors import UserError, listed, printable
 from mnist_lit.reading.decode import SUFFIXES, has_several_pages, open_picture
 from mnist_lit.reading.limits import PictureError
@@ -20,7 +20,6 @@ from mnist_lit.reading.preprocessing import Fit, Preprocessing, kind_of
 
 MAX_BYTES_IN_MEMORY = 2_000_000_000  # of all images as they are trained on; more stay in the files
 LARGEST = 64  # pixels along each side, unless more are asked for
-TEST_SHARE = 1 / 7  # of a folder that has no pictures to test: as many as of MNIST
 NUM_THREADS = 2
 GREY_KINDS = ("1", "L", "LA", "I", "I;16", "F")  # as `kind_of` says them
 SETS = {
@@ -49,6 +48,11 @@ class PictureFiles:
         """Read all of them, ``(N, C, H, W)`` uint8."""
         with ThreadPoolExecutor(NUM_THREADS) as threads:
             return torch.stack(list(threads.map(self._read, self.paths)))
+
+    def some(self, numbers: Tensor) -> Self:
+        """Return some of them, by their numbers."""
+        paths = [self.paths[number] for number in numbers.tolist()]
+        return type(self)(paths, self.preprocessing)
 
     def _read(self, path: Path) -> Tensor:
         try:
@@ -84,7 +88,7 @@ def load_folder(folder: Path, image_size: int | None = None, fit: Fit = "crop") 
     found = _preprocessing(folder, every, image_size, fit)
     sets = {name: (_pixels(PictureFiles(paths, found)), y) for name, (paths, y) in files.items()}
     if "test" not in sets:
-        sets["train"], sets["test"] = _hold_out(*sets["train"])
+        sets["train"], sets["test"] = hold_out(*sets["train"])
     return Loaded(sets["train"], sets["test"], classes, sets.get("val"), found)
 
 
@@ -232,21 +236,3 @@ def _pixels(files: PictureFiles) -> Pixels:
     form = files.preprocessing
     num_bytes = len(files) * form.size**2 * form.num_channels
     return files.in_memory() if num_bytes <= MAX_BYTES_IN_MEMORY else files
-
-
-def _hold_out(
-    pixels: Pixels, labels: Tensor
-) -> tuple[tuple[Pixels, Tensor], tuple[Pixels, Tensor]]:
-    """Hold out `TEST_SHARE` of some images: those that are kept, and those that are not."""
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-    held_out, kept = torch.tensor_split(order, [max(1, round(TEST_SHARE * len(labels)))])
-    kept, held_out = kept.sort()[0], held_out.sort()[0]
-    return (_some(pixels, kept), labels[kept]), (_some(pixels, held_out), labels[held_out])
-
-
-def _some(pixels: Pixels, numbers: Tensor) -> Pixels:
-    if isinstance(pixels, PictureFiles):
-        return PictureFiles(
-            [pixels.paths[number] for number in numbers.tolist()], pixels.preprocessing
-        )
-    return pixels[numbers]

@@ -1,8 +1,9 @@
 """Images with their labels, wherever they are: in memory, or in files."""
 
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -14,6 +15,9 @@ Batch = tuple[Tensor, Tensor]
 of all classes instead of labels, ``(B, K)``."""
 
 
+TEST_SHARE = 1 / 7  # of data without a test set: as many as of MNIST
+
+
 class Pixels(Protocol):
     """Images that can be taken by their numbers: a tensor, or what reads files."""
 
@@ -22,6 +26,10 @@ class Pixels(Protocol):
     def __getitem__(self, numbers: Tensor, /) -> Tensor:
         """From numbers, ``(B,)`` int64, to images, ``(B, C, H, W)`` uint8."""
         ...
+
+
+Labelled = tuple[Pixels, Tensor]
+"""N images, and their labels, ``(N,)`` int64."""
 
 
 @dataclass(frozen=True)
@@ -87,3 +95,52 @@ class ImageSet(Dataset[Batch]):
     def __getitem__(self, positions: Tensor) -> Batch:
         chosen = self.indices[positions]
         return self.images[chosen], self.labels[chosen]
+
+
+def as_tensors(given: Any) -> tuple[Tensor, Tensor]:
+    """Convert arrays or tensors to images, ``(N, C, H, W)`` uint8, and labels, ``(N,)`` int64.
+
+    Args:
+        given: images ``(N, H, W)``, ``(N, C, H, W)`` or ``(N, H, W, C)``, uint8 or float in [0, 1],
+            and labels ``(N,)``.
+
+    Raises:
+        ValueError: they are none.
+    """
+    if not (isinstance(given, tuple) and len(given) == 2):
+        raise ValueError(f"it gives a {type(given).__name__}, not (images, labels)")
+    images, labels = (
+        part if isinstance(part, Tensor) else torch.as_tensor(np.asarray(part)) for part in given
+    )
+    labels = labels.long()
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+        images = images.permute(0, 3, 1, 2)
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or images.shape[2] != images.shape[3]:
+        raise ValueError(f"images of the shape {tuple(images.shape)}, not (N, C, H, W) with H = W")
+    if labels.shape != images.shape[:1] or not len(labels) or int(labels.min()) < 0:
+        raise ValueError(f"{len(images)} images, but labels of the shape {tuple(labels.shape)}")
+    if images.dtype != torch.uint8:
+        if not 0 <= float(images.min()) <= float(images.max()) <= 1:
+            raise ValueError("images are neither uint8 nor in [0, 1]")
+        images = (images.float() * 255).round().byte()
+    return images.contiguous(), labels
+
+
+def hold_out(pixels: Pixels, labels: Tensor) -> tuple[Labelled, Labelled]:
+    """Hold out `TEST_SHARE` of some images: those that are kept, and those that are not.
+
+    They are the same ones on every machine.
+    """
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    held_out, kept = torch.tensor_split(order, [max(1, round(TEST_SHARE * len(labels)))])
+    kept, held_out = kept.sort()[0], held_out.sort()[0]
+    return (some_of(pixels, kept), labels[kept]), (some_of(pixels, held_out), labels[held_out])
+
+
+def some_of(pixels: Pixels, numbers: Tensor) -> Pixels:
+    """Take some images by their numbers; images in files stay there."""
+    take = getattr(pixels, "some", None)
+    found: Pixels = take(numbers) if take else pixels[numbers]
+    return found

@@ -30,8 +30,10 @@ from mnist_lit.reading.preprocessing import Fit, Preprocessing
 
 if TYPE_CHECKING:
     Count = int
+    OpenShare = float
     Seed = int
 else:
+    OpenShare = restricted_number_type("OpenShare", float, [(">", 0), ("<=", 1)])
     Count = restricted_number_type("Count", int, [(">=", 1), ("<=", 10**9)])
     Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**63)])
 
@@ -48,8 +50,10 @@ class MNISTDataModule(LightningDataModule):
     Args:
         dataset: mnist, which comes with the package; fashion_mnist, kmnist, qmnist, emnist_letters
             and other splits of EMNIST, which are downloaded; a folder with a sub-folder of pictures
-            for each class, or with train, val and test, which each have these sub-folders; or the
+            for each class, or with train, val and test, which each have these sub-folders; a folder
+            of IDX files; a CSV file, label,pixel0,...; an npz file, x_train, y_train, ...; or the
             import path of a function, load(train: bool), that returns images and labels.
+        dataset_args: further arguments of the function.
         data_dir: folder for files that are extracted or downloaded; null: torch's cache folder.
         image_size: height and width that images are brought to, in pixels; null: as they are;
             pictures in a folder: the shorter side of the first one, but 64 at most.
@@ -58,6 +62,10 @@ class MNISTDataModule(LightningDataModule):
         val_size: how many of the training images are held out for validation; not used where a
             folder of pictures has val, whose pictures are the validation images.
         split_seed: which ones; the same on every machine, whatever else is seeded.
+        fold: 2/5: the validation images are the second of five parts of the training images, in
+            place of val_size.
+        subset: share of the images to train on that is used, the same of each class; validation
+            and test images stay all.
         num_workers: processes that load batches; with everything in memory, 0 is fastest.
         augment: random warps of the training images.
         augment_until: share of the epochs after which training images are left as they are.
@@ -72,12 +80,15 @@ class MNISTDataModule(LightningDataModule):
     def __init__(
         self,
         dataset: str = "mnist",
+        dataset_args: dict[str, Any] | None = None,
         data_dir: str | None = None,
         image_size: PositiveInt | None = None,
         fit: Fit = "crop",
         batch_size: Count = 100,
         val_size: Count = 5000,
         split_seed: Seed = 0,
+        fold: str | None = None,
+        subset: OpenShare = 1.0,
         num_workers: NonNegativeInt = 0,
         augment: Augment = Augment(),  # noqa: B008, it is frozen
         augment_until: ClosedUnitInterval = 1.0,
@@ -86,7 +97,9 @@ class MNISTDataModule(LightningDataModule):
         no_digits: ClosedUnitInterval = 0.0,
     ) -> None:
         super().__init__()
-        self.dataset, self._asked_size, self._fit = dataset, image_size, fit
+        self.dataset, self.dataset_args = dataset, dataset_args
+        self._asked_size, self._fit = image_size, fit
+        self.fold, self.subset = _parse_fold(fold), float(subset)
         self.data_dir = user_path(data_dir) if data_dir else default_data_dir()
         self.batch_size, self.val_size = batch_size, val_size
         self.split_seed, self.num_workers = split_seed, num_workers
@@ -139,7 +152,9 @@ class MNISTDataModule(LightningDataModule):
             UserError: it cannot be had, or is no data set.
         """
         if self._loaded is None:
-            self._loaded = load(self.dataset, self.data_dir, self._asked_size, self._fit)
+            self._loaded = load(
+                self.dataset, self.data_dir, self._asked_size, self._fit, self.dataset_args
+            )
             self._check_options(self._loaded.classes)
         return self._loaded
 
@@ -161,11 +176,15 @@ class MNISTDataModule(LightningDataModule):
             kept, held_out = self._split(len(images))
             val = ImageSet(images, labels, held_out)
         else:
+            if self.fold:
+                raise UserError(f"data.fold: {self.dataset} has its own validation images")
             kept = torch.arange(len(images))
             val = ImageSet(*loaded.val, torch.arange(len(loaded.val[1])))
             say(
                 f"{self.dataset}: validation is on the {len(val)} of val; data.val_size is not used"
             )
+        if self.subset < 1:
+            kept = self._subset(kept, labels)
         self._sets = {
             "train": ImageSet(images, labels, kept),
             "val": val,
@@ -179,14 +198,30 @@ class MNISTDataModule(LightningDataModule):
         Raises:
             UserError: there are too few.
         """
+        generator = torch.Generator().manual_seed(self.split_seed)
+        order = torch.randperm(num_images, generator=generator)
+        if self.fold:
+            number, num_folds = self.fold
+            if num_folds > num_images:
+                raise UserError(f"data.fold: {num_images} images are too few for {num_folds} parts")
+            folds = list(torch.tensor_split(order, num_folds))
+            held_out = folds.pop(number - 1)
+            return torch.cat(folds).sort().values, held_out.sort().values
         if self.val_size >= num_images:
             raise UserError(
                 f"data.val_size is {self.val_size}, but there are {num_images} images"
                 " to share between training and validation: take fewer"
             )
-        generator = torch.Generator().manual_seed(self.split_seed)
-        order = torch.randperm(num_images, generator=generator)
         return order[self.val_size :].sort().values, order[: self.val_size].sort().values
+
+    def _subset(self, kept: Tensor, labels: Tensor) -> Tensor:
+        """Choose a share of some images, by their numbers; one at least of each class."""
+        generator = torch.Generator().manual_seed(self.split_seed)
+        shuffled = kept[torch.randperm(len(kept), generator=generator)]
+        of_classes = [shuffled[labels[shuffled] == label] for label in range(self.num_classes)]
+        of_classes = [some for some in of_classes if len(some)]
+        chosen = [some[: max(1, round(self.subset * len(some)))] for some in of_classes]
+        return torch.cat(chosen).sort().values
 
     def train_dataloader(self) -> ResumableLoader:
         images = self._on_device("train")
@@ -287,6 +322,22 @@ class MNISTDataModule(LightningDataModule):
     def _is_augmenting(self, trainer: Trainer) -> bool:
         num_epochs = trainer.max_epochs or -1  # -1: nobody knows when it ends
         return num_epochs < 0 or trainer.current_epoch < self.augment_until * num_epochs
+
+
+def _parse_fold(text: str | None) -> tuple[int, int] | None:
+    """Parse ``2/5``: the number of a part, from 1 on, and how many there are.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if text is None:
+        return None
+    number, _, num_folds = text.partition("/")
+    if not (number.isdecimal() and num_folds.isdecimal()) or not (
+        1 <= int(number) <= int(num_folds) >= 2
+    ):
+        raise UserError(f"data.fold {text}: take 1/5 to 5/5, say, for one of five parts")
+    return int(number), int(num_folds)
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -7,9 +7,10 @@ import shutil
 import tempfile
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.datasets import MNIST, FashionMNIST
 
+from mnist_lit.data.array_files import idx_files, load_csv, load_idx, load_npz
 from mnist_lit.data.downloads import DOWNLOADS, NO_DOWNLOAD, cannot_keep, load_download
 from mnist_lit.data.folders import load_folder
 from mnist_lit.data.functions import load_function
-from mnist_lit.data.images import Loaded
+from mnist_lit.data.images import Labelled, Loaded
 from mnist_lit.errors import UserError
-from mnist_lit.files import one_at_a_time
+from mnist_lit.files import one_at_a_time, user_path
 from mnist_lit.reading.preprocessing import Fit
+
+ARRAY_FILES: Mapping[str, Callable[[Path], Loaded]] = {".csv": load_csv, ".npz": load_npz}
 
 
 @dataclass(frozen=True)
@@ -88,29 +92,43 @@ def default_data_dir() -> Path:
     return Path(torch.hub.get_dir()).parent / "mnist_lit"
 
 
-def load(dataset: str, data_dir: Path, image_size: int | None = None, fit: Fit = "crop") -> Loaded:
+def load(
+    dataset: str,
+    data_dir: Path,
+    image_size: int | None = None,
+    fit: Fit = "crop",
+    args: Mapping[str, Any] | None = None,
+) -> Loaded:
     """Read a data set, fetching it first where it is missing.
 
     Args:
-        dataset: the name of one of `SOURCES` or `DOWNLOADS`, a folder of pictures, or the import
-            path of a function.
+        dataset: the name of one of `SOURCES` or `DOWNLOADS`; a folder of pictures or IDX files; a
+            file, .csv or .npz; or the import path of a function.
         data_dir: where extracted files are, or will be.
         image_size: height and width that images are brought to; None: as they are.
         fit: how pictures in a folder get square: crop or pad.
+        args: further arguments of the function.
 
     Raises:
         UserError: it can be had nowhere, ``data_dir`` cannot be written, or it is no data set.
     """
+    path = user_path(dataset)
+    if args and (dataset in (*SOURCES, *DOWNLOADS) or path.exists()):
+        raise UserError("data.dataset_args are for a function: leave them out here")
     if dataset in SOURCES:
         return _resized(_load_source(SOURCES[dataset], data_dir), image_size)
     if dataset in DOWNLOADS:
         return _resized(load_download(dataset, data_dir), image_size)
-    if Path(dataset).expanduser().is_dir():
-        return load_folder(Path(dataset).expanduser(), image_size, fit)
+    if path.is_dir() and idx_files(path):
+        return _resized(load_idx(path), image_size)
+    if path.is_dir():
+        return load_folder(path, image_size, fit)
+    if path.suffix.lower() in ARRAY_FILES:
+        return _resized(ARRAY_FILES[path.suffix.lower()](path), image_size)
     if "." in dataset and "/" not in dataset:
-        return _resized(load_function(dataset), image_size)
+        return _resized(load_function(dataset, args or {}), image_size)
     raise UserError(
-        f"data.dataset {dataset}: there is no such folder; known are"
+        f"data.dataset {dataset}: there is no such folder or file; known are"
         f" {', '.join([*SOURCES, *DOWNLOADS])}, and functions by their import path"
     )
 
@@ -127,8 +145,11 @@ def _resized(loaded: Loaded, side: int | None) -> Loaded:
         ]
         return torch.cat([part.round().clamp(0, 255).byte() for part in parts])
 
-    (train, train_labels), (test, test_labels) = loaded.train, loaded.test
-    return Loaded((resize(train), train_labels), (resize(test), test_labels), loaded.classes)
+    def resized(part: Labelled) -> Labelled:
+        return resize(part[0]), part[1]
+
+    val = resized(loaded.val) if loaded.val else None
+    return Loaded(resized(loaded.train), resized(loaded.test), loaded.classes, val)
 
 
 def _load_source(source: Source, data_dir: Path) -> Loaded:
@@ -171,7 +192,12 @@ def _fetch(source: Source, data_dir: Path, num_downloads: int = 3) -> None:
     """
     folder = _raw_folder(source, data_dir)
     folder.mkdir(exist_ok=True)
-    for fetch in (_extract_local, *[_download] * num_downloads):
+    fetches: list[Callable[[Source, Path], None]] = [
+        partial(_extract_local, data_dir),
+        partial(_extract_local, source.local),
+        *[_download] * num_downloads,
+    ]
+    for fetch in fetches:
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
             fetched = _raw_folder(source, Path(temporary))
             fetch(source, Path(temporary))
@@ -182,11 +208,11 @@ def _fetch(source: Source, data_dir: Path, num_downloads: int = 3) -> None:
     raise UserError(f"{source.dataset.__name__} cannot be had: {source.how_to_get}")
 
 
-def _extract_local(source: Source, root: Path) -> None:
+def _extract_local(place: Path, source: Source, root: Path) -> None:
     folder = _raw_folder(source, root)
     folder.mkdir(parents=True)
     for name in source.sha256:
-        compressed = source.local / f"{name}.gz"
+        compressed = place / f"{name}.gz"
         if compressed.is_file():
             # What is damaged comes out wrong or not at all; the caller compares the contents.
             with (

@@ -31,7 +31,8 @@ REFUSED_CALLBACKS: Mapping[type[Callback], str] = {
     LearningRateFinder: "the rate that it finds is in no config.yaml, so set --model.lr, or search"
     " it with `mnist-lit sweep`",
     BatchSizeFinder: "the size that it finds is in no config.yaml, so set --data.batch_size",
-    GradientAccumulationScheduler: "a step is a batch here, so set --data.batch_size",
+    GradientAccumulationScheduler: "a resumed run would not know how many batches make a step, so"
+    " set --trainer.accumulate_grad_batches",
     OnExceptionCheckpoint: "a new run would begin with the checkpoint that it left; leave it out:"
     " last.ckpt is saved anyway, and --ckpt_path last goes on from it",
     StochasticWeightAveraging: "its average is in no checkpoint, so take EMAWeightAveraging or"
@@ -102,9 +103,6 @@ def check(
     num_ranks = trainer.world_size
     schedule = model.schedule if isinstance(model, BaseTask) else "constant"
     problems = {
-        "trainer.accumulate_grad_batches: a step is a batch here, so set data.batch_size": (
-            given.accumulate_grad_batches != 1
-        ),
         f"trainer.overfit_batches: to learn few images by heart, hold out the others:"
         f" --data.val_size {num_images - few} leaves {few}": (given.overfit_batches != 0),
         "trainer.limit_val_batches 0: without validation there is no best epoch": (

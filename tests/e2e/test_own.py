@@ -459,6 +459,40 @@ def test_compiled_network_is_resumed_to_the_same_weights(tmp_path: Path) -> None
     assert "fc2.weight" in _state(whole)
 
 
+def test_loss_takes_class_weights_as_a_list(tmp_path: Path, capsys: Printed) -> None:
+    options = [*QUICKLY, "--model.loss=CrossEntropyLoss", "--trainer.max_epochs=1"]
+    weights = [1, 1, 1, 1, 1, 1, 1, 1, 1, 0]
+    run = fit_in(tmp_path, *options, f"--model.loss.weight={weights}")
+
+    assert results_of(run)["test/acc_per_class"]["9"] == 0, "its images weigh nothing"
+    assert yaml.safe_load(run.config.read_text())["model"]["loss"]["init_args"]["weight"] == weights
+    assert main(["fit", *options, "--model.loss.weight=[1, 2]"]) == 2
+    assert "CrossEntropyLoss" in capsys.readouterr().err or "weight" in capsys.readouterr().err
+
+
+def test_accumulated_gradients_are_those_of_larger_batches(tmp_path: Path) -> None:
+    options = [*QUICKLY, "--model.network.dropout=0", "--trainer.log_every_n_steps=3"]
+    whole = fit_in(tmp_path / "whole", *options)
+    halves = [*options, "--data.batch_size=50", "--trainer.accumulate_grad_batches=2"]
+    parts = fit_in(tmp_path / "parts", *halves)
+    kill = ["--trainer.callbacks=kill.Kill", "--trainer.callbacks.spot=step"]
+    kill += ["--trainer.callbacks.at=14", "--last_checkpoint.every_s=0"]
+    root = f"--trainer.default_root_dir={tmp_path / 'killed'}"
+    killed = subprocess.run(
+        [sys.executable, "-m", "mnist_lit", "fit", root, *halves, *kill],
+        env={**os.environ, "PYTHONPATH": HELPERS},
+        capture_output=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = fit_in(tmp_path / "killed", "--ckpt_path=last", "--trainer.callbacks=null")
+
+    for name, weights in _state(whole).items():
+        torch.testing.assert_close(_state(parts)[name], weights, rtol=0, atol=2e-3)
+    assert all(torch.equal(_state(parts)[name], _state(resumed)[name]) for name in _state(parts))
+    rows = [run.metrics.read_text(encoding="utf-8").splitlines() for run in (parts, resumed)]
+    assert len(rows[0]) == len(rows[1])
+
+
 # --- LightningModules ---------------------------------------------------------------------------
 
 

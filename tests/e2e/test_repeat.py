@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
-from conftest import BRIEFLY
+from conftest import BRIEFLY, QUICKLY
 
 from mnist_lit.__main__ import main
 from mnist_lit.commands import repeat
@@ -89,3 +89,19 @@ def test_config_may_name_no_checkpoint(
 
     assert main(["repeat", root, f"--config={config}", "--seeds=1"]) == 2
     assert "repeat takes no ckpt_path" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_cross_validation_trains_on_each_fold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = f"--trainer.default_root_dir={tmp_path}"
+    assert main(["repeat", "--folds=3", *QUICKLY, root, "--trainer.max_epochs=1"]) == 0
+    printed = capsys.readouterr().out
+    configs = [path.read_text() for path in sorted(tmp_path.rglob("config.yaml"))]
+
+    assert "fold 2/3, 2 of 3" in printed
+    assert "n = 3" in printed
+    assert [f"fold: {number}/3" in text for number, text in enumerate(configs, 1)] == [True] * 3
+    assert main(["repeat", "--folds=1", *QUICKLY, root]) == 2
+    assert main(["repeat", "--folds=3", "--data.fold=1/3", *QUICKLY, root]) == 2

@@ -125,6 +125,12 @@ def digits_of_47(train: bool) -> tuple[Tensor, Tensor]:
     return pixels, labels + 10 * (torch.arange(1500) % 4).clamp(max=3) * (labels < 7)
 
 
+def shaded(train: bool, num: int) -> tuple[Tensor, Tensor]:
+    """Images of two shades."""
+    labels = torch.arange(num) % 2
+    return (labels[:, None, None] * 200 + torch.zeros(num, 16, 16)).byte(), labels
+
+
 def nothing_of_use(train: bool) -> str:
     return "no data"
 

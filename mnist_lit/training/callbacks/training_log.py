@@ -57,7 +57,8 @@ class TrainingLog(Callback):
     ) -> None:
         sampler: EpochShuffle = trainer.train_dataloader.sampler  # type: ignore[union-attr]
         self._images += sampler.num_images(batch_idx)
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        is_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+        if is_step and trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             seconds = self._seconds + time.monotonic() - self._since
             metrics = {"images_per_s": self._images / seconds}
             if isinstance(pl_module, BaseTask):  # others log theirs themselves
