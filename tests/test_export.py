@@ -212,7 +212,7 @@ def test_page_of_what_are_no_digits_is_refused(tmp_path: Path, capsys: Printed) 
     path = tmp_path / "reader.html"
     assert main(["export", f"--ckpt_path={checkpoint}", f"--output={path}"]) == 2
 
-    assert "trained on other classes (class 0, class 1, class 2)" in one_error(capsys)
+    assert "trained on other classes (class 0, class 1, class 2, and 7 more)" in one_error(capsys)
     assert not path.exists()
 
 

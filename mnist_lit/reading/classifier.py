@@ -80,7 +80,7 @@ class Classifier:
         path = PACKAGED if path is None else user_path(path)
         checkpoint = load_checkpoint(path)
         try:
-            hyper_parameters = checkpoint["hyper_parameters"]
+            hyper_parameters = dict(checkpoint["hyper_parameters"])
             spec = ModuleSpec(**hyper_parameters["network"], trusted=network)
             sizes = {
                 name: hyper_parameters[name] for name in Shape._fields & hyper_parameters.keys()
