@@ -644,6 +644,23 @@ def test_early_stopping_ends_the_training(fit: Fit) -> None:
     assert results_of(run)["epochs"] < 9
 
 
+def test_environment_gives_what_nothing_else_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(CLI, "_run_subcommand", lambda self, subcommand: None)
+    monkeypatch.setattr(CLI, "run_folder", lambda self: None)
+    monkeypatch.setenv("MNIST_LIT_FIT__MODEL__LR", "0.002")
+    config = tmp_path / "rate.yaml"
+    config.write_text("model: {lr: 0.003}")
+
+    assert CLI(["fit"]).options.model.lr == 0.002
+    assert CLI(["fit", f"--config={config}"]).options.model.lr == 0.003
+    assert CLI(["fit", "--model.lr=0.004"]).options.model.lr == 0.004
+    monkeypatch.setenv("MNIST_LIT_FIT__MODEL__LR", "fast")
+    assert main(["fit"]) == 2
+    assert "model.lr" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("way", ["command line", "config"])
 def test_early_stopping_can_be_switched_off(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

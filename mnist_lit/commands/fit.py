@@ -160,6 +160,7 @@ class CLI(LightningCLI):
                 },
                 seed_everything_default=1,
                 parser_class=Parser,
+                parser_kwargs={"default_env": True, "env_prefix": "MNIST_LIT"},
                 args=args,
                 load_from_checkpoint_support=False,  # checkpoints hold nothing of jsonargparse
             )

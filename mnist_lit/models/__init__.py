@@ -232,7 +232,7 @@ class ModuleSpec:
         if network_class is None:
             raise UserError(
                 f"the network is a {self.class_path}: name it if you trust it,"
-                f" --network {self.class_path}"
+                f" --network {self.class_path} (in Python, by the argument network)"
             )
         parameters = inspect.signature(network_class).parameters
         fitting = {name: value for name, value in shape._asdict().items() if name in parameters}

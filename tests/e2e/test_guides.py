@@ -60,6 +60,8 @@ def test_cookbook_python_trains(tmp_path: Path) -> None:
     output = run_python(COOKBOOK, tmp_path)
     (accuracy,) = re.findall(r"test/acc +│ +(0\.\d+)", output)
     assert float(accuracy) > 0.95
+    drawn = {path.name for path in tmp_path.glob("*.png")}
+    assert drawn == {"confusion.png", "mistakes.png", "filters.png"}
 
 
 def test_tour_shows_what_it_says(tmp_path: Path) -> None:
