@@ -15,7 +15,7 @@ from mnist_lit.commands.options import config_of
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, listed, one_line
 from mnist_lit.files import user_path, write_asked
-from mnist_lit.models import Shape, named_class
+from mnist_lit.models import Shape, find_class, named_class
 from mnist_lit.reading.classifier import Classifier
 from mnist_lit.reports.pages import comparison_page, run_page
 from mnist_lit.reports.run_data import RunData
@@ -140,7 +140,7 @@ def _evaluate(
 # Options of a data set that say which images it has.
 CHOICES = (
     *("dataset", "dataset_args", "data_dir", "image_size", "fit"),
-    *("val_size", "split_seed", "fold", "subset"),
+    *("val_size", "split_seed", "fold", "subset", "replay", "share"),
 )
 
 
@@ -163,7 +163,9 @@ def _load_data(
             raise UserError(f"{run.folder} is no run of fit: reports are about classifiers")
         options = {name: config["data"][name] for name in CHOICES if name in config["data"]}
         if repr(options) not in datasets:
-            data = MNISTDataModule(**options)
+            path = config_files.class_of(yaml.safe_load(text), "data")
+            data_class = find_class(path, MNISTDataModule) if path else MNISTDataModule
+            data = data_class(**options)
             data.setup()
             datasets[repr(options)] = data
         return config, datasets[repr(options)]

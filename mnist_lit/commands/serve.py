@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 from mnist_lit.commands.arguments import ArgumentParser, add_network_arguments, checkpoint_path
 from mnist_lit.errors import UserError
+from mnist_lit.files import user_path
 
 
 def main(args: Sequence[str]) -> int:
@@ -23,6 +24,13 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes; default: %(default)s"
     )
+    parser.add_argument(
+        "--collect",
+        metavar="FOLDER",
+        type=user_path,
+        help="keep there, on this machine, the digits that are corrected on the page, to train on"
+        " them: fit --config personal --data.dataset FOLDER",
+    )
     given = parser.parse_args(args[1:])
     if given.workers < 1:
         raise UserError(f"--workers {given.workers}: at least one is needed")
@@ -32,7 +40,7 @@ def main(args: Sequence[str]) -> int:
     with _listen(given.host, given.port) as listener:
         from mnist_lit.serve.server import run
 
-        run(listener, path, given.network, given.workers)
+        run(listener, path, given.network, given.workers, given.collect)
     return 0
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -32,6 +33,7 @@ from mnist_lit.reading.ink import find_ink
 from mnist_lit.reading.limits import PictureError
 from mnist_lit.reading.pdf import is_pdf
 from mnist_lit.serve import PAGE
+from mnist_lit.serve.corrections import Corrections
 from mnist_lit.serve.protocol import ANSWER_TIMEOUT_S, REQUEST_TIMEOUT_S
 
 MAX_BYTES = 5_000_000  # of a picture
@@ -95,7 +97,10 @@ PICTURE = {"content": {"image/*": {"schema": {"type": "string", "format": "binar
 
 
 def create_app(
-    ckpt_path: str | None = None, network: str | None = None, only_host: str | None = "127.0.0.1"
+    ckpt_path: str | None = None,
+    network: str | None = None,
+    only_host: str | None = "127.0.0.1",
+    collect: Path | None = None,
 ) -> FastAPI:
     """Make the app with its own network; set torch and OpenCV to one thread.
 
@@ -104,9 +109,10 @@ def create_app(
         network: the class of its network, if it is none of this package.
         only_host: accept only requests to this address or this machine's own names, against DNS
             rebinding by foreign web pages; None: all.
+        collect: folder for corrections that are made on the page; None: none can be made.
 
     Raises:
-        UserError: the checkpoint cannot be read.
+        UserError: the checkpoint or the folder cannot be used.
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -129,13 +135,21 @@ def create_app(
     @app.get("/network")
     async def network_facts() -> dict[str, Any]:
         """Return the classes, and how a picture is brought to the network's input."""
-        return {"classes": classifier.classes, "preprocessing": classifier.preprocessing.as_plain()}
+        return {
+            "classes": classifier.classes,
+            "preprocessing": classifier.preprocessing.as_plain(),
+            "collect": str(collect) if collect else None,
+        }
 
     @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         """Answer, to show that the server is up."""
         return {"status": "ok"}
+
+    if collect:
+        classifier.check_reads_digits()
+        _add_corrections(app, Corrections(collect))
 
     @app.post(
         "/predict",
@@ -161,6 +175,21 @@ def create_app(
                 return await _unless_gone(request, _answer(large, read, picture, details))
 
     return app
+
+
+def _add_corrections(app: FastAPI, corrections: Corrections) -> None:
+    @app.post("/corrections/{digit}")
+    async def keep(request: Request, digit: int) -> dict[str, str]:
+        """Keep a digit that was read wrong: its 28x28 bytes, as `/predict` gave them, and truth."""
+        try:
+            return {"name": corrections.keep(await _body(request), digit)}
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from error
+
+    @app.delete("/corrections/{name}")
+    async def take_back(name: str) -> None:
+        """Remove a correction."""
+        corrections.take_back(name)
 
 
 class Doorkeeper:

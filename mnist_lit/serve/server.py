@@ -11,6 +11,7 @@ from functools import cache, partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from threading import Thread
 from types import FrameType
 
@@ -34,7 +35,13 @@ HEADERS = {
 }
 
 
-def run(listener: socket.socket, ckpt_path: str | None, network: str | None, workers: int) -> None:
+def run(
+    listener: socket.socket,
+    ckpt_path: str | None,
+    network: str | None,
+    workers: int,
+    collect: Path | None,
+) -> None:
     """Serve until Ctrl-C or SIGTERM; requests that have been accepted are answered first.
 
     Raises:
@@ -42,7 +49,7 @@ def run(listener: socket.socket, ckpt_path: str | None, network: str | None, wor
     """
     host, port = listener.getsockname()[:2]
     only_host = host if ipaddress.ip_address(host).is_loopback else None
-    create = partial(_create_app, ckpt_path, network, only_host)
+    create = partial(_create_app, ckpt_path, network, only_host, collect)
     create()  # reports a wrong checkpoint here, once, and not in each worker
     config = uvicorn.Config(
         create,
@@ -152,7 +159,9 @@ def _in_url(host: str) -> str:
 
 
 @cache
-def _create_app(ckpt_path: str | None, network: str | None, only_host: str | None) -> FastAPI:
+def _create_app(
+    ckpt_path: str | None, network: str | None, only_host: str | None, collect: Path | None
+) -> FastAPI:
     """The app of this process, and of the workers that are forked from it."""
     # Pillow's, on odd metadata and on sizes that `find_digits` has its own limit for.
     warnings.filterwarnings("ignore", module="PIL")
@@ -160,4 +169,4 @@ def _create_app(ckpt_path: str | None, network: str | None, only_host: str | Non
     logging.getLogger("asyncio").addFilter(
         lambda record: "out of system resource" not in record.getMessage()
     )
-    return create_app(ckpt_path, network, only_host and _in_url(only_host))
+    return create_app(ckpt_path, network, only_host and _in_url(only_host), collect)

@@ -22,10 +22,13 @@ let reader = null;
  *
  * @param given `read(drawn, signal)`, from a canvas of SIDE x SIDE pixels, or from a picture's file,
  *   to the answer, `{ number, digits, note, problem }`, where a digit's `image` and `feature_maps`
- *   are bytes; what it throws is tried again, after `retryMs`.
+ *   are bytes; what it throws is tried again, after `retryMs`. With `correct(image, digit)`, which
+ *   keeps a correction and returns its name, and `takeBack(name)`, digits can be corrected;
+ *   `collect` says where they are kept.
  */
 export function start(given) {
   reader = given;
+  if (reader.correct) letTeach();
   showAnswer();
 }
 
@@ -358,6 +361,53 @@ function showChances() {
     bar.classList.toggle("most", index === digit?.digit);
     bar.classList.toggle("unsure", digit?.confidence < UNSURE);
   });
+}
+
+// --- corrections
+
+let kept = null; // the last one: its name, and the answer before it
+
+function letTeach() {
+  document.body.classList.add("teaching");
+  element("teach").hidden = false;
+  bars.forEach((bar, digit) => {
+    bar.tabIndex = 0;
+    bar.role = "button";
+    bar.ariaLabel = `It is a ${digit}`;
+    bar.addEventListener("click", () => teach(digit));
+    bar.addEventListener("keydown", ({ key }) => key === "Enter" && teach(digit));
+  });
+  element("untaught").addEventListener("click", untake);
+  showTaught(`Wrong? Tap the right digit above: it is kept in ${reader.collect} on the server's machine.`);
+}
+
+async function teach(digit) {
+  const chosen = answer.digits[selected];
+  if (!chosen?.image.length) return;
+  const before = answer;
+  const name = await reader.correct(chosen.image, digit).catch((error) => showTaught(error.message));
+  if (!name || answer !== before) return;
+  kept = { name, before };
+  const digits = answer.digits.with(selected, { ...chosen, digit, confidence: 1 });
+  const each = digits.values();
+  const number = answer.number.replace(/\d/g, () => each.next().value.digit);
+  answer = { ...answer, digits, number };
+  picked = true;
+  showAnswer();
+  showTaught(`Kept as ${digit}.`);
+}
+
+async function untake() {
+  await reader.takeBack(kept.name);
+  if (answer.number.length === kept.before.number.length) answer = kept.before;
+  kept = null;
+  showAnswer();
+  showTaught("Taken back.");
+}
+
+function showTaught(text) {
+  element("teach").firstElementChild.textContent = text;
+  element("untaught").hidden = !kept;
 }
 
 // --- inside the network
