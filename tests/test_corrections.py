@@ -72,13 +72,13 @@ def _corrected(folder: Path, num: int) -> list[int]:
 
 def test_personal_data_are_corrections_among_mnist(tmp_path: Path, data_dir: Path) -> None:
     _corrected(tmp_path, 20)
-    data = PersonalDataModule(str(tmp_path), replay=700, share=0.3, data_dir=str(data_dir))
+    data = PersonalDataModule(str(tmp_path), replay=700, repeats=16, data_dir=str(data_dir))
     data.setup()
     plain = MNISTDataModule(data_dir=str(data_dir))
     plain.setup()
     train, val = (data.images(name) for name in ("train", "val"))
 
-    assert len(train) == 700 + 19 * 16, "three tenths, each as often"
+    assert len(train) == 700 + 16 * 16
     assert len(val) == 1004
     known = {image.numpy().tobytes() for image in plain.images("train").pixels[:60_000]}
     held_out = plain.images("val").indices

@@ -9,7 +9,7 @@ from mnist_lit.files import user_path, write_asked
 
 
 def main(args: Sequence[str]) -> int:
-    """Write a network as ONNX or as a page; `args` begins with the command's name."""
+    """Export a network, after comparing its answers; `args` begins with the command's name."""
     parser = ArgumentParser(
         "export",
         "Writes a trained network as ONNX, or as a web page that reads digits without a server.",

@@ -79,13 +79,13 @@ EXPECTED_WARNINGS = (
     "Early stopping conditioned on metric",
     # The arguments given to LightningCLI are the same as those in sys.argv.
     "LightningCLI's args parameter is intended",
-    # LightningCLI 2.6 calls jsonargparse 4.53 by names that its version 5 will not have.
+    # LightningCLI 2.6 uses names that jsonargparse 4.53 deprecates.
     r"\s*(``[\w.]+`` was deprecated in v4|By default only one Jsonargparse)",
     # TrainingLog logs each epoch, however short.
     "The number of training batches .* is smaller than the logging interval",
     # --optimizer is to replace the default one.
     ".*configure_optimizers` will be overridden by",
-    # What is started without srun, where there is one, is to be one process.
+    # Running without srun on a SLURM machine is intended: one process.
     "The `srun` command is available",
     # Lightning 2.6 asks torch 2.15 in a way that is going to change.
     ".*isinstance.treespec, LeafSpec.* is deprecated",
@@ -111,7 +111,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def _as_spec(module_class: type[nn.Module], *args: Any, **kwargs: Any) -> Any:
-    """Modules are built once it is known what they have to fit; Lightning's own are built."""
+    """Return a `ModuleSpec`, built when the data's shape is known; build LightningModules now."""
     if issubclass(module_class, LightningModule):
         return module_class(*args, **kwargs)
     return ModuleSpec.of(module_class, kwargs)
@@ -187,7 +187,7 @@ class CLI(LightningCLI):
         actions = {action.dest: action for action in parser._actions}
         network: Any = actions.get("model.network")
         if network:
-            # The network's own need not be given, and so are not for the parser to ask.
+            # They are filled in from the data, so the parser must not require them.
             network.sub_add_kwargs["linked_targets"] = set(Shape._fields)
             parser.set_defaults({"model.network": {"class_path": "mnist_lit.models.CNN"}})
         for name in Shape._fields:

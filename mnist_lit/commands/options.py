@@ -44,13 +44,12 @@ usage: mnist-lit fit [--config CONFIG] [--ckpt_path CHECKPOINT] [--SECTION.OPTIO
 Trains a network, tests its best checkpoint and draws what it learned.
 
   --config CONFIG         a YAML file; {configs}: packaged ones.
-                          Of several, the last one that gives an option a value counts.
+                          With several, later ones override earlier ones.
   --ckpt_path CHECKPOINT  goes on with a run: last, for the newest one; auto, for that one if it is
                           unfinished, and else a new one; or a checkpoint's path
   --print_config          prints the whole config that the other options make, and ends
 
-Every line of a config is an option, --model.lr 0.002. This is the given one, or the one that counts
-without any:
+Every line of a config is also an option, --model.lr 0.002. The given config, or the default:
 
 {config}
 Beyond it:
@@ -118,7 +117,7 @@ def with_config(args: list[str]) -> list[str]:
         if run.has_config:  # there may be no checkpoint yet
             return [command, "--config", str(run.config), *options]
     path = runs.find_checkpoint(which, root)
-    # A newer run may have begun when it is loaded: from here on it is named.
+    # A newer run may begin before it is loaded: its path is fixed here.
     named = {option.rpartition("=")[2] for option in options}
     config = config_of(path, root, named)
     return [command, "--config", config, *options, "--ckpt_path", str(path)]
@@ -172,7 +171,7 @@ def config_of(checkpoint_path: Path, root: Path, named: Collection[str]) -> str:
 
     Args:
         checkpoint_path: whose config.
-        root: runs below it are one's own, and so is what they name.
+        root: configs of runs below it are trusted, with the classes they name.
         named: what the command line names; it may be named elsewhere too.
 
     Raises:
@@ -283,8 +282,7 @@ def replaced_callbacks(args: Sequence[str], callbacks: Any) -> list[str]:
 def innermost_reason(message: str) -> str:
     """Reduce an error of jsonargparse to one line; of the types of a union, to what says most.
 
-    For an option that takes a class, it lists a reason for every type that the option may have:
-    that a list, true or null is expected too says nothing about the class.
+    jsonargparse lists a reason for each accepted type; those for list, true or null do not help.
     """
     head, union, report = message.partition("Does not validate against any of the Union subtypes")
     if not union:

@@ -41,7 +41,7 @@ class Result(NamedTuple):
     Attributes:
         path: the file.
         answer: one of these.
-        outcome: the same beside the truth, where that is known.
+        outcome: the answer compared with the truth; None: unknown.
         page: counted from 1; None of a file with one page, or where all are taken together.
     """
 
@@ -95,7 +95,7 @@ def main(args: Sequence[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     paths = [picture.path for picture in pictures] or list(_expand(given.files))
     with warnings.catch_warnings():
-        # Pillow's, on odd metadata and on sizes that `check_size` has its own limit for.
+        # Pillow's, on odd metadata and on sizes, which `check_size` limits.
         warnings.filterwarnings("ignore", module="PIL")
         if classes:
             classified = _with_progress(predict_classes.classify(classifier, paths), len(paths))
@@ -252,7 +252,7 @@ def _print_csv(results: Iterable[Result]) -> int:
 
 
 def _print_kaggle(results: Iterable[Result]) -> int:
-    """Print the columns that Kaggle's competitions ask for: the file's name, and the number."""
+    """Print CSV with the columns id (file stem) and label; stop at an unreadable file."""
     rows = csv.writer(sys.stdout, lineterminator="\n")
     rows.writerow(["id", "label"])
     for path, answer, _, page in results:

@@ -22,7 +22,7 @@ UNSURE = 0.9  # a class with a smaller probability is marked
 
 
 class Classified(NamedTuple):
-    """Class of a picture, or the error of reading it."""
+    """A picture's path and its class, or the error if it could not be read."""
 
     path: str
     answer: Classification | PictureError
@@ -58,7 +58,7 @@ def measure(results: Iterable[Classified], pictures: Sequence[Labelled], by: str
     Args:
         results: of all pictures.
         pictures: the same ones, with their classes as truth.
-        by: what their groups are.
+        by: name of the column of groups; None: no groups.
 
     Returns:
         The exit code: 1 where a picture could not be read.
@@ -133,7 +133,7 @@ def _print_csv(results: Iterable[Classified]) -> int:
 
 
 def _print_kaggle(results: Iterable[Classified]) -> int:
-    """Print the columns that Kaggle's competitions ask for: the file's name, and the class."""
+    """Print CSV with the columns id (file stem) and label; stop at an unreadable file."""
     rows = csv.writer(sys.stdout, lineterminator="\n")
     rows.writerow(["id", "label"])
     for path, answer in results:

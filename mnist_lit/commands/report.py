@@ -140,7 +140,7 @@ def _evaluate(
 # Options of a data set that say which images it has.
 CHOICES = (
     *("dataset", "dataset_args", "data_dir", "image_size", "fit"),
-    *("val_size", "split_seed", "fold", "subset", "replay", "share"),
+    *("val_size", "split_seed", "fold", "subset", "replay", "repeats"),
 )
 
 

@@ -45,7 +45,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that accepts connections already, which wait until the server is ready.
+    """Open a listening socket; connections queue until the server is ready.
 
     Raises:
         UserError: host and port cannot be had.

@@ -23,7 +23,7 @@ class Labelled(NamedTuple):
     Attributes:
         path: where it is.
         truth: its digits, a space between lines; or its class.
-        group: what it is counted with.
+        group: value of the column ``--by``.
     """
 
     path: str
@@ -72,7 +72,7 @@ def labelled(
         path: the file.
         by: another column, whose values say what is counted together.
         folders: where the pictures are, at most one; by default where the file is.
-        classes: of what the truth is one; None: it is a number.
+        classes: allowed truth values; None: the truth is a number.
 
     Raises:
         UserError: it cannot be read, or says something else.
@@ -163,7 +163,7 @@ def show(outcomes: Sequence[Outcome], by: str | None) -> None:
 
     Args:
         outcomes: of all pictures.
-        by: what their groups are.
+        by: name of the column of groups; None: no groups.
     """
     from rich.console import Console
     from rich.table import Column, Table

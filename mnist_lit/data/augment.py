@@ -69,7 +69,7 @@ class Augment:
         return F.grid_sample(images, grid, align_corners=False)
 
     def _affine(self, images: Tensor, size: int) -> Tensor:
-        """A random map from each output pixel to the input, ``(B, 2, 3)``."""
+        """Sample an affine matrix for each image, from output to input, ``(B, 2, 3)``."""
         batch = len(images)
         rotate, shear, log_height, log_width, right, down = (
             torch.rand(6, batch, device=images.device) * 2 - 1

@@ -21,10 +21,10 @@ from mnist_lit.files import one_at_a_time
 
 @dataclass(frozen=True)
 class Download:
-    """A data set that torchvision downloads, checks by its own sums, and reads.
+    """A data set that torchvision downloads, verifies and reads.
 
     Attributes:
-        make: from a folder, whether the training images are meant, and whether to download.
+        make: function (folder, train, download) -> torchvision data set.
         classes: what the labels mean.
         first_label: of the first class.
         transposed: whether rows and columns have changed places.

@@ -30,7 +30,7 @@ SETS = {
 
 
 class PictureFiles:
-    """Images that are read whenever they are asked for."""
+    """Images that are read from their files each time they are indexed."""
 
     def __init__(self, paths: Sequence[Path], preprocessing: Preprocessing) -> None:
         self.paths, self.preprocessing = paths, preprocessing
@@ -87,6 +87,9 @@ def load_folder(folder: Path, image_size: int | None = None, fit: Fit = "crop") 
     every = [path for paths, _ in files.values() for path in paths]
     found = _preprocessing(folder, every, image_size, fit)
     sets = {name: (_pixels(PictureFiles(paths, found)), y) for name, (paths, y) in files.items()}
+    if "val" in sets:
+        num_val = len(sets["val"][1])
+        say(f"{folder}: validation is on the {num_val} of val; data.val_size is not used")
     if "test" not in sets:
         sets["train"], sets["test"] = hold_out(*sets["train"])
     return Loaded(sets["train"], sets["test"], classes, sets.get("val"), found)
@@ -94,7 +97,7 @@ def load_folder(folder: Path, image_size: int | None = None, fit: Fit = "crop") 
 
 @rank_zero_only
 def say(line: str) -> None:
-    """Print a line about the data, on one of several processes."""
+    """Print a line to stderr on rank 0, with control characters escaped."""
     print(printable(line), file=sys.stderr)
 
 

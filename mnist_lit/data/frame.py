@@ -16,7 +16,7 @@ def edges(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _ends(ink: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first and the last but one position of ink in rows ``(B, N)``, each ``(B,)``."""
+    """Return the first position of ink and one past the last in rows ``(B, N)``, each ``(B,)``."""
     size = ink.shape[1]
     place = torch.arange(size, device=ink.device)
     first = torch.where(ink, place, size - 1).amin(dim=1)
@@ -25,7 +25,7 @@ def _ends(ink: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fitted(images: Tensor, right: Tensor, down: Tensor, longest: Tensor) -> Tensor:
-    """Move points of images to their middles and scale `longest` pixels to `FIT`; all ``(B,)``."""
+    """Centre images on (right, down) and scale `longest` to `FIT`; all ``(B,)``, in pixels."""
     size = images.shape[-1]
     zero, scale = torch.zeros_like(longest), longest / FIT
     rows = [

@@ -1,4 +1,4 @@
-"""Data sets that somebody's own function gives."""
+"""Load data sets from functions of the user's own."""
 
 import inspect
 from collections.abc import Mapping

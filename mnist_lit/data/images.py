@@ -129,9 +129,9 @@ def as_tensors(given: Any) -> tuple[Tensor, Tensor]:
 
 
 def hold_out(pixels: Pixels, labels: Tensor) -> tuple[Labelled, Labelled]:
-    """Hold out `TEST_SHARE` of some images: those that are kept, and those that are not.
+    """Split off `TEST_SHARE` of some images; return those that are kept, and those held out.
 
-    They are the same ones on every machine.
+    The split is the same on every machine.
     """
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     held_out, kept = torch.tensor_split(order, [max(1, round(TEST_SHARE * len(labels)))])

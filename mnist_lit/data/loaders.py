@@ -1,4 +1,4 @@
-"""Batches in an order that a run can go on in."""
+"""Samplers and a loader that resume in the middle of an epoch."""
 
 import math
 import random
@@ -17,9 +17,9 @@ CPU = torch.device("cpu")
 class EpochShuffle(DistributedSampler[Tensor]):
     """Batches of positions, in a new order every epoch, set by the seed and the epoch's number.
 
-    Of each batch, a process gets its share: so a step is over the same images with any number of
-    processes, and every image comes once an epoch. Being a DistributedSampler, it is not put into
-    another one by Lightning, which would fill up the shares with images that come twice.
+    Each rank gets a share of every batch, so a step covers the same images with any number of
+    ranks, and each image comes once per epoch. Lightning does not wrap a DistributedSampler in
+    its own, which would pad shares with duplicates.
 
     Args:
         size: how many images.
@@ -51,10 +51,10 @@ class EpochShuffle(DistributedSampler[Tensor]):
         return min(self.batch_size, self.size - batch_idx * self.batch_size)
 
     def weight(self, batch_idx: int) -> float:
-        """Return the weight of this rank's mean, so that the sum over ranks is the batch's mean.
+        """Return the factor for this rank's mean loss.
 
-        Shares differ in size where a batch cannot be cut evenly, but what processes compute is
-        averaged as if they did not.
+        DDP averages ranks equally, although shares differ in size; with this factor, the average is
+        the mean over the batch.
         """
         num_images = self.num_images(batch_idx)
         return len(range(self.rank, num_images, self.num_replicas)) * self.num_replicas / num_images
@@ -68,7 +68,7 @@ class EpochShuffle(DistributedSampler[Tensor]):
         start, self.start = self.start, 0
         for batch in torch.split(order, self.batch_size)[start:]:
             share = batch[self.rank :: self.num_replicas]
-            # Of a last batch too small for all, an image whose weight is 0: no step is without any.
+            # If the last batch has fewer images than ranks, the others take one with weight 0.
             yield share if len(share) else batch[:1]
 
 

@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader
 
 from mnist_lit.data.augment import Augment
 from mnist_lit.data.downloads import DOWNLOADS
-from mnist_lit.data.folders import say
 from mnist_lit.data.images import Batch, ImageSet, Loaded
 from mnist_lit.data.loaders import CPU, EpochShuffle, EvalShare, ResumableLoader
 from mnist_lit.data.negatives import no_digits
@@ -40,8 +39,8 @@ else:
 SETS = ("train", "val", "test")
 
 EVAL_BATCH_SIZE = 100
-"""Images a batch where nothing is learned: as many as a training step usually has. Larger ones are
-no faster, and the C library would find room for them in new memory again and again."""
+"""Batch size for evaluation. Larger batches are no faster and make the C allocator request new
+memory each time."""
 
 
 class MNISTDataModule(LightningDataModule):
@@ -73,8 +72,8 @@ class MNISTDataModule(LightningDataModule):
             device, by its import path; after `augment`.
         styles: share of the 1s, 7s and 9s among the training images that get strokes which much of
             the world gives them, and which are rare in MNIST.
-        no_digits: share of training images that are made into what is no digit, and of which no
-            class is to be likelier than another.
+        no_digits: share of training images replaced by non-digits, with a uniform target over the
+            classes.
     """
 
     def __init__(
@@ -180,9 +179,6 @@ class MNISTDataModule(LightningDataModule):
                 raise UserError(f"data.fold: {self.dataset} has its own validation images")
             kept = torch.arange(len(images))
             val = ImageSet(*loaded.val, torch.arange(len(loaded.val[1])))
-            say(
-                f"{self.dataset}: validation is on the {len(val)} of val; data.val_size is not used"
-            )
         if self.subset < 1:
             kept = self._subset(kept, labels)
         self._sets = {
@@ -240,7 +236,7 @@ class MNISTDataModule(LightningDataModule):
         return [self._eval_loader(name) for name in SETS]
 
     def hold_test_back(self) -> None:
-        """From now on, give test images to nobody: something is still to be chosen."""
+        """Make `images("test")` raise until model selection is finished."""
         self.holds_test_back = True
 
     def images(self, name: str) -> ImageSet:
@@ -345,7 +341,7 @@ def _as_it_is(batch: Batch) -> Batch:
 
 
 def _pixel_statistics(images: ImageSet) -> tuple[float, float]:
-    """Mean and standard deviation of all pixels in [0, 1], by counting the 256 values."""
+    """Compute mean and standard deviation of pixels in [0, 1]; of files, of the first 10,000."""
     counts = torch.zeros(256, dtype=torch.int64)
     indices = images.indices if isinstance(images.images, Tensor) else images.indices[:10_000]
     for chosen in torch.split(indices, 10_000):

@@ -1,11 +1,10 @@
 """`PersonalDataModule`: corrected digits, among MNIST's so that those are not forgotten."""
 
-import math
 from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse.typing import ClosedUnitInterval, PositiveInt
+from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
 from mnist_lit.data.images import Labelled, Loaded
@@ -30,7 +29,7 @@ class PersonalDataModule(MNISTDataModule):
     Args:
         dataset: the folder, with sub-folders 0 to 9 of 28x28 pictures; some may be missing.
         replay: number of MNIST's training images that are trained on too.
-        share: of the training images that are corrections, which are repeated for it.
+        repeats: how often a correction is trained on in an epoch.
         **kwargs: of `MNISTDataModule`.
     """
 
@@ -38,11 +37,11 @@ class PersonalDataModule(MNISTDataModule):
         self,
         dataset: str = "corrections",
         replay: PositiveInt = 5000,
-        share: ClosedUnitInterval = 0.3,
+        repeats: PositiveInt = 10,
         **kwargs: Any,
     ) -> None:
         super().__init__(dataset=dataset, **kwargs)
-        self.replay, self.share = int(replay), float(share)
+        self.replay, self.repeats = int(replay), int(repeats)
 
     def _load(self) -> Loaded:
         if self._loaded is None:
@@ -54,10 +53,9 @@ class PersonalDataModule(MNISTDataModule):
             order = torch.randperm(len(labels), generator=generator)
             is_val = torch.zeros(len(labels), dtype=torch.bool)
             is_val[order[: len(labels) // HELD_OUT]] = True
-            wanted = self.share / max(1 - self.share, 1e-6) * len(replayed)
-            repeats = max(1, math.ceil(wanted / max(1, int((~is_val).sum()))))
-            train = _joined(mnist.train, replayed, corrected[~is_val], labels[~is_val], repeats)
-            val = _joined(mnist.train, held_out[:NUM_VAL], corrected[is_val], labels[is_val], 1)
+            learned = corrected[~is_val].repeat(self.repeats, 1, 1, 1)
+            train = _joined(mnist.train, replayed, learned, labels[~is_val].repeat(self.repeats))
+            val = _joined(mnist.train, held_out[:NUM_VAL], corrected[is_val], labels[is_val])
             self._loaded = Loaded(train, mnist.test, DIGITS, val)
         return self._loaded
 
@@ -82,8 +80,6 @@ def _read_corrections(folder: Path) -> tuple[Tensor, Tensor]:
     return images, torch.tensor([digit for _, digit in files])
 
 
-def _joined(
-    mnist: Labelled, numbers: Tensor, corrected: Tensor, labels: Tensor, repeats: int
-) -> Labelled:
-    images = torch.cat([mnist[0][numbers], corrected.repeat(repeats, 1, 1, 1)])
-    return images, torch.cat([mnist[1][numbers], labels.repeat(repeats)])
+def _joined(mnist: Labelled, numbers: Tensor, corrected: Tensor, labels: Tensor) -> Labelled:
+    """Join some of MNIST's images with corrected ones."""
+    return torch.cat([mnist[0][numbers], corrected]), torch.cat([mnist[1][numbers], labels])

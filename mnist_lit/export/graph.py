@@ -78,12 +78,12 @@ def detector_as_onnx(detector: Detector) -> ModelProto:
 def _converted(
     network: nn.Module, images: Tensor, sizes: dict[int, Any], names: list[str]
 ) -> ModelProto:
-    """Convert a network to a graph.
+    """Export a network to an ONNX model; the exporter's output is suppressed.
 
     Args:
-        network: any.
+        network: the module.
         images: an example of its input, which is called ``images``.
-        sizes: those axes of the images that may have any size.
+        sizes: dynamic axes of the images.
         names: of the outputs.
 
     Raises:

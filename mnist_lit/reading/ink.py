@@ -40,7 +40,7 @@ class Ink:
     note: str = ""
 
     def digit_image(self, box: Box) -> Array | None:
-        """Cut a digit out and prepare it like an image of MNIST.
+        """Crop a digit and convert it to an MNIST-like image.
 
         Args:
             box: in pixels of the picture.
@@ -173,7 +173,7 @@ def _likely_sizes(components: NDArray[np.int32]) -> tuple[float, ...]:
 
 
 def _weighted_median(values: Array) -> float:
-    """Return the median of values, each weighted by itself."""
+    """Return the weighted median of values, ``(N,)``, N >= 1; each is its own weight."""
     values = np.sort(values)
     total = np.cumsum(values)
     return float(values[np.searchsorted(total, total[-1] / 2)])

@@ -49,7 +49,7 @@ NO_METADATA = dict.fromkeys(["Date", "Creator", "Format", "Type"])
 
 
 def chart(draw: Callable[P, Figure]) -> Callable[P, str]:
-    """Make a function that draws a figure return it as an ``<svg>`` element of a page."""
+    """Decorate a function that draws a figure, to return inline SVG in the page's colours."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> str:

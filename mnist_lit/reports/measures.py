@@ -26,7 +26,7 @@ def balanced_sample(labels: Tensor, max_images: int) -> Tensor:
 
 
 def surest_mistakes(labels: Tensor, probs: Tensor) -> Tensor:
-    """Find the wrongly classified images.
+    """Return the indices of all misclassified images, the most confident first.
 
     Args:
         labels: ``(N,)`` the true classes.
@@ -105,7 +105,7 @@ def attributions(network: nn.Module, images: Tensor, answers: Tensor) -> Tensor 
 
 
 def last_hidden(network: nn.Module, images: Tensor) -> Tensor | None:
-    """Return the input of the last linear layer, ``(B, D)``; None if there is none."""
+    """Return the input, ``(B, D)``, of the linear layer that runs last; None without one."""
     inputs: dict[nn.Module, Tensor] = {}
 
     def keep(layer: nn.Module, args: tuple[Tensor, ...]) -> None:

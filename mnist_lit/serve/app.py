@@ -39,7 +39,7 @@ from mnist_lit.serve.protocol import ANSWER_TIMEOUT_S, REQUEST_TIMEOUT_S
 MAX_BYTES = 5_000_000  # of a picture
 MAX_PIXELS = 25_000_000  # of a picture, however few bytes it has: some take 50 bytes of memory each
 MAX_REQUESTS = 64  # at a time, each of which may hold a picture; more are told to come back
-# What is no larger is read at once, however many whole pages wait: a canvas, say.
+# Pictures up to this size, such as a canvas, skip the queue of large ones.
 SMALL_BYTES, SMALL_PIXELS = 100_000, 1_000_000
 NUM_THREADS = 2  # for small pictures: one computes while the other waits for the interpreter
 MAX_DETAILED = 300  # digits of an answer; a whole page's would be many megabytes
@@ -204,7 +204,7 @@ class Doorkeeper:
 
 
 def _refusal(headers: Headers) -> JSONResponse | None:
-    # A browser says in Origin whose page asks; others say nothing.
+    # Browsers name the requesting page in Origin; other clients omit it.
     for origin in headers.getlist("origin"):
         _, _, host = origin.partition("://")
         if host.lower() != headers.get("host", "").lower():
@@ -254,7 +254,7 @@ async def _body(request: Request) -> bytes:
     """
     body = bytearray()
     too_large = HTTPException(413, f"the picture has more than {MAX_BYTES / 1e6:.0f} MB")
-    # Said before the body is asked for, this reaches a client that waits to be asked, like curl.
+    # Before the body is read: curl waits for "100 Continue", and gets this instead.
     if int(request.headers.get("content-length", 0)) > MAX_BYTES:
         raise too_large
     try:

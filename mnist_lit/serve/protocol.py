@@ -1,4 +1,4 @@
-"""HTTP as uvicorn prints_errors it, with what it leaves to others: limits in number and time."""
+"""uvicorn's HTTP/1.1 protocol, with limits on connections and time."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ OTHER_FILES = 64  # that a process has open
 
 
 class Protocol(H11Protocol):
-    """HTTP that closes a connection that takes too long in whatever it does, or is one too many."""
+    """Close connections that are too slow, or more than the limit."""
 
     timer: asyncio.TimerHandle | None = None
 
@@ -45,7 +45,7 @@ class Protocol(H11Protocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """As uvicorn does; but what the app is about to answer goes nowhere, nor twice."""
+        """Send 400 unless a response has started; drop the app's pending response."""
         if self.cycle and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -67,7 +67,7 @@ class Protocol(H11Protocol):
 
 @cache
 def max_connections() -> int:
-    """As many as there are files for, which a connection is one of."""
+    """Return the connection limit, bounded by the process's limit of open files."""
     return min(MAX_CONNECTIONS, max(1, (_max_files() - OTHER_FILES) // 2))
 
 

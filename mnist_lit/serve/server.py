@@ -140,7 +140,7 @@ class Worker(uvicorn.Server):
 
 
 def _reachable(host: str) -> str:
-    """An address that others know; of all of this machine's, the one by which it reaches them."""
+    """Return an address to print: for 0.0.0.0 or ::, this machine's outgoing one."""
     if not ipaddress.ip_address(host).is_unspecified:
         return host
     family, elsewhere, here = socket.AF_INET, "192.0.2.1", "127.0.0.1"
@@ -163,7 +163,7 @@ def _create_app(
     ckpt_path: str | None, network: str | None, only_host: str | None, collect: Path | None
 ) -> FastAPI:
     """The app of this process, and of the workers that are forked from it."""
-    # Pillow's, on odd metadata and on sizes that `find_digits` has its own limit for.
+    # Pillow's, on odd metadata and on sizes, which `check_size` limits.
     warnings.filterwarnings("ignore", module="PIL")
     # asyncio says so once for each connection that waits, and again every second.
     logging.getLogger("asyncio").addFilter(

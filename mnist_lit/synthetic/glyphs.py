@@ -47,7 +47,7 @@ Glyph: TypeAlias = tuple[Mask, float]
 
 
 class Glyphs:
-    """Shapes of one kind; their distance maps are computed when first used.
+    """Glyph masks, whose distance maps are computed on first use.
 
     Args:
         mask_of: returns the ink of a glyph by its number, ``(FRAME, FRAME)``.
@@ -170,7 +170,7 @@ def skeleton(ink: Mask) -> Mask:
 
 
 def thinned(mask: Mask) -> Mask:
-    """Thin the strokes of a mask, ``(H, W)``, to one pixel.
+    """Thin the strokes of a bool mask, ``(H, W)``, to one pixel; dots may vanish.
 
     Source: Zhang and Suen, "A fast parallel algorithm for thinning digital patterns" (1984).
     """

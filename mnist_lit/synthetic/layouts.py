@@ -64,7 +64,7 @@ class SheetDrawer:
 
 
 class Drawing:
-    """One sheet while it is drawn.
+    """Draw characters, words and clutter on one new sheet.
 
     Args:
         drawer: the characters.
@@ -137,7 +137,7 @@ class Drawing:
         spacing: float = 0.12,
         printed: bool = False,
     ) -> float:
-        """Write a line of text as far as there is room.
+        """Write a line of text; stop at the first character that has no room.
 
         Args:
             text: with ``^`` before an exponent.
@@ -150,7 +150,7 @@ class Drawing:
             printed: whether a printer writes.
 
         Returns:
-            The right edge of the last character.
+            x where the next character would start, in pixels.
         """
         start, raised = x, False
         for number, character in enumerate(text):

@@ -54,7 +54,7 @@ class Sheet:
         return part.size > 0 and float(part.max()) < 0.1
 
     def crop(self, left: int, top: int, right: int, bottom: int) -> None:
-        """Erase everything outside a box; characters cut in half are ignored by the loss."""
+        """Erase the ink outside a box; the sheet keeps its size."""
         kept = np.zeros_like(self.ink)
         kept[top:bottom, left:right] = self.ink[top:bottom, left:right]
         self.ink = kept

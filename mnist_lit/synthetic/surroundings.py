@@ -26,7 +26,7 @@ class Line:
 
     @classmethod
     def sample(cls, random: np.random.Generator, max_width_px: float = 5.0) -> "Line":
-        """Draw a line's look at random, from hardly visible to thick, now and then dashed."""
+        """Sample width (log-uniform, from 0.5 pixels), contrast and, in 10 %, dashes."""
         width = float(np.exp(random.uniform(np.log(0.5), np.log(max_width_px))))
         dash = random.uniform(2, 8) if random.random() < 0.1 else 0.0
         return cls(width, random.uniform(0.15, 1.0), dash)

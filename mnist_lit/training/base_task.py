@@ -24,8 +24,8 @@ else:
 
 Schedule = Literal["constant", "one_cycle"]
 
-# State of optimizers in the shape of its weight. Fused ones do not check it, and would write to
-# foreign memory.
+# Optimizer state in the shape of its weight. Fused optimizers do not check this, and a wrong shape
+# would corrupt memory.
 LIKE_WEIGHTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "sum"}
 
 

@@ -25,21 +25,21 @@ NO_LABEL = -100  # of negative examples, and of images that fill up a rank's bat
 class LitClassifier(BaseTask):
     """Train a network to classify images.
 
-    It logs the validation itself; the training is logged by the callback `TrainingLog`. Losses that
-    are logged are cross-entropies, whatever is trained for.
+    It logs the validation itself; the training is logged by the callback `TrainingLog`. Logged
+    losses are always cross-entropy, whatever the training loss.
 
     Args:
         network: any torch.nn.Module from images (B, C, H, W) in [0, 1] to logits (B, K), by its
             import path; cnn: the original one, 21,840 parameters; wide: a larger one, 613,098.
-            What its constructor calls num_classes, in_channels, image_size follows from the data.
+            Its arguments num_classes, in_channels and image_size are set from the data.
         lr: Adam's learning rate; with a schedule, its highest.
         schedule: constant, or one_cycle: up in the first share `warmup` of all steps, then down
             to nothing along a cosine.
         warmup: that share, 0 <= warmup < 1.
         label_smoothing: share of the probability that the training target gives to all classes
             alike, 0 <= label_smoothing < 1.
-        loss: any torch.nn.Module from logits and labels to what is trained for, by its import path,
-            a mean over the images; null: cross-entropy with label_smoothing.
+        loss: import path of a torch.nn.Module, (logits, labels) -> scalar mean over the images;
+            null: cross-entropy with label_smoothing.
         weights: what a new training starts from: packaged, the path of a checkpoint, or of a
             state_dict; null: random weights. The last layer may have another number of classes.
         freeze: patterns of names of the network's parameters that are not trained: conv*.
@@ -166,7 +166,7 @@ def _spec_and_module(
     given: nn.Module | ModuleSpec | Mapping[str, Any], shape: Shape
 ) -> tuple[ModuleSpec, nn.Module]:
     """Return the spec and the module of what was given as either."""
-    if isinstance(given, nn.Module):  # how it was made, nobody knows
+    if isinstance(given, nn.Module):  # its constructor's arguments are unknown
         return ModuleSpec(class_path_of(type(given))), given
     spec = given if isinstance(given, ModuleSpec) else ModuleSpec(**given)
     return spec, spec.build(shape)
@@ -193,9 +193,9 @@ def _check_fit(network: nn.Module, name: str, shape: Shape) -> None:
 
 
 def _labels(targets: Tensor) -> Tensor:
-    """Labels ``(B,)``, where targets may also be shares of all classes: `NO_LABEL` if of several.
+    """Convert targets, ``(B,)`` or ``(B, K)``, to labels ``(B,)``; soft targets get `NO_LABEL`.
 
-    Nothing is left out here: on a GPU every step would have to wait to know how many there are.
+    Their rows are kept: to filter them, every step would have to synchronise with the GPU.
     """
     if targets.ndim == 1:
         return targets

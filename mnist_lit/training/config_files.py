@@ -26,8 +26,8 @@ from mnist_lit.training.runs import Run
 # Options that say where things are, not what is trained.
 PLACES = {"ckpt_path", "data.data_dir", "trainer.default_root_dir"}
 
-# Options that decide what the steps so far have been: under other ones, the position in an epoch
-# would mean something else, or validation images would turn up in the training.
+# Options that cannot change on resuming: they decide which images each step has used, and which
+# are held out.
 FIXED = {
     "data.batch_size",
     "data.class_path",
@@ -156,7 +156,7 @@ def class_of(config: Any, section: str) -> str | None:
 
 
 def with_class(text: str, section: str, path: str) -> str:
-    """Return a config, as YAML, whose section names its class."""
+    """Add ``class_path`` to a section of a config, as YAML."""
     config = yaml.safe_load(text)
     config[section] = {"class_path": path, "init_args": config[section]}
     return yaml.safe_dump(config, sort_keys=False)
@@ -198,7 +198,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         A sentence for each option that differs, sorted.
 
     Raises:
-        UserError: one of them must not.
+        UserError: an option of `FIXED` differs.
     """
     before, after = (
         {
@@ -226,7 +226,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def names_of_code(config: Any) -> Iterator[str]:
-    """Yield values that may be import paths of code outside of this project's dependencies.
+    """Yield values that look like import paths and do not start with one of `KNOWN_CODE`.
 
     Args:
         config: options, nested as in a config file, or a part of them.

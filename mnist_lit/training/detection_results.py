@@ -18,7 +18,7 @@ NUM_SHOWN = 18
 
 
 def detections(model: LitDetector, data: SheetDataModule) -> Figure:
-    """Draw what a detector detects on some sheets of the test set."""
+    """Draw the first test sheets with the digits that the detector finds."""
     sheets = [data.sheet("test", number) for number in range(NUM_SHOWN)]
     detector = Detector(model.network)
     detected = [

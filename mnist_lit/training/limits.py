@@ -1,4 +1,4 @@
-"""Checks of options that do not go together, or not with this project."""
+"""Checks for incompatible or unsupported options."""
 
 from collections.abc import Mapping
 from inspect import signature
@@ -54,7 +54,7 @@ def check_callbacks(given: Any) -> None:
 
 
 def check_device(trainer: Trainer) -> None:
-    """Refuse strategies but DDP, other numbers of processes, and less than 32 bits for weights.
+    """Allow only one device or DDP, as many processes as were started, and 32-bit weights.
 
     Raises:
         UserError: the Trainer has one of these.

@@ -20,7 +20,7 @@ BEHIND = {name: f"z_trainer/{name}" for name in ("epoch", "images_per_s", "lr")}
 
 @contextmanager
 def silencing_disk_errors() -> Iterator[None]:
-    """Silence disk errors of TensorBoard's thread, which the training reports too."""
+    """Silence disk errors of TensorBoard's writer thread; the training reports them."""
 
     def complain(failure: threading.ExceptHookArgs) -> None:
         if not isinstance(failure.exc_value, OSError):

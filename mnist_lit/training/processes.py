@@ -33,8 +33,8 @@ def launched_by() -> str | None:
 def bind_to_launcher() -> None:
     """End this process when the one that launched it ends.
 
-    Lightning's launcher ends itself and all it has launched when one of those dies, but what it has
-    launched would wait for it.
+    Lightning's launcher ends all processes when a child dies, but children would outlive a dead
+    launcher.
     """
     if is_rank_zero():
         os.environ[LAUNCHER] = str(os.getpid())
@@ -51,8 +51,8 @@ def _end_with_launcher() -> None:
 def prints_errors() -> bool:
     """Return True if this process prints a `UserError`.
 
-    Before the process group exists, all ranks have the same error. After that, those that Lightning
-    has launched first wait: if rank 0 has failed too, they end with it.
+    Before the process group exists, all ranks raise the same error, and rank 0 prints it. After
+    that, ranks that Lightning has launched wait first: if rank 0 has failed too, they end with it.
     """
     if is_rank_zero():
         return True

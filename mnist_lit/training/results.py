@@ -56,7 +56,7 @@ def finish(
         facts: goes into ``results.json`` as it is, in front of the measured values.
         config: all options, nested as in a config file, for loggers to compare runs by.
     """
-    # `predict` would end these, and a logger that fails would cost the results.
+    # `predict` would finalize these, and a logger that fails would cost the results.
     loggers, trainer.loggers = trainer.loggers, []
     results, probs = _evaluate(run, trainer, model, data, facts)
     with saved(run, results):

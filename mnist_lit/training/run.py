@@ -35,7 +35,7 @@ DAMAGE = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueEr
 def train_run(
     trainer: Trainer, model: LightningModule, data: MNISTDataModule, start: Start
 ) -> None:
-    """Train to the end of the config's epochs; the best checkpoint's weights are then loaded.
+    """Train until the config ends the training; the model keeps its last weights.
 
     Args:
         trainer: with the callbacks and loggers of the run.
@@ -44,10 +44,10 @@ def train_run(
         start: the checkpoint to resume from, if any.
 
     Raises:
-        UserError: the training cannot begin or resume, or no epoch was validated.
+        UserError: the training cannot resume from the checkpoint.
         Interrupted: a signal was received; ``last.ckpt`` was saved.
     """
-    # The config has more; and of options that change later, some loggers would have none.
+    # Loggers have the whole config already, and some refuse values that change later.
     model.save_hyperparameters(dict(model.hparams), logger=False)
     path, loggers = start.checkpoint_path, trainer.loggers
     if path and isinstance(model, LitClassifier):
@@ -61,7 +61,7 @@ def train_run(
             raise
         said = f"{type(error).__name__}: {one_line(error)}"
         raise UserError(f"no training can go on from {path} ({said})") from error
-    trainer.loggers = loggers  # which TrainingLog has kept from being closed
+    trainer.loggers = loggers  # TrainingLog has kept them open
 
 
 def has_begun(trainer: Trainer, start: Start) -> bool:
@@ -193,7 +193,7 @@ def resumable(trainer: Trainer, resume_command: Callable[[Path], Sequence[str]])
             if launched_by() is None:
                 raise SystemExit(0) from interruption  # or Lightning's launcher would kill rank 0
             raise
-        # A command that would begin anew would do so for ever.
+        # Only a command that resumes: another one would start from scratch each time.
         resumes = any(option.startswith("--ckpt_path") for option in sys.argv)
         is_requeued = resumes and interruption.signal.name == "SIGUSR1" and requeue(trainer)
         what = "SLURM starts it again" if is_requeued else how()

@@ -37,7 +37,7 @@ COMPARED = {
     "model.loss",
     "trainer.max_epochs",
 }
-# What these keep has a number of its own, by which they go on with it: `Logger.version`.
+# Loggers with run ids of their own, and the argument by which they resume such a run.
 NUMBERED_BY = {"MLFlowLogger": "run_id", "WandbLogger": "version"}
 
 
@@ -186,8 +186,7 @@ def log_end(
 
 def log_compared(logger: loggers.TensorBoardLogger, config: Mapping[str, Any]) -> None:
     """Show a run in the HParams tab; other loggers compare runs anyway."""
-    # Without the first one, a list of columns: TensorBoard would take it from a single run. So it
-    # makes columns of what any run has, and of all metrics.
+    # Without the first summary, which would fix the columns to those of one run.
     _, start, end = hparams(_compared(config), {})  # type: ignore[no-untyped-call]
     for summary in (start, end):
         logger.experiment._get_file_writer().add_summary(summary)

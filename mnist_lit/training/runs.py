@@ -188,7 +188,7 @@ def newest(root: Path, kind: str = FIT) -> Run:
 
 
 def find_checkpoint(which: str, root: Path, kind: str = FIT) -> Path:
-    """Return the path of a checkpoint: ``best`` or ``last`` of the newest run, or a path.
+    """Resolve ``best``, ``last`` (of the newest run) or a path to an absolute path.
 
     Raises:
         UserError: it is not there.

@@ -142,8 +142,14 @@ def print_table(table: Sequence[Row], rounds: Sequence[dict[str, Measured]]) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="ROW",
+        help="rows that begin so, with what they are compared with",
+    )
     args = parser.parse_args()
-    table = rows()
+    table = [row for row in rows() if not args.only or row.name.startswith(tuple(args.only))]
     console = Console(stderr=True)
     progress = track(
         [(number, row) for number in range(args.rounds) for row in table],

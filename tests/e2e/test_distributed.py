@@ -188,7 +188,7 @@ def test_rank_that_lightning_started_dies_and_no_process_is_left(tmp_path: Path)
     assert not _processes_of(tmp_path)
 
 
-@pytest.mark.parametrize("delay_s", [0, 1, 3, 5])
+@pytest.mark.parametrize("delay_s", [0, 3])
 def test_death_of_the_launcher_leaves_no_process(delay_s: float, tmp_path: Path) -> None:
     with _fit_by_lightning(tmp_path, "--trainer.max_epochs=1000") as started:
         until = time.monotonic() + 60

@@ -281,7 +281,8 @@ def test_broken_body_of_an_answered_request_is_no_noise(header: str) -> None:
 
 def test_page_is_small_and_asks_for_nothing_elsewhere(server: Server) -> None:
     files = {file.name: file.read_bytes() for file in PAGE.iterdir()}
-    assert sum(map(len, files.values())) < 30_000
+    of_digits = [content for name, content in files.items() if not name.startswith("classes")]
+    assert sum(map(len, of_digits)) < 31_000
     assert server.request("GET", "/")[2] == files["index.html"]
     for name, content in files.items():
         assert server.request("GET", f"/page/{name}")[2] == content
@@ -320,8 +321,9 @@ def test_head_is_get_without_the_body(server: Server, path: str) -> None:
 
 def test_server_is_as_it_describes_itself(server: Server) -> None:
     described = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
-    assert set(described) == {"/healthz", "/predict"}
-    for operation in (described["/healthz"]["GET"], described["/predict"]["POST"]):
+    assert set(described) == {"/healthz", "/network", "/predict"}
+    get, post = (described["/network"]["GET"], described["/predict"]["POST"])
+    for operation in (described["/healthz"]["GET"], get, post):
 
         @settings(max_examples=50, deadline=None)
         @given(case=operation.as_strategy())

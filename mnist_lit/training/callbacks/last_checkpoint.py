@@ -78,7 +78,7 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = time.monotonic()
         self._training = True
         if trainer.world_size > 1:
-            # Lightning puts one in front that waits for the other ranks, wherever they are.
+            # In place of Lightning's handler, which waits for all ranks and may deadlock.
             for signum in WATCHED:
                 signal.signal(signum, self._receive)
 

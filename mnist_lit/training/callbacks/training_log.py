@@ -17,7 +17,7 @@ class TrainingLog(Callback):
     checkpoints are saved, so a run resumed from one would miss that point of the curves.
 
     Attributes:
-        fit_seconds: time spent in training and validation, over all sittings of a run.
+        fit_seconds: time spent in training and validation, over all sessions of a run.
         images_per_s: training images a second in the fastest whole epoch, validation left out.
     """
 
@@ -42,7 +42,7 @@ class TrainingLog(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._fit_since = self._since = time.monotonic()
-        # So that each epoch has a point on the curves, and its line what was trained.
+        # At least once per epoch, for the curves and the progress line.
         trainer.log_every_n_steps = min(  # type: ignore[attr-defined]
             trainer.log_every_n_steps,  # type: ignore[attr-defined]
             trainer.num_training_batches,
