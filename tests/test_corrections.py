@@ -90,7 +90,7 @@ def test_personal_data_are_corrections_among_mnist(tmp_path: Path, data_dir: Pat
 
 def test_network_learns_what_is_corrected(tmp_path: Path) -> None:
     truth = _corrected(tmp_path / "corrections", 20)
-    options = [f"--data.dataset={tmp_path / 'corrections'}", "--trainer.max_epochs=4"]
+    options = [f"--data.dataset={tmp_path / 'corrections'}", "--data.repeats=100"]
     run = fit_in(tmp_path, "--config", "personal", *options)
     data = MNISTDataModule()
     data.setup()

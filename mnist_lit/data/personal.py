@@ -37,7 +37,7 @@ class PersonalDataModule(MNISTDataModule):
         self,
         dataset: str = "corrections",
         replay: PositiveInt = 5000,
-        repeats: PositiveInt = 10,
+        repeats: PositiveInt = 4,
         **kwargs: Any,
     ) -> None:
         super().__init__(dataset=dataset, **kwargs)

@@ -149,7 +149,7 @@ def main() -> None:
         help="rows that begin so, with what they are compared with",
     )
     args = parser.parse_args()
-    table = [row for row in rows() if not args.only or row.name.startswith(tuple(args.only))]
+    table = [row for row in rows() if not args.only or row.name in args.only]
     console = Console(stderr=True)
     progress = track(
         [(number, row) for number in range(args.rounds) for row in table],
