@@ -367,7 +367,7 @@ def test_asking_a_detector_does_not_change_it() -> None:
     model = LitDetector(width=8).train()
     before = {name: part.clone() for name, part in model.state_dict().items()}
 
-    assert model.has_answers()
+    assert model.has_finite_outputs()
     assert model.training
     assert all(torch.equal(before[name], part) for name, part in model.state_dict().items())
 

@@ -67,9 +67,9 @@ class Drawing:
     """Draw characters, words and clutter on one new sheet.
 
     Args:
-        drawer: the characters.
+        drawer: supplies the shapes of characters.
         size: usual height of a digit, in pixels.
-        random: source of everything that differs from sheet to sheet.
+        random: random generator; it also picks pen style and font.
     """
 
     def __init__(self, drawer: SheetDrawer, size: float, random: np.random.Generator) -> None:
@@ -142,12 +142,12 @@ class Drawing:
         Args:
             text: with ``^`` before an exponent.
             x: left edge.
-            middle: height of the middle of digits, in pixels of the sheet.
-            size: height of digits.
-            style: of the pen.
-            slope: rows a column.
+            middle: y of the digits' centre line, in pixels.
+            size: height of a digit, in pixels.
+            style: pen style.
+            slope: pixels down per pixel to the right.
             spacing: between characters, as a share of the size; words get half of it.
-            printed: whether a printer writes.
+            printed: True: use a printed font.
 
         Returns:
             x where the next character would start, in pixels.

@@ -55,7 +55,7 @@ class BaseTask(LightningModule):
         self._sums = torch.zeros(self.num_sums)
 
     @abstractmethod
-    def has_answers(self) -> bool:
+    def has_finite_outputs(self) -> bool:
         """Return True if the outputs for an all-0 and an all-1 image are finite."""
 
     @abstractmethod

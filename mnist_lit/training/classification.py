@@ -106,7 +106,7 @@ class LitClassifier(BaseTask):
         if stage == "fit" and self.compiles:
             network.compile()
 
-    def has_answers(self) -> bool:
+    def has_finite_outputs(self) -> bool:
         logits: Tensor = ask(self.network, paper_and_ink(self.shape).to(self.device))
         return bool(logits.isfinite().all())
 

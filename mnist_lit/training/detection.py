@@ -59,7 +59,7 @@ class LitDetector(BaseTask):
         maps: Tensor = self.network(ink)
         return maps
 
-    def has_answers(self) -> bool:
+    def has_finite_outputs(self) -> bool:
         maps: Tensor = ask(self.network, paper_and_ink(Shape()).to(self.device))
         return bool(maps.isfinite().all())
 

@@ -17,7 +17,7 @@ from mnist_lit.training.detection import MIN_PROB, LitDetector
 NUM_SHOWN = 18
 
 
-def detections(model: LitDetector, data: SheetDataModule) -> Figure:
+def draw_detections(model: LitDetector, data: SheetDataModule) -> Figure:
     """Draw the first test sheets with the digits that the detector finds."""
     sheets = [data.sheet("test", number) for number in range(NUM_SHOWN)]
     detector = Detector(model.network)

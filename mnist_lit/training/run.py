@@ -20,7 +20,7 @@ from mnist_lit.training.callbacks import Interrupted, LastCheckpoint, StopEarly,
 from mnist_lit.training.callbacks.random_state import num_ranks
 from mnist_lit.training.classification import LitClassifier
 from mnist_lit.training.detection import LitDetector
-from mnist_lit.training.detection_results import detections
+from mnist_lit.training.detection_results import draw_detections
 from mnist_lit.training.loggers import silencing_disk_errors
 from mnist_lit.training.processes import launched_by, peer_died, requeue
 from mnist_lit.training.run_loggers import closing_if_failed
@@ -104,7 +104,7 @@ def evaluate_run(
         else:
             drawings = {}
             if isinstance(model, LitDetector) and isinstance(data, SheetDataModule):
-                drawings = {"sheets": lambda: detections(model, data)}
+                drawings = {"sheets": lambda: draw_detections(model, data)}
             results.finish_tested(run, trainer, model, data, facts, drawings)
 
 

@@ -145,6 +145,9 @@ def claim(root: Path, config: str, kind: str = FIT) -> Run:
         root: folder of ``lightning_logs``.
         config: content of the file.
         kind: prefix of the folder's name.
+
+    Raises:
+        UserError: it cannot be created.
     """
     try:
         runs_folder(root).mkdir(parents=True, exist_ok=True)
@@ -190,8 +193,13 @@ def newest(root: Path, kind: str = FIT) -> Run:
 def find_checkpoint(which: str, root: Path, kind: str = FIT) -> Path:
     """Resolve ``best``, ``last`` (of the newest run) or a path to an absolute path.
 
+    Args:
+        which: one of these.
+        root: folder of ``lightning_logs``.
+        kind: of runs.
+
     Raises:
-        UserError: it is not there.
+        UserError: there is no run, or the file does not exist.
     """
     if which in ("best", "last"):
         run = newest(root, kind)
@@ -220,7 +228,7 @@ def load_weights(model: LightningModule, path: Path) -> None:
             f"{path} holds another network than the one here: give the --config of its run,"
             " or its --model options, and leave its code as it was"
         ) from error
-    if isinstance(model, BaseTask) and not model.has_answers():
+    if isinstance(model, BaseTask) and not model.has_finite_outputs():
         raise UserError(f"{path} holds a network whose answers are no numbers: train again")
 
 
