@@ -8,7 +8,7 @@ from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -17,7 +17,7 @@ from jsonargparse.typing import register_type
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, ReduceLROnPlateau
 from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -180,6 +180,9 @@ class CLI(LightningCLI):
         parser.add_lightning_class_args(StopEarly, "early_stopping")
         parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+        parser.add_argument(
+            "--lr_scheduler_interval", type=Literal["epoch", "step"], default="epoch"
+        )
         self.fit_network_to_data(parser)
 
     def fit_network_to_data(self, parser: LightningArgumentParser) -> None:
@@ -197,14 +200,18 @@ class CLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         self.parser.add_instantiator(_as_spec, nn.Module, subclasses=True)
 
-    @staticmethod
-    def configure_optimizers(
-        lightning_module: LightningModule, optimizer: Optimizer, lr_scheduler: Any = None
+    def configure_optimizers(  # type: ignore[override]
+        self, lightning_module: LightningModule, optimizer: Optimizer, lr_scheduler: Any = None
     ) -> Any:
         """Use the model's own schedule unless another one is given."""
         if lr_scheduler is None and isinstance(lightning_module, BaseTask):
             return lightning_module.with_schedule(optimizer)
-        return LightningCLI.configure_optimizers(lightning_module, optimizer, lr_scheduler)
+        if lr_scheduler is None:
+            return optimizer
+        schedule = {"scheduler": lr_scheduler, "interval": self.options.lr_scheduler_interval}
+        if isinstance(lr_scheduler, ReduceLROnPlateau):
+            schedule["monitor"] = lr_scheduler.monitor
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def _parse_ckpt_path(self) -> None:
         """Keep the options as given; Lightning would let the checkpoint's win."""

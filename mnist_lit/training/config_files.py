@@ -41,6 +41,7 @@ FIXED = {
     "data.subset",
     "data.val_size",
     "lr_scheduler",
+    "lr_scheduler_interval",
     "model.class_path",
     "model.network.class_path",
     "optimizer",

@@ -50,8 +50,8 @@ def test_cookbook_command_trains(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_cookbook_config_trains(fit: Fit, tmp_path: Path) -> None:
-    (config,) = blocks(COOKBOOK, "yaml")
+@pytest.mark.parametrize("config", blocks(COOKBOOK, "yaml"), ids=["whole", "schedule"])
+def test_cookbook_config_trains(config: str, fit: Fit, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(config)
     assert fit(f"--config={tmp_path / 'mine.yaml'}", *BRIEF).best.exists()
 

@@ -261,6 +261,38 @@ def test_own_optimizer_and_schedule_are_used(fit: Fit, capsys: Printed) -> None:
         assert "this run cannot go on with" in capsys.readouterr().err
 
 
+SCHEDULE = """
+optimizer: {class_path: SGD, init_args: {lr: 0.1}}
+lr_scheduler:
+  class_path: mnist_lit.training.schedules.Sequential
+  init_args:
+    schedulers:
+    - {class_path: LinearLR, init_args: {start_factor: 0.1, total_iters: 10}}
+    - {class_path: CosineAnnealingLR, init_args: {T_max: 30}}
+    milestones: [10]
+lr_scheduler_interval: step
+"""
+
+
+def test_nested_schedules_move_with_each_step_and_resume(tmp_path: Path, capsys: Printed) -> None:
+    (tmp_path / "mine.yaml").write_text(SCHEDULE, encoding="utf-8")
+    quickly = [option for option in QUICKLY if "model.lr" not in option]
+    options = [f"--config={tmp_path / 'mine.yaml'}", *quickly, "--trainer.log_every_n_steps=1"]
+    whole = fit_in(tmp_path / "whole", *options)
+    fit_in(tmp_path / "parts", *options, "--trainer.max_epochs=1")
+    parts = fit_in(tmp_path / "parts", "--ckpt_path=last", "--trainer.max_epochs=2")
+    with whole.metrics.open() as file:
+        rates = [float(row["lr"]) for row in csv.DictReader(file) if row["lr"]]
+
+    assert rates[:11] == pytest.approx([0.01 + 0.009 * step for step in range(11)])
+    assert rates[-1] < 0.001
+    assert all(torch.equal(_state(whole)[name], _state(parts)[name]) for name in _state(whole))
+    wrong = SCHEDULE.replace("T_max", "T_min")
+    (tmp_path / "wrong.yaml").write_text(wrong, encoding="utf-8")
+    assert main(["fit", f"--config={tmp_path / 'wrong.yaml'}", *quickly]) == 2
+    assert "lr_scheduler CosineAnnealingLR" in capsys.readouterr().err
+
+
 def test_model_schedule_drives_any_optimizer(fit: Fit) -> None:
     options = ("--optimizer=SGD", "--optimizer.lr=0.1", "--model.schedule=one_cycle")
     run = fit(*BRIEF, "--model.lr=0.001", *options)
