@@ -323,12 +323,8 @@ class CLI(LightningCLI):
         """Return the callbacks of every training, beside the config's."""
         callbacks: list[Callback] = [RandomState(), TrainingLog()]
         if self.options.trainer.enable_progress_bar is not False:
-            callbacks.append(self.progress())
+            callbacks.append(Progress())
         return callbacks
-
-    def progress(self) -> Progress:
-        """Return the progress bar."""
-        return Progress()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         self.trainer_defaults["callbacks"] = self.callbacks()
@@ -342,8 +338,8 @@ class CLI(LightningCLI):
                 kwargs["logger"] = self._loggers(self.folder, given.logger or [])
             elif not processes.is_rank_zero():
                 kwargs["logger"] = False
-            checkpoint_io = runs.RunCheckpointIO(yaml.safe_load(self.config_yaml), self._go_on)
-            kwargs["plugins"].append(checkpoint_io)
+            config = yaml.safe_load(self.config_yaml)
+            kwargs["plugins"].append(runs.RunCheckpointIO(config, self._replace_results))
         trainer = super().instantiate_trainer(**kwargs)
         limits.check_device(trainer)
         return trainer
@@ -357,7 +353,7 @@ class CLI(LightningCLI):
             run, self.tensorboard, others, config, None if is_new else purge_step
         )
 
-    def _go_on(self) -> None:
+    def _replace_results(self) -> None:
         """Replace the results and the config of a run that is resumed."""
         if self.folder and self.start != runs.Start():
             self.folder.results.unlink(missing_ok=True)
