@@ -16,6 +16,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from mnist_lit.__main__ import main
 from mnist_lit.commands.fit import CLI
 from mnist_lit.commands.options import replaced_callbacks
+from mnist_lit.errors import UserError
 from mnist_lit.reading.classifier import PACKAGED
 from mnist_lit.serve.corrections import Corrections
 from mnist_lit.training import config_files
@@ -648,6 +649,17 @@ def test_early_stopping_ends_the_training(fit: Fit) -> None:
     )
 
     assert results_of(run)["epochs"] < 9
+
+
+def test_option_that_an_older_version_did_not_have_is_no_change() -> None:
+    now = {"data": {"val_size": 500, "fold": None, "dataset": "mnist"}, "model": {"lr": 0.1}}
+    old = {"data": {"val_size": 500, "dataset": "mnist"}, "model": {"lr": 0.2}}
+
+    assert config_files.changes(old, now) == ["model.lr 0.1 instead of 0.2"]
+    with pytest.raises(UserError, match=r"data\.val_size 500 instead of 400"):
+        config_files.changes({**old, "data": {**old["data"], "val_size": 400}}, now)
+    with pytest.raises(UserError, match=r"optimizer\.class_path"):
+        config_files.changes({**old, "optimizer": None}, {**now, "optimizer": {"class_path": "A"}})
 
 
 def test_environment_gives_what_nothing_else_gives(

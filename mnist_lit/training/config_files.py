@@ -211,8 +211,11 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     scheduled = (
         "lr_scheduler.class_path" in before
     )  # ... which has the learning rate it goes on with
+    added = FIXED - before.keys()  # options that an older version did not have
     differing = [
-        name for name in sorted({*before, *after} - PLACES) if before.get(name) != after.get(name)
+        name
+        for name in sorted({*before, *after} - PLACES - added)
+        if before.get(name) != after.get(name)
     ]
     sentences = {
         name: f"{name} {after.get(name)} instead of {before.get(name)}" for name in differing
