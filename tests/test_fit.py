@@ -653,7 +653,10 @@ def test_early_stopping_ends_the_training(fit: Fit) -> None:
 
 def test_option_that_an_older_version_did_not_have_is_no_change() -> None:
     now = {"data": {"val_size": 500, "fold": None, "dataset": "mnist"}, "model": {"lr": 0.1}}
-    old = {"data": {"val_size": 500, "dataset": "mnist"}, "model": {"lr": 0.2}}
+    old: dict[str, Any] = {
+        "data": {"val_size": 500, "dataset": "mnist"},
+        "model": {"lr": 0.2},
+    }
 
     assert config_files.changes(old, now) == ["model.lr 0.1 instead of 0.2"]
     with pytest.raises(UserError, match=r"data\.val_size 500 instead of 400"):
