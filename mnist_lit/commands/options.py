@@ -272,8 +272,7 @@ def replaced_callbacks(args: Sequence[str], callbacks: Any) -> list[str]:
     kept = config_files.callback_names(callbacks)
     replaced: list[str] = []
     for config in _given_configs(args):
-        text = Path(config).read_text(encoding="utf-8") if os.path.exists(config) else config
-        trainer = (config_files.load_yaml(text) or {}).get("trainer") or {}
+        trainer = (_read_config(config) or {}).get("trainer") or {}
         names = config_files.callback_names(trainer.get("callbacks"))
         replaced += [name for name in names if name not in [*kept, *replaced]]
     return replaced if kept else []  # with null, they are left out on purpose

@@ -118,18 +118,13 @@ def _labelled(
     classes: Sequence[str] | None,
 ) -> Labelled:
     file, truth, group = row["file"], row["truth"], row[by] if by else ""
-    if classes and (not file or truth not in classes):
-        raise UserError(
-            f"{place}: a file and its class are expected, one of {listed(classes, 8)}, not"
-            f" {file!r} and {truth!r}"
-        )
-    if classes and file and truth:
-        return Labelled(str(folder / file), truth, group or "")
-    if not file or truth is None or not set(truth) <= set("0123456789 "):
-        raise UserError(
-            f"{place}: a file and its truth are expected, digits with a space between lines,"
-            f" not {file!r} and {truth!r}"
-        )
+    if classes:
+        is_truth, expected = truth in classes, f"class are expected, one of {listed(classes, 8)}"
+    else:
+        is_truth = truth is not None and set(truth) <= set("0123456789 ")
+        expected = "truth are expected, digits with a space between lines"
+    if not file or truth is None or not is_truth:
+        raise UserError(f"{place}: a file and its {expected}, not {file!r} and {truth!r}")
     return Labelled(str(folder / file), truth, group or "")
 
 

@@ -15,7 +15,6 @@ from mnist_lit.files import user_path
 from mnist_lit.reading.limits import PictureError
 from mnist_lit.reading.preprocessing import Preprocessing
 
-DIGITS = tuple("0123456789")
 HELD_OUT = 5  # one of so many corrections is held out for validation
 NUM_VAL = 1000  # of MNIST's validation images
 
@@ -56,7 +55,7 @@ class PersonalDataModule(MNISTDataModule):
             learned = corrected[~is_val].repeat(self.repeats, 1, 1, 1)
             train = _joined(mnist.train, replayed, learned, labels[~is_val].repeat(self.repeats))
             val = _joined(mnist.train, held_out[:NUM_VAL], corrected[is_val], labels[is_val])
-            self._loaded = Loaded(train, mnist.test, DIGITS, val)
+            self._loaded = Loaded(train, mnist.test, mnist.classes, val)
         return self._loaded
 
 

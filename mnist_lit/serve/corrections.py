@@ -8,8 +8,8 @@ from PIL import Image
 
 from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
+from mnist_lit.reading.digit_image import FRAME
 
-SIDE = 28  # of a digit, in pixels
 MAX_CORRECTIONS = 10_000  # files of a folder
 NAME = re.compile(r"[0-9a-f]{16}")
 
@@ -46,14 +46,14 @@ class Corrections:
         Raises:
             ValueError: it is no crop and no digit, or the folder is full.
         """
-        if len(pixels) != SIDE**2 or not 0 <= digit <= 9:
+        if len(pixels) != FRAME**2 or not 0 <= digit <= 9:
             raise ValueError("a correction is 28x28 bytes and a digit")
         name = hashlib.sha256(pixels).hexdigest()[:16]
         self.take_back(name)
         if sum(1 for _ in self.folder.glob("[0-9]/*.png")) >= MAX_CORRECTIONS:
             raise ValueError(f"{MAX_CORRECTIONS:,} corrections are kept already")
         with whole_file(self.folder / str(digit) / f"{name}.png") as path:
-            Image.frombytes("L", (SIDE, SIDE), pixels).save(path, format="PNG")
+            Image.frombytes("L", (FRAME, FRAME), pixels).save(path, format="PNG")
         return name
 
     def take_back(self, name: str) -> None:

@@ -65,14 +65,18 @@ class _ContinuingWriter(ExperimentWriter):
         """Keep existing files."""
 
     def save(self) -> None:
-        path = Path(self.metrics_file_path)
-        if self.metrics and self.purge_step is not None and path.is_file():
-            rows = rows_before(path, self.purge_step)
-            self.metrics_keys = list(rows[0]) if rows else []
-            path.unlink() if not rows else write_csv(path, rows, self.metrics_keys)
-        if self.metrics:
+        if self.metrics and self.purge_step is not None:
+            self._purge(Path(self.metrics_file_path), self.purge_step)
             self.purge_step = None
         super().save()
+
+    def _purge(self, path: Path, step: int) -> None:
+        rows = rows_before(path, step) if path.is_file() else []
+        if rows:
+            self.metrics_keys = list(rows[0])
+            write_csv(path, rows, self.metrics_keys)
+        else:
+            path.unlink(missing_ok=True)
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         path = Path(self.metrics_file_path)

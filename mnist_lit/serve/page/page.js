@@ -365,7 +365,7 @@ function showChances() {
 
 // --- corrections
 
-let kept = null; // the last one: its name, and the answer before it
+let kept = null; // the last one: its name, and the answers before and after it
 
 function letTeach() {
   document.body.classList.add("teaching");
@@ -387,11 +387,11 @@ async function teach(digit) {
   const before = answer;
   const name = await reader.correct(chosen.image, digit).catch((error) => showTaught(error.message));
   if (!name || answer !== before) return;
-  kept = { name, before };
   const digits = answer.digits.with(selected, { ...chosen, digit, confidence: 1 });
   const each = digits.values();
   const number = answer.number.replace(/\d/g, () => each.next().value.digit);
   answer = { ...answer, digits, number };
+  kept = { name, before, after: answer };
   picked = true;
   showAnswer();
   showTaught(`Kept as ${digit}.`);
@@ -399,7 +399,7 @@ async function teach(digit) {
 
 async function untake() {
   await reader.takeBack(kept.name);
-  if (answer.number.length === kept.before.number.length) answer = kept.before;
+  if (answer === kept.after) answer = kept.before;
   kept = null;
   showAnswer();
   showTaught("Taken back.");

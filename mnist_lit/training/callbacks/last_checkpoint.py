@@ -101,7 +101,8 @@ class LastCheckpoint(Checkpoint):
 
     def _save(self, trainer: Trainer) -> None:
         if self.path:
-            flush_logs(trainer.loggers, self.path.parents[1])
+            if trainer.is_global_zero:
+                flush_logs(trainer.loggers, self.path.parents[1])
             trainer.save_checkpoint(self.path)
         self._saved_at = time.monotonic()
         received = maximum([self._received], trainer)[0]
@@ -157,9 +158,9 @@ def flush_logs(loggers: Iterable[Logger], folder: Path) -> None:
         logger.save()
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.flush()
-        for path in [*folder.glob("metrics.csv"), *folder.glob("events.out.*")]:
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
+    for path in [*folder.glob("metrics.csv"), *folder.glob("events.out.*")]:
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
 
 
 def _is_validated_after(trainer: Trainer, batch_idx: int) -> bool:
