@@ -3,7 +3,6 @@
 import csv
 import glob
 import io
-import json
 import os
 import re
 import sys
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from mnist_lit.commands import predict_classes
 from mnist_lit.commands.arguments import ArgumentParser, add_network_arguments, checkpoint_path
+from mnist_lit.commands.output import path_cell, print_json, print_kaggle
 from mnist_lit.commands.truth import Labelled, Outcome, labelled, show
 from mnist_lit.errors import listed, printable
 from mnist_lit.files import user_path, write_asked
@@ -226,8 +226,7 @@ def _print_json(results: Iterable[Result]) -> int:
             exit_code = 1
         else:
             row |= answer.as_dict()
-        line = json.dumps(row, ensure_ascii=False)
-        print(re.sub(r"[\x7f-\x9f]", lambda char: f"\\u{ord(char[0]):04x}", line), flush=True)
+        print_json(row)
     return exit_code
 
 
@@ -242,32 +241,27 @@ def _print_csv(results: Iterable[Result]) -> int:
         if outcome:
             beside += [outcome.picture.truth, outcome.digits_wrong]
         if isinstance(answer, PictureError):
-            rows.writerow([_cell(path), "", "", _cell(str(answer)), "", *beside])
+            rows.writerow([path_cell(path), "", "", path_cell(str(answer)), "", *beside])
             exit_code = 1
         else:
             confidence = f"{answer.confidence:.6f}" if answer.digits else ""
-            rows.writerow([_cell(path), answer.number, confidence, "", answer.note, *beside])
+            rows.writerow([path_cell(path), answer.number, confidence, "", answer.note, *beside])
         sys.stdout.flush()
     return exit_code
 
 
 def _print_kaggle(results: Iterable[Result]) -> int:
-    """Print CSV with the columns id (file stem) and label; stop at an unreadable file."""
-    rows = csv.writer(sys.stdout, lineterminator="\n")
-    rows.writerow(["id", "label"])
-    for path, answer, _, page in results:
-        if isinstance(answer, PictureError):  # an incomplete submission is none
-            print(f"mnist-lit: error: {printable(str(answer))}", file=sys.stderr)
-            return 1
-        name = Path(path).stem if page is None else f"{Path(path).stem}-{page}"
-        rows.writerow([name, answer.number])
-    return 0
+    def name(result: Result) -> str:
+        page = "" if result.page is None else f"-{result.page}"
+        return f"{Path(result.path).stem}{page}"
 
-
-def _cell(path: str) -> str:
-    """A path, or what begins with one, that no spreadsheet takes for a formula."""
-    path = f"./{path}" if path.startswith(("=", "+", "-", "@", "\t", "\r")) else path
-    return printable(path) if sys.stdout.isatty() else path
+    return print_kaggle(
+        (
+            name(result),
+            result.answer if isinstance(result.answer, PictureError) else result.answer.number,
+        )
+        for result in results
+    )
 
 
 def _print_table(results: Iterable[Result]) -> int:

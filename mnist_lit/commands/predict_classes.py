@@ -1,7 +1,6 @@
 """`predict` with a network of other classes than digits: the class of each whole picture."""
 
 import csv
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 
+from mnist_lit.commands.output import path_cell, print_json, print_kaggle
 from mnist_lit.commands.truth import MIN_WIDTH, MOST_LISTED, SURE, Labelled, interval
 from mnist_lit.errors import printable
 from mnist_lit.reading.classifier import Classifier
@@ -114,7 +114,7 @@ def _print_json(results: Iterable[Classified]) -> int:
             row, exit_code = {"path": path, "error": str(answer)}, 1
         else:
             row = {"path": path, **answer.as_dict()}
-        print(json.dumps(row, ensure_ascii=False), flush=True)
+        print_json(row)
     return exit_code
 
 
@@ -124,24 +124,19 @@ def _print_csv(results: Iterable[Classified]) -> int:
     rows.writerow(["path", "class", "confidence", "error"])
     for path, answer in results:
         if isinstance(answer, PictureError):
-            rows.writerow([path, "", "", str(answer)])
+            rows.writerow([path_cell(path), "", "", path_cell(str(answer))])
             exit_code = 1
         else:
-            rows.writerow([path, answer.label, f"{answer.confidence:.6f}", ""])
+            rows.writerow([path_cell(path), answer.label, f"{answer.confidence:.6f}", ""])
         sys.stdout.flush()
     return exit_code
 
 
 def _print_kaggle(results: Iterable[Classified]) -> int:
-    """Print CSV with the columns id (file stem) and label; stop at an unreadable file."""
-    rows = csv.writer(sys.stdout, lineterminator="\n")
-    rows.writerow(["id", "label"])
-    for path, answer in results:
-        if isinstance(answer, PictureError):  # an incomplete submission is none
-            print(f"mnist-lit: error: {printable(str(answer))}", file=sys.stderr)
-            return 1
-        rows.writerow([Path(path).stem, answer.label])
-    return 0
+    return print_kaggle(
+        (Path(path).stem, answer if isinstance(answer, PictureError) else answer.label)
+        for path, answer in results
+    )
 
 
 def _print_table(results: Iterable[Classified]) -> int:
