@@ -6,7 +6,7 @@ import sys
 import warnings
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 
 from mnist_lit.commands.options import (
     Parser,
-    chosen_class,
+    chosen_classes,
     help_on,
     innermost_reason,
     plain,
@@ -137,10 +137,13 @@ class CLI(LightningCLI):
         sys.path.append(os.getcwd())  # classes of one's own are found; they hide nobody's
         processes.bind_to_launcher()
         self.arguments = args
-        path, args = chosen_class(spelled_out(args), "model")
-        self.task = find_class(path, LightningModule) if path else LitClassifier
-        path, args = chosen_class(args, "data")
-        self.data_module = find_class(path, MNISTDataModule) if path else MNISTDataModule
+        chosen, args = chosen_classes(spelled_out(args))
+        self.task: type[LightningModule] = LitClassifier
+        if "model" in chosen:
+            self.task = find_class(chosen["model"], LightningModule)
+        self.data_module = MNISTDataModule
+        if "data" in chosen:
+            self.data_module = find_class(chosen["data"], MNISTDataModule)
         self.kind = runs.DETECTOR if issubclass(self.task, LitDetector) else runs.FIT
         self.start = runs.Start()
         self.changes: list[str] = []  # of the config, since the run that is resumed
@@ -235,6 +238,7 @@ class CLI(LightningCLI):
         self.options = self.config[self.subcommand]
         self._check_values()
         self.config_yaml = self._dump()
+        self.nested_config: Mapping[str, Any] = yaml.safe_load(self.config_yaml)
         self._choose_loggers()
         try:
             super().instantiate_classes()
@@ -313,7 +317,10 @@ class CLI(LightningCLI):
 
     def _with_classes(self, text: str) -> str:
         """Name the classes of model and data in a config, if they are not the usual ones."""
-        usual = {"model": (self.task, LitClassifier), "data": (self.data_module, MNISTDataModule)}
+        usual: dict[str, tuple[type, type]] = {
+            "model": (self.task, LitClassifier),
+            "data": (self.data_module, MNISTDataModule),
+        }
         for section, (found, default) in usual.items():
             if found is not default:
                 text = config_files.with_class(text, section, class_path_of(found))
@@ -338,8 +345,9 @@ class CLI(LightningCLI):
                 kwargs["logger"] = self._loggers(self.folder, given.logger or [])
             elif not processes.is_rank_zero():
                 kwargs["logger"] = False
-            config = yaml.safe_load(self.config_yaml)
-            kwargs["plugins"].append(runs.RunCheckpointIO(config, self._replace_results))
+            kwargs["plugins"].append(
+                runs.RunCheckpointIO(self.nested_config, self._replace_results)
+            )
         trainer = super().instantiate_trainer(**kwargs)
         limits.check_device(trainer)
         return trainer
@@ -347,10 +355,9 @@ class CLI(LightningCLI):
     def _loggers(self, run: Run, others: Sequence[Logger]) -> list[Logger]:
         checkpoint = self.start.checkpoint
         purge_step = checkpoint["global_step"] if checkpoint else 0
-        config = yaml.safe_load(self.config_yaml)
         is_new = run == self.new_run
         return run_loggers.run_loggers(
-            run, self.tensorboard, others, config, None if is_new else purge_step
+            run, self.tensorboard, others, self.nested_config, None if is_new else purge_step
         )
 
     def _replace_results(self) -> None:
@@ -373,13 +380,14 @@ class CLI(LightningCLI):
         if self.options.trainer.fast_dev_run:
             self.trainer.fit(model, datamodule=datamodule)
             return
-        config, start = yaml.safe_load(self.config_yaml), self.start
+        config, start = self.nested_config, self.start
         if start.checkpoint and start.checkpoint_path:
             self.changes = changes_since(start.checkpoint, self.trainer, config)
             # Another network is refused before anything is written.
             runs.load_weights(model, start.checkpoint_path)
         run = self.folder
-        with resumable(self.trainer, self.resume_command), _locked(run):
+        lock = runs.run_lock(run) if run else nullcontext()
+        with resumable(self.trainer, self.resume_command), lock:
             if is_finished(start, self.trainer):
                 if run:
                     print(
@@ -445,7 +453,3 @@ class CLI(LightningCLI):
         runs.load_weights(model, self.checkpoint_path)
         if self.trainer.is_global_zero:
             print(f"checkpoint {self.checkpoint_path}")
-
-
-def _locked(run: Run | None) -> AbstractContextManager[None]:
-    return runs.run_lock(run) if run else nullcontext()

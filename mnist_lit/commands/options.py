@@ -123,27 +123,30 @@ def with_config(args: list[str]) -> list[str]:
     return [command, "--config", config, *options, "--ckpt_path", str(path)]
 
 
-def chosen_class(args: Sequence[str], section: str) -> tuple[str | None, list[str]]:
-    """Return the class path of ``model`` or ``data``, and the arguments without the option.
+def chosen_classes(args: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the class paths of ``model`` and ``data``, and the arguments without these options.
 
     Args:
-        args: the whole command line, configs by their paths.
-        section: model or data. Its class is given by ``--model mine.Model`` or by ``class_path`` in
-            a config, of which the last one counts.
+        args: the whole command line, configs by their paths. A class is given by
+            ``--model mine.Model`` or by ``class_path`` in a config, of which the last one counts.
 
     Returns:
-        None if none is given.
+        The paths of those that are given, by section.
     """
-    configs = map(_read_config, _given_configs(args))
-    found = [config_files.class_of(config, section) for config in configs]
-    others = []
-    for arg in _joined(args, f"--{section}"):
-        _, is_option, value = arg.partition(f"--{section}=")
-        if is_option and config_files.IMPORT_PATH.fullmatch(value) and not os.path.exists(value):
-            found.append(value)
-        else:
-            others.append(arg)
-    return next(filter(None, reversed(found)), None), others
+    configs = [_read_config(config) for config in _given_configs(args)]
+    chosen, others = {}, list(args)
+    for section in ("model", "data"):
+        paths = [config_files.class_of(config, section) for config in configs]
+        given, others = others, []
+        for arg in _joined(given, f"--{section}"):
+            _, is_option, path = arg.partition(f"--{section}=")
+            if is_option and config_files.IMPORT_PATH.fullmatch(path) and not os.path.exists(path):
+                paths.append(path)
+            else:
+                others.append(arg)
+        if any(paths):
+            chosen[section] = list(filter(None, paths))[-1]
+    return chosen, others
 
 
 def _joined(args: Sequence[str], option: str) -> list[str]:

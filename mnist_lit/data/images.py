@@ -44,10 +44,10 @@ class Loaded:
         preprocessing: from picture files to these images; None: they were no files.
     """
 
-    train: tuple[Pixels, Tensor]
-    test: tuple[Pixels, Tensor]
+    train: Labelled
+    test: Labelled
     classes: tuple[str, ...]
-    val: tuple[Pixels, Tensor] | None = None
+    val: Labelled | None = None
     preprocessing: Preprocessing | None = None
 
 

@@ -138,8 +138,8 @@ class MNISTDataModule(LightningDataModule):
     @property
     def preprocessing(self) -> Preprocessing:
         """From a picture to an image of this data set."""
-        mode = "L" if self.in_channels == 1 else "RGB"
-        return self._load().preprocessing or Preprocessing(self.image_size, mode)
+        usual = Preprocessing.scaled(self.image_size, self.in_channels)
+        return self._load().preprocessing or usual
 
     def _first(self) -> Tensor:
         return self._load().train[0][torch.tensor([0])]

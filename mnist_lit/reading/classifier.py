@@ -58,8 +58,8 @@ class Classifier:
         self.temperature = temperature
         self.classes = tuple(classes)
         self.shape = shape
-        mode = "L" if shape.in_channels == 1 else "RGB"
-        self.preprocessing = preprocessing or Preprocessing(shape.image_size, mode)
+        usual = Preprocessing.scaled(shape.image_size, shape.in_channels)
+        self.preprocessing = preprocessing or usual
 
     @classmethod
     def load(

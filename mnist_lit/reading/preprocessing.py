@@ -32,6 +32,11 @@ class Preprocessing:
     ranges: Mapping[str, Range] = field(default_factory=dict)
 
     @classmethod
+    def scaled(cls, size: int, num_channels: int) -> Self:
+        """Scale pictures to a size, cutting their ends off; grey for one channel, else RGB."""
+        return cls(size, "L" if num_channels == 1 else "RGB")
+
+    @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Self:
         """Make it from what `as_plain` returned."""
         ranges = {kind: (float(low), float(high)) for kind, (low, high) in plain["ranges"].items()}

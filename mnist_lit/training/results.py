@@ -30,7 +30,7 @@ from mnist_lit.training.classification import LitClassifier
 from mnist_lit.training.config_files import defaults, options_of, provenance
 from mnist_lit.training.loggers import history
 from mnist_lit.training.processes import single_process_trainer
-from mnist_lit.training.run_loggers import finalize, log_end, log_figure
+from mnist_lit.training.run_loggers import log_end
 from mnist_lit.training.runs import Run, store_temperature
 
 LABELS = dict(zip(SETS, ("training", "validation", "test"), strict=True))
@@ -81,6 +81,7 @@ def finish_tested(
     model: LightningModule,
     data: MNISTDataModule,
     facts: dict[str, Any],
+    config: Mapping[str, Any],
     drawings: Mapping[str, Callable[[], Figure]],
 ) -> None:
     """Save what the model's own test logs; then draw and log.
@@ -93,6 +94,7 @@ def finish_tested(
         model: with the weights to test.
         data: what it was trained on.
         facts: goes into ``results.json`` as it is, in front of the measured values.
+        config: all options, nested as in a config file, for loggers to compare runs by.
         drawings: for each name, a function that makes the figure.
     """
     loggers, trainer.loggers = trainer.loggers, []  # `test` would close them
@@ -102,13 +104,10 @@ def finish_tested(
         measured = dict(tested)
     with saved(run, {**facts, **measured}):
         pictures = draw(run.figures, {**drawings, "curves": lambda: figures.curves(history(run))})
+        metrics = {**measured, "epoch": float(trainer.current_epoch)}
         for logger in loggers:
             with warning_if_failed(f"logging the results to {type(logger).__name__}"):
-                metrics = {**measured, "epoch": float(trainer.current_epoch)}
-                logger.log_metrics(metrics, trainer.global_step)
-                for path in pictures:
-                    log_figure(logger, path, trainer.global_step)
-                finalize(logger)
+                log_end(logger, config, trainer.global_step, metrics, pictures)
 
 
 def _evaluate(

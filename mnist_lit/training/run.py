@@ -105,7 +105,7 @@ def evaluate_run(
             drawings = {}
             if isinstance(model, LitDetector) and isinstance(data, SheetDataModule):
                 drawings = {"sheets": lambda: draw_detections(model, data)}
-            results.finish_tested(run, trainer, model, data, facts, drawings)
+            results.finish_tested(run, trainer, model, data, facts, config, drawings)
 
 
 def run_facts(

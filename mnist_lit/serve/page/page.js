@@ -22,13 +22,10 @@ let reader = null;
  *
  * @param given `read(drawn, signal)`, from a canvas of SIDE x SIDE pixels, or from a picture's file,
  *   to the answer, `{ number, digits, note, problem }`, where a digit's `image` and `feature_maps`
- *   are bytes; what it throws is tried again, after `retryMs`. With `correct(image, digit)`, which
- *   keeps a correction and returns its name, and `takeBack(name)`, digits can be corrected;
- *   `collect` says where they are kept.
+ *   are bytes; what it throws is tried again, after `retryMs`.
  */
 export function start(given) {
   reader = given;
-  if (reader.correct) letTeach();
   showAnswer();
 }
 
@@ -365,9 +362,17 @@ function showChances() {
 
 // --- corrections
 
+let teacher = null;
 let kept = null; // the last one: its name, and the answers before and after it
 
-function letTeach() {
+/**
+ * Let digits be corrected.
+ *
+ * @param given `correct(image, digit)`, which keeps a correction and returns its name;
+ *   `takeBack(name)`; and `collect`, which says where corrections are kept.
+ */
+export function letTeach(given) {
+  teacher = given;
   document.body.classList.add("teaching");
   element("teach").hidden = false;
   bars.forEach((bar, digit) => {
@@ -378,14 +383,14 @@ function letTeach() {
     bar.addEventListener("keydown", ({ key }) => key === "Enter" && teach(digit));
   });
   element("untaught").addEventListener("click", untake);
-  showTaught(`Wrong? Tap the right digit above: it is kept in ${reader.collect} on the server's machine.`);
+  showTaught(`Wrong? Tap the right digit above: it is kept in ${teacher.collect} on the server's machine.`);
 }
 
 async function teach(digit) {
   const chosen = answer.digits[selected];
   if (!chosen?.image.length) return;
   const before = answer;
-  const name = await reader.correct(chosen.image, digit).catch((error) => showTaught(error.message));
+  const name = await teacher.correct(chosen.image, digit).catch((error) => showTaught(error.message));
   if (!name || answer !== before) return;
   const digits = answer.digits.with(selected, { ...chosen, digit, confidence: 1 });
   const each = digits.values();
@@ -398,7 +403,7 @@ async function teach(digit) {
 }
 
 async function untake() {
-  await reader.takeBack(kept.name);
+  await teacher.takeBack(kept.name);
   if (answer === kept.after) answer = kept.before;
   kept = null;
   showAnswer();

@@ -1,6 +1,6 @@
 // The page of `serve`: the server reads.
 
-import { say, start } from "./page.js";
+import { letTeach, say, start } from "./page.js";
 
 const TIMEOUT_MS = 15_000;
 const HEARTBEAT_MS = 3000;
@@ -58,5 +58,6 @@ async function correct(image, digit) {
 
 const takeBack = (name) => fetch(`corrections/${name}`, { method: "DELETE" });
 
+start({ read });
 const { collect } = await fetch("network").then((response) => response.json()).catch(() => ({}));
-start(collect ? { read, correct, takeBack, collect } : { read });
+if (collect) letTeach({ correct, takeBack, collect });
