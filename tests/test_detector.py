@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from mnist_lit.__main__ import main
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
-from mnist_lit.models.characters import CLASSES, FIRST_SIGN, NUM_CLASSES, NUM_DIGITS, class_of
+from mnist_lit.models.characters import (
+    AMBIGUOUS,
+    CLASSES,
+    FIRST_SIGN,
+    NUM_CLASSES,
+    NUM_DIGITS,
+    class_of,
+)
 from mnist_lit.models.detector import DIGIT_PX, DetectorNetwork
 from mnist_lit.reading.classifier import PACKAGED
 from mnist_lit.reading.detector import Detections, Detector, suppressed
@@ -122,15 +129,15 @@ def test_texts_have_digits_letters_and_signs() -> None:
     assert all(texts.word(random).isalpha() for _ in range(50))
 
 
-def test_signs_are_drawn_by_strokes_each_a_little_different() -> None:
-    signs = strokes.signs()
-    plus, other = (signs.kinds[1].distance_levels(signs.index("+", n)) for n in (0, 1))
+def test_letters_and_signs_are_drawn_by_strokes_each_a_little_different() -> None:
+    alphabet = strokes.in_strokes()
+    plus, other = (alphabet.kinds[1].distance_levels(alphabet.index("+", n)) for n in (0, 1))
     middle = FRAME // 2
 
     assert not np.array_equal(plus, other)
     assert (plus[middle - 4 : middle + 4, middle - 4 : middle + 4] <= ZERO_LEVEL).any()
-    assert "{" in signs
-    assert "A" not in signs
+    assert all(letter in alphabet for letter in "abcdxyz")
+    assert not any(letter in alphabet for letter in AMBIGUOUS.replace("|", ""))
 
 
 @pytest.mark.parametrize("seed", range(20))

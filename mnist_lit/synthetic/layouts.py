@@ -2,6 +2,7 @@
 
 import string
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,15 +12,18 @@ from torch import Tensor
 from mnist_lit.models.characters import AMBIGUOUS, NUM_DIGITS
 from mnist_lit.models.detector import DIGIT_PX
 from mnist_lit.reading.arrays import Array
-from mnist_lit.synthetic import strokes, texts
-from mnist_lit.synthetic.glyphs import Alphabet, Glyphs, handwritten, in_fonts
+from mnist_lit.synthetic import texts
+from mnist_lit.synthetic.glyphs import Glyphs, handwritten, in_fonts
 from mnist_lit.synthetic.pens import PenStyle
 from mnist_lit.synthetic.sheet import HEIGHT, WIDTH, Sheet, touching_x
+from mnist_lit.synthetic.strokes import in_strokes
 from mnist_lit.synthetic.surroundings import Line, crop_anywhere, degrade, rule_sheet, scribble
 
 CHARACTERS = string.ascii_letters + string.digits + string.punctuation + "×÷±€£§°"
 MARKS = "-+=,.:;*<>~'\"$@{}()[]?!#%&"  # no slashes: alone, they may be a 1
 BETWEEN = "-,./:+=()*"  # marks that stand within numbers
+STROKES = 0.5  # share of the sheets whose letters and signs are drawn by strokes, not from a font
+FONT_BEND = 0.03  # more than of digits: each letter of a font is the same, and smooth
 CROSSES = "✗✗✗x-✓"  # in boxes where there is no digit
 
 
@@ -38,17 +42,17 @@ class SheetDrawer:
         self.images_of = [np.flatnonzero(numbers == digit) for digit in range(NUM_DIGITS)]
         self.printed = in_fonts(CHARACTERS)
         self.written = in_fonts(CHARACTERS, fonts) if fonts else self.printed
-        self.signs = strokes.signs()
+        self.strokes = in_strokes()
 
     def draw(self, random: np.random.Generator) -> Sheet:
         """Draw a sheet."""
         size = DIGIT_PX * float(np.exp(np.clip(random.normal(0, 0.2), -0.5, 0.45)))
         layouts: list[tuple[float, Callable[[Drawing], None]]] = [
-            (0.27, numbers),
-            (0.28, table),
-            (0.18, formulas),
-            (0.12, notes),
-            (0.07, scattered),
+            (0.24, numbers),
+            (0.24, table),
+            (0.24, formulas),
+            (0.14, notes),
+            (0.06, scattered),
             (0.06, single),
             (0.02, nothing),
         ]
@@ -77,6 +81,7 @@ class Drawing:
         self.sheet = Sheet()
         self.style = PenStyle.sample(random)
         self.font = int(random.integers(1000))
+        self.by_strokes = self.chance(STROKES)
 
     def chance(self, probability: float) -> bool:
         return bool(self.random.random() < probability)
@@ -90,6 +95,8 @@ class Drawing:
             Its ink, its class, and how far its middle lies below a digit's, in pixels.
         """
         glyphs, index = self._glyph(character, style, printed)
+        if glyphs in self.drawer.written.kinds and not printed:
+            style = replace(style, bend=style.bend + FONT_BEND)
         size *= float(np.exp(self.random.normal(0, 0.08)))
         ink = style.draw(glyphs, index, size, self.random)
         return ink, int(glyphs.labels[index]), size * float(glyphs.offsets[index])
@@ -100,15 +107,12 @@ class Drawing:
             return drawer.digits[style.skeleton], int(
                 self.random.choice(drawer.images_of[int(character)])
             )
-        alphabet: Alphabet = drawer.printed if printed else drawer.written
-        if character not in alphabet or (
-            character in drawer.signs and not printed and self.chance(0.6)
-        ):
-            alphabet = drawer.signs
-        if character not in alphabet:
+        alphabet, font = drawer.printed if printed else drawer.written, self.font
+        by_strokes = character not in alphabet or (self.by_strokes and not printed)
+        if by_strokes and character in drawer.strokes:
+            alphabet, font = drawer.strokes, int(self.random.integers(1000))
+        elif character not in alphabet:
             alphabet = drawer.printed
-        # Signs by strokes have as many hands as variants.
-        font = int(self.random.integers(1000)) if alphabet is drawer.signs else self.font
         return alphabet.kinds[style.skeleton], alphabet.index(character, font)
 
     def digit(self) -> str:

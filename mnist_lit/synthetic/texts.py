@@ -7,7 +7,7 @@ import string
 
 import numpy as np
 
-VARIABLES = "xxxxyyyzzabcnmtkpd"
+VARIABLES = "xxxxyyyzzaaabbbcccddnmtkp"
 UNITS = (
     "kg",
     "cm",
