@@ -44,7 +44,7 @@ def warning_if_failed(what: str) -> Iterator[None]:
 
 
 def discard(stream: TextIO) -> None:
-    """Let whatever is still written to a stream go nowhere, buffered text included."""
+    """Redirect a stream to the null device, with its buffered text."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)

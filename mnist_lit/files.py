@@ -16,12 +16,12 @@ def user_path(text: str | os.PathLike[str]) -> Path:
     """Expand ``~`` in a path.
 
     Raises:
-        UserError: nobody is called so.
+        UserError: there is no such user.
     """
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise UserError(f"{text}: nobody here is called so") from None
+        raise UserError(f"{text}: no such user") from None
 
 
 @contextmanager

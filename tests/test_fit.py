@@ -267,8 +267,8 @@ def test_seed_changes_the_weights(fit: Fit) -> None:
         (["--trainer.plugins=TorchCheckpointIO"], ""),
         (["--data.split_seed=99999999999999999999"], "data.split_seed"),
         (["--data.batch_size=99999999999999999999"], "data.batch_size"),
-        (["--data.data_dir=~nobody-is-called-so/a"], "nobody here is called so"),
-        (["--ckpt_path=~nobody-is-called-so/a"], "nobody here is called so"),
+        (["--data.data_dir=~nobody-is-called-so/a"], "no such user"),
+        (["--ckpt_path=~nobody-is-called-so/a"], "no such user"),
         (["--model.warm=0"], "did you mean --model.warmup?"),
         (["--trainer.strategy=ddp_spawn", "--trainer.accelerator=cpu"], "--trainer.strategy ddp"),
         (

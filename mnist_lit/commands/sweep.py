@@ -24,13 +24,17 @@ def main(args: Sequence[str]) -> int:
         help="a YAML file: what to try for which options of fit; default: configs/sweep.yaml",
     )
     parser.add_argument(
-        "--n_trials", type=int, default=20, metavar="N", help="in all; default: %(default)s"
+        "--n_trials",
+        type=int,
+        default=20,
+        metavar="N",
+        help="trials of the study, over all processes; default: %(default)s",
     )
     parser.add_argument(
         "--study",
         default="sweep_0",
         metavar="NAME",
-        help="of the sweep: its folder in lightning_logs; default: %(default)s",
+        help="name of the study, and of its folder in lightning_logs; default: %(default)s",
     )
     parser.add_argument(
         "--storage",

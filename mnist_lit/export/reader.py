@@ -43,7 +43,7 @@ OPERATIONS: Mapping[str, Set[str]] = {
     "Transpose": {"perm"},
     "DepthToSpace": {"blocksize"},
 }
-# What other attributes may say without changing anything: ONNX's default, or what comes to it.
+# Values of other attributes that can be ignored: ONNX's default, or an equivalent of it.
 # Torch only writes DepthToSpace in mode CRD.
 UNCHANGING: Mapping[str, Any] = {
     "dilations": [1, 1], "allowzero": 1, "auto_pad": b"NOTSET", "mode": b"CRD",

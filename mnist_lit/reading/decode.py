@@ -86,7 +86,7 @@ def pages_of(picture: Picture, most: int = MAX_PAGES) -> list[Page]:
 
 
 def has_several_pages(image: Image.Image) -> bool:
-    """Tell whether an open file has a second page, and may leave it there."""
+    """Return whether an open file has a second page; it may stay positioned at that page."""
     return len(list(islice(_frames(image), 2))) > 1
 
 
@@ -143,7 +143,7 @@ def open_picture(picture: Picture, frame: int = 0) -> Iterator[Image.Image]:
 
 
 def _frames_and_limit(picture: Picture, most: int) -> tuple[list[int], int]:
-    """Return the frames of a file's pages, and how many of them are read: they may be one more."""
+    """Return frame indices of the pages, at most one more than are read; and how many are read."""
     if not isinstance(picture, str | os.PathLike | bytes):
         return [0], 1
     with _errors_of(picture), _file(picture) as file:

@@ -14,7 +14,7 @@ MAX_SIZE = 320  # larger digits tell no more
 
 
 def fit_into_frame(ink: Array, box: Box) -> Array | None:
-    """Fit a digit's ink into a frame of 28 pixels; None for a blob, which no pen has drawn.
+    """Fit a digit's ink into a frame of 28 pixels; None for a blob, or without solid ink.
 
     Args:
         ink: ``(H, W)`` in [0, 1].

@@ -28,8 +28,8 @@ class Ink:
 
     Attributes:
         pixels: ``(H, W)`` uint8, paper 0, most of the ink near 255.
-        sizes: likely heights of digits in these pixels, the likeliest first; empty if there is no
-            ink.
+        sizes: likely longer sides of digits in these pixels, the likeliest first; empty if there
+            is no ink.
         downscale: pixels of the picture a pixel of these.
         note: which pages of the file are left out; "" for none.
     """

@@ -87,7 +87,7 @@ class Problem(BaseModel):
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "No picture, or a damaged one"},
-    403: {"model": Problem, "description": "The page that asks is of another server"},
+    403: {"model": Problem, "description": "A page of another server asks"},
     408: {"model": Problem, "description": "The picture takes too long to arrive"},
     413: {"model": Problem, "description": f"More than {MAX_BYTES / 1e6:.0f} MB"},
     503: {"model": Problem, "description": "Too many requests at a time"},
@@ -208,9 +208,11 @@ def _refusal(headers: Headers) -> JSONResponse | None:
     for origin in headers.getlist("origin"):
         _, _, host = origin.partition("://")
         if host.lower() != headers.get("host", "").lower():
-            return JSONResponse({"detail": "the page that asks is of another server"}, 403)
+            return JSONResponse({"detail": "cross-origin requests are refused"}, 403)
     if "content-length" in headers and "transfer-encoding" in headers:  # RFC 9112, 6.1
-        return JSONResponse({"detail": "two lengths at once"}, 400, {"Connection": "close"})
+        return JSONResponse(
+            {"detail": "both Content-Length and Transfer-Encoding"}, 400, {"Connection": "close"}
+        )
     return None
 
 
@@ -287,7 +289,7 @@ async def _unless_gone(request: Request, work: Awaitable[dict[str, Any]]) -> dic
             await asyncio.wait({done, gone}, return_when=asyncio.FIRST_COMPLETED)
             if done.done():
                 return done.result()
-            raise HTTPException(400, "nobody waits for the answer")
+            raise HTTPException(400, "the client has disconnected")
     except TimeoutError:
         raise BUSY from None
     finally:

@@ -134,7 +134,7 @@ class Sweep:
         self.storage.set_trial_state_values(self._id_of(trial.number), TrialState.WAITING)
 
     def requeue_dead(self) -> None:
-        """Wait until it is known which trials have lost their process; queue those again, once."""
+        """Queue trials again, once, whose heartbeat stopped; wait up to `DEAD_AFTER_S` to know."""
         self._requeue_stale()
         in_doubt = {trial.number: first_attempt(trial) for trial in self.running()}
         if in_doubt:

@@ -273,7 +273,7 @@ def _underline(drawing: Drawing, middle: float, slope: float, line: Line) -> Non
 
 
 def _cross_out(drawing: Drawing) -> None:
-    """Draw a stroke or two through a digit; whether it still is one is not asked."""
+    """Draw a stroke or two through a digit; its box is ignored by the loss."""
     random, sheet = drawing.random, drawing.sheet
     label, box = sheet.digits[random.integers(len(sheet.digits))]
     left, top, right, bottom = box

@@ -7,7 +7,7 @@ import { contrastTo, denoised, paperCandidates } from "./paper.js";
 /**
  * Separate ink from paper, whose colour is estimated in several ways.
  *
- * @returns `pixels` from 0, paper, to 255; `sizes`, likely heights of digits in them, the likeliest
+ * @returns `pixels` from 0, paper, to 255; `sizes`, likely longer sides of digits in them, the likeliest
  *   first, none if there is no ink; and `downscale`, as given.
  */
 export function findInk({ planes, downscale }) {

@@ -18,11 +18,11 @@ const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 let reader = null;
 
 /**
- * Begin.
+ * Start the page.
  *
  * @param given `read(drawn, signal)`, from a canvas of SIDE x SIDE pixels, or from a picture's file,
  *   to the answer, `{ number, digits, note, problem }`, where a digit's `image` and `feature_maps`
- *   are bytes; what it throws is tried again, after `retryMs`.
+ *   are bytes; if it throws, it is tried again after the error's `retryMs`.
  */
 export function start(given) {
   reader = given;
