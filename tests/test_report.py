@@ -260,14 +260,6 @@ def test_images_of_all_classes_are_chosen_from_a_sorted_folder() -> None:
     assert measures.balanced_sample(torch.tensor([7, 7, 1]), 2).tolist() == [0, 2]
 
 
-@pytest.mark.parametrize(("right", "count"), [(50, 100), (9_990, 10_000), (100, 100)])
-def test_intervals_are_those_of_wilson(right: int, count: int) -> None:
-    low, high = measures.wilson_interval(right / count, count)
-    expected = binomtest(right, count).proportion_ci(method="wilson")
-
-    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-5)
-
-
 @pytest.mark.parametrize(("one", "other"), [(0, 0), (5, 5), (3, 12), (40, 21), (700, 900)])
 def test_mcnemar_is_the_exact_one(one: int, other: int) -> None:
     expected = binomtest(one, one + other).pvalue if one + other else 1.0

@@ -11,8 +11,9 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from mnist_lit.__main__ import main
-from mnist_lit.commands.truth import edit_distance, interval
+from mnist_lit.commands.truth import edit_distance
 from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.reports.intervals import wilson_interval
 
 Printed = pytest.CaptureFixture[str]
 
@@ -167,8 +168,10 @@ def test_edit_distance(one: str, other: str, distance: int) -> None:
     assert edit_distance(one, other) == edit_distance(other, one) == distance
 
 
-@pytest.mark.parametrize(("right", "total"), [(0, 4), (10, 18), (49, 57), (36, 36)])
+@pytest.mark.parametrize(
+    ("right", "total"), [(0, 4), (10, 18), (49, 57), (36, 36), (9_990, 10_000)]
+)
 def test_interval_is_wilsons(right: int, total: int) -> None:
     expected = binomtest(right, total).proportion_ci(method="wilson")
 
-    assert interval(right, total) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert wilson_interval(right, total) == pytest.approx((expected.low, expected.high), abs=1e-6)

@@ -1,8 +1,7 @@
-"""`predict`: the digits in picture files, as a table, as JSON or as CSV."""
+"""`predict`: the digits in picture files, or their classes; as a table, as JSON or as CSV."""
 
 import csv
 import glob
-import io
 import os
 import re
 import sys
@@ -12,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from mnist_lit.commands import predict_classes
+import torch
+
 from mnist_lit.commands.arguments import ArgumentParser, add_network_arguments, checkpoint_path
 from mnist_lit.commands.output import path_cell, print_json, print_kaggle
-from mnist_lit.commands.truth import Labelled, Outcome, labelled, show
+from mnist_lit.commands.truth import Outcome, labelled, show
 from mnist_lit.errors import listed, printable
 from mnist_lit.files import user_path, write_asked
 from mnist_lit.models import named_class
@@ -25,18 +25,17 @@ from mnist_lit.reading.classifier import Classifier
 from mnist_lit.reading.decode import SUFFIXES, Page, pages_of
 from mnist_lit.reading.ink import Ink, find_ink
 from mnist_lit.reading.limits import PictureError
-from mnist_lit.reading.result import Reading, joined
-
-R = TypeVar("R")
+from mnist_lit.reading.result import Classification, Reading, joined
 
 PAGES_AHEAD = 8  # decoded while others are read
-NUM_THREADS = 2
+NUM_THREADS = 2  # that decode
+BATCH_SIZE = 64  # pictures that are classified at once
 MIN_PAGES_OF_BAR = 64  # fewer are read at once
-UNSURE = 0.9  # a number with a smaller probability is marked
+UNSURE = 0.9  # an answer with a smaller probability is marked
 
 
 class Result(NamedTuple):
-    """Reading of one page of a file, or the error of reading it.
+    """The answer to one page of a file, or the error of reading it.
 
     Attributes:
         path: the file.
@@ -46,7 +45,7 @@ class Result(NamedTuple):
     """
 
     path: str
-    answer: Reading | PictureError
+    answer: Reading | Classification | PictureError
     outcome: Outcome | None = None
     page: int | None = None
 
@@ -66,7 +65,7 @@ def main(args: Sequence[str]) -> int:
     add_network_arguments(parser)
     parser.add_argument(
         "--format",
-        choices=predict_classes.FORMATS,
+        choices=FORMATS,
         default="table",
         help="what to print; kaggle: the columns id and label; default: %(default)s",
     )
@@ -91,41 +90,30 @@ def main(args: Sequence[str]) -> int:
     classifier = Classifier.load(checkpoint_path(given.ckpt_path), named_class(given.network))
     classes = None if classifier.reads_digits else classifier.classes
     pictures = labelled(given.truth, given.by, given.files, classes) if given.truth else []
-    if isinstance(sys.stdout, io.TextIOWrapper):  # what a file is called need not be text
-        sys.stdout.reconfigure(errors="backslashreplace")
+    if given.save_seen and classes:
+        parser.error("--save_seen goes with networks that read digits")
     paths = [picture.path for picture in pictures] or list(_expand(given.files))
     with warnings.catch_warnings():
         # Pillow's, on odd metadata and on sizes, which `check_size` limits.
         warnings.filterwarnings("ignore", module="PIL")
         if classes:
-            classified = _with_progress(predict_classes.classify(classifier, paths), len(paths))
-            if pictures and given.format == "table":
-                return predict_classes.measure(classified, pictures, given.by)
-            return predict_classes.FORMATS[given.format](classified)
-        files = [pages_of(path) for path in paths]
-        pages = [page for of_one in files for page in of_one]
-        results = _with_progress(_read(classifier, pages), len(pages))
-        if given.save_seen:
-            results = _saving(results, given.save_seen)
+            results = _with_progress(_classify(classifier, paths), len(paths))
+        else:
+            files = [pages_of(path) for path in paths]
+            pages = [page for of_one in files for page in of_one]
+            results = _with_progress(_read(classifier, pages), len(pages))
+            if given.save_seen:
+                results = _saving(results, given.save_seen)
+            if pictures:
+                results = _whole_files(iter(results), map(len, files))
         if pictures:
-            results = _whole_files(iter(results), map(len, files))
-            return _measure(results, pictures, given.format, given.by)
-        return FORMATS[given.format](results)
-
-
-def _measure(
-    results: Iterable[Result], pictures: Sequence[Labelled], form: str, by: str | None
-) -> int:
-    """Print what was read beside the truth, or how much of it is right."""
-    measured = (
-        result._replace(outcome=Outcome(picture, result.answer))
-        for result, picture in zip(results, pictures, strict=True)
-    )
-    if form != "table":
-        return FORMATS[form](measured)
-    outcomes = [result.outcome for result in measured if result.outcome]
-    show(outcomes, by)
-    return int(any(isinstance(outcome.answer, PictureError) for outcome in outcomes))
+            results = (
+                result._replace(outcome=Outcome(picture, result.answer))
+                for result, picture in zip(results, pictures, strict=True)
+            )
+            if given.format == "table":
+                return show([result.outcome for result in results if result.outcome], given.by)
+        return FORMATS[given.format](results, "class" if classes else "number")
 
 
 def _whole_files(results: Iterator[Result], nums_pages: Iterable[int]) -> Iterator[Result]:
@@ -182,16 +170,42 @@ def _read(classifier: Classifier, pages: Sequence[Page]) -> Iterator[Result]:
 
 
 def _find(page: Page) -> Ink | PictureError:
-    path = str(page.picture)
     try:
-        if os.path.isdir(path) and os.access(path, os.R_OK):
-            raise PictureError(f"{path} is a folder without pictures")
+        _refuse_folder(str(page.picture))
         return find_ink(page)
     except PictureError as error:
         return error
 
 
-def _with_progress(results: Iterable[R], num_pages: int) -> Iterable[R]:
+def _refuse_folder(path: str) -> None:
+    if os.path.isdir(path) and os.access(path, os.R_OK):
+        raise PictureError(f"{path} is a folder without pictures")
+
+
+def _classify(classifier: Classifier, paths: Sequence[str]) -> Iterator[Result]:
+    """Classify picture files in batches, in their order; of several pages, the first."""
+
+    def read(path: str) -> torch.Tensor | PictureError:
+        try:
+            _refuse_folder(path)
+            return classifier.preprocessing(path)
+        except PictureError as error:
+            return error
+
+    with ThreadPoolExecutor(NUM_THREADS) as threads:
+        for start in range(0, len(paths), BATCH_SIZE):
+            batch = paths[start : start + BATCH_SIZE]
+            read_ones = list(threads.map(read, batch))
+            images = [image for image in read_ones if isinstance(image, torch.Tensor)]
+            rows = iter(classifier.probabilities(torch.stack(images)) if images else ())
+            for path, found in zip(batch, read_ones, strict=True):
+                if isinstance(found, PictureError):
+                    yield Result(path, found)
+                else:
+                    yield Result(path, Classification.of(classifier.classes, next(rows)))
+
+
+def _with_progress(results: Iterable[Result], num_pages: int) -> Iterable[Result]:
     """Show a progress bar on standard error if it is a terminal and there are many pages."""
     if num_pages < MIN_PAGES_OF_BAR or not sys.stderr.isatty():
         return results
@@ -212,15 +226,15 @@ def _saving(results: Iterable[Result], folder: Path) -> Iterator[Result]:
         yield result
 
 
-# --- forms of output: each prints all results and returns the exit code ---------------------------
+# --- forms of output: each prints all results, of a kind, and returns the exit code ---------------
 
 
-def _print_json(results: Iterable[Result]) -> int:
+def _print_json(results: Iterable[Result], kind: str) -> int:
     exit_code = 0
     for path, answer, outcome, page in results:
         row: dict[str, Any] = {"path": path} if page is None else {"path": path, "page": page}
         if outcome:
-            row |= {"truth": outcome.picture.truth, "digits_wrong": outcome.digits_wrong}
+            row |= outcome.as_dict()
         if isinstance(answer, PictureError):
             row["error"] = str(answer)
             exit_code = 1
@@ -230,27 +244,26 @@ def _print_json(results: Iterable[Result]) -> int:
     return exit_code
 
 
-def _print_csv(results: Iterable[Result]) -> int:
+def _print_csv(results: Iterable[Result], kind: str) -> int:
     exit_code = 0
     rows = csv.writer(sys.stdout, lineterminator="\n")
-    header = ["path", "number", "confidence", "error", "note", "page"]
+    header = ["path", kind, "confidence", "error", "note", "page"]
     for number, (path, answer, outcome, page) in enumerate(results):
+        truth = outcome.as_dict() if outcome else {}
         if number == 0:
-            rows.writerow([*header, "truth", "digits_wrong"] if outcome else header)
-        beside = ["" if page is None else page]
-        if outcome:
-            beside += [outcome.picture.truth, outcome.digits_wrong]
+            rows.writerow([*header, *truth])
+        beside = ["" if page is None else page, *truth.values()]
         if isinstance(answer, PictureError):
             rows.writerow([path_cell(path), "", "", path_cell(str(answer)), "", *beside])
             exit_code = 1
         else:
-            confidence = f"{answer.confidence:.6f}" if answer.digits else ""
-            rows.writerow([path_cell(path), answer.number, confidence, "", answer.note, *beside])
+            confidence = f"{answer.confidence:.6f}" if answer.text else ""
+            rows.writerow([path_cell(path), answer.text, confidence, "", answer.note, *beside])
         sys.stdout.flush()
     return exit_code
 
 
-def _print_kaggle(results: Iterable[Result]) -> int:
+def _print_kaggle(results: Iterable[Result], kind: str) -> int:
     def name(result: Result) -> str:
         page = "" if result.page is None else f"-{result.page}"
         return f"{Path(result.path).stem}{page}"
@@ -258,19 +271,19 @@ def _print_kaggle(results: Iterable[Result]) -> int:
     return print_kaggle(
         (
             name(result),
-            result.answer if isinstance(result.answer, PictureError) else result.answer.number,
+            result.answer if isinstance(result.answer, PictureError) else result.answer.text,
         )
         for result in results
     )
 
 
-def _print_table(results: Iterable[Result]) -> int:
+def _print_table(results: Iterable[Result], kind: str) -> int:
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
     # Folded, because digits that a narrow terminal cut off would be missing.
-    columns = [Column(name, overflow="fold") for name in ("file", "number", "confidence")]
+    columns = [Column(name, overflow="fold") for name in ("file", kind, "confidence")]
     table = Table(*columns)
     exit_code = 0
     for path, answer, _, page in results:
@@ -279,19 +292,19 @@ def _print_table(results: Iterable[Result]) -> int:
             problem = printable(str(answer).removeprefix(path).strip())
             table.add_row(name, Text(problem, "red"), "")
             exit_code = 1
-        elif not answer.digits:
+        elif not answer.text:
             table.add_row(name, Text("no digit found", "yellow"), Text(answer.note, "yellow"))
         elif answer.confidence < UNSURE:
             unsure = f"{answer.confidence:.1%} not sure\n{answer.note}".strip()
-            table.add_row(name, Text(answer.number, "bold yellow"), Text(unsure, "yellow"))
+            table.add_row(name, Text(printable(answer.text), "bold yellow"), Text(unsure, "yellow"))
         else:
             sure = f"{min(answer.confidence, 0.999):.1%}\n{answer.note}".strip()
-            table.add_row(name, Text(answer.number, "bold"), sure)
+            table.add_row(name, Text(printable(answer.text), "bold"), sure)
     Console().print(table)
     return exit_code
 
 
-FORMATS: dict[str, Callable[[Iterable[Result]], int]] = {
+FORMATS: dict[str, Callable[[Iterable[Result], str], int]] = {
     "table": _print_table,
     "json": _print_json,
     "csv": _print_csv,

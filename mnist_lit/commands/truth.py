@@ -1,34 +1,34 @@
-"""Measure readings against known numbers: `predict --truth`."""
+"""Measure answers against known numbers or classes: `predict --truth`."""
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import sqrt
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mnist_lit.errors import UserError, listed, printable
 from mnist_lit.reading.limits import PictureError
-from mnist_lit.reading.result import Reading
+from mnist_lit.reading.result import Classification, Reading
+from mnist_lit.reports.intervals import wilson_interval
 
 SURE = 0.99
 MOST_LISTED = 50
 MIN_WIDTH = 80  # characters that the table of counts takes
-WRONG_COLUMNS = ("file", "truth", "read", "wrong", "confidence")
-NORMAL_95 = 1.959964  # standard deviations, either way, that hold 95 %
 
 
-class Labelled(NamedTuple):
-    """A picture whose number is known.
+class LabelledPicture(NamedTuple):
+    """A picture whose number or class is known.
 
     Attributes:
         path: where it is.
         truth: its digits, a space between lines; or its class.
         group: value of the column ``--by``.
+        is_class: True if the truth is a class.
     """
 
     path: str
     truth: str
     group: str
+    is_class: bool
 
     @property
     def digits(self) -> str:
@@ -37,36 +37,41 @@ class Labelled(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The reading of a picture whose number is known."""
+    """The answer to a picture whose number or class is known."""
 
-    picture: Labelled
-    answer: Reading | PictureError
+    picture: LabelledPicture
+    answer: Reading | Classification | PictureError
 
     @property
-    def number(self) -> str:
-        return self.answer.number if isinstance(self.answer, Reading) else ""
+    def text(self) -> str:
+        return "" if isinstance(self.answer, PictureError) else self.answer.text
 
     @property
     def confidence(self) -> float:
-        return self.answer.confidence if isinstance(self.answer, Reading) else 0.0
+        return 0.0 if isinstance(self.answer, PictureError) else self.answer.confidence
 
     @property
-    def is_whole(self) -> bool:
-        """True if all digits and lines are right."""
-        return (
-            isinstance(self.answer, Reading) and self.number.split() == self.picture.truth.split()
-        )
+    def is_right(self) -> bool:
+        """True if the class, or all digits and lines, are right."""
+        is_read = not isinstance(self.answer, PictureError)
+        return is_read and self.text.split() == self.picture.truth.split()
 
     @property
     def digits_wrong(self) -> int:
         """Number of missing, additional or wrong digits, whatever their lines."""
-        return edit_distance("".join(self.number.split()), self.picture.digits)
+        return edit_distance("".join(self.text.split()), self.picture.digits)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Convert to the columns that follow the answer's."""
+        if self.picture.is_class:
+            return {"truth": self.picture.truth}
+        return {"truth": self.picture.truth, "digits_wrong": self.digits_wrong}
 
 
 def labelled(
     path: Path, by: str | None, folders: Sequence[str], classes: Sequence[str] | None = None
-) -> list[Labelled]:
-    """Pictures and their numbers, from a CSV file with the columns ``file`` and ``truth``.
+) -> list[LabelledPicture]:
+    """Read a CSV file with the columns ``file`` and ``truth``, a number or a class.
 
     Args:
         path: the file.
@@ -116,7 +121,7 @@ def _labelled(
     row: Mapping[str, str | None],
     by: str | None,
     classes: Sequence[str] | None,
-) -> Labelled:
+) -> LabelledPicture:
     file, truth, group = row["file"], row["truth"], row[by] if by else ""
     if classes:
         is_truth, expected = truth in classes, f"class are expected, one of {listed(classes, 8)}"
@@ -125,7 +130,7 @@ def _labelled(
         expected = "truth are expected, digits with a space between lines"
     if not file or truth is None or not is_truth:
         raise UserError(f"{place}: a file and its {expected}, not {file!r} and {truth!r}")
-    return Labelled(str(folder / file), truth, group or "")
+    return LabelledPicture(str(folder / file), truth, group or "", bool(classes))
 
 
 def edit_distance(one: str, other: str) -> int:
@@ -142,32 +147,24 @@ def edit_distance(one: str, other: str) -> int:
     return row[-1]
 
 
-def interval(right: int, total: int) -> tuple[float, float]:
-    """Compute the 95 % confidence interval of a share.
-
-    Source: Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
-    """
-    share, z = right / total, NORMAL_95
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * sqrt(share * (1 - share) / total + (z / (2 * total)) ** 2)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def show(outcomes: Sequence[Outcome], by: str | None) -> None:
-    """Print how many numbers are read whole, and how many digits wrong; then what went wrong.
+def show(outcomes: Sequence[Outcome], by: str | None) -> int:
+    """Print how many answers are right, of numbers also how many digits; then what is wrong.
 
     Args:
-        outcomes: of all pictures.
+        outcomes: of all pictures, one at least.
         by: name of the column of groups; None: no groups.
+
+    Returns:
+        The exit code: 1 where a picture could not be read.
     """
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
+    of_digits = () if outcomes[0].picture.is_class else ("digits", "wrong", "")
     # On a narrower terminal columns would be left out; there, the terminal breaks the lines.
     console = Console(highlight=False, width=max(MIN_WIDTH, Console().width))
-    counts = ("pictures", "whole", "", "95 %", "digits", "wrong", "")
-    table = Table(Column(by or "", overflow="fold"), *counts)
+    table = Table(Column(by or "", overflow="fold"), "pictures", "right", "", "95 %", *of_digits)
     groups = sorted({outcome.picture.group for outcome in outcomes}) if by else []
     for group in groups:
         some = [outcome for outcome in outcomes if outcome.picture.group == group]
@@ -175,44 +172,49 @@ def show(outcomes: Sequence[Outcome], by: str | None) -> None:
     table.add_section()
     table.add_row("all", *_counts(outcomes))
     console.print(table)
-    sure = [outcome for outcome in outcomes if outcome.number and outcome.confidence > SURE]
-    right = sum(outcome.is_whole for outcome in sure)
-    console.print(f"of {len(sure)} read with more than {SURE:.0%} confidence, {right} are right")
-    wrong = sorted((outcome for outcome in outcomes if not outcome.is_whole), key=_badness)
+    sure = [outcome for outcome in outcomes if outcome.text and outcome.confidence > SURE]
+    right = sum(outcome.is_right for outcome in sure)
+    console.print(f"of {len(sure)} with more than {SURE:.0%} confidence, {right} are right")
+    wrong = sorted((outcome for outcome in outcomes if not outcome.is_right), key=_badness)
     if wrong:
-        listed = Table(*(Column(name, overflow="fold") for name in WRONG_COLUMNS))
+        columns = ("file", "truth", "read", *(["wrong"] if of_digits else []), "confidence")
+        listed = Table(*(Column(name, overflow="fold") for name in columns))
         for outcome in wrong[:MOST_LISTED]:
             listed.add_row(*map(Text, _described(outcome)))
         console.print(listed)
     if len(wrong) > MOST_LISTED:
         console.print(f"and {len(wrong) - MOST_LISTED} more: --format csv lists all")
+    return int(any(isinstance(outcome.answer, PictureError) for outcome in outcomes))
 
 
 def _counts(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    whole = sum(outcome.is_whole for outcome in outcomes)
-    digits = sum(len(outcome.picture.digits) for outcome in outcomes)
-    wrong = sum(outcome.digits_wrong for outcome in outcomes)
-    low, high = interval(whole, len(outcomes))
+    right = sum(outcome.is_right for outcome in outcomes)
+    low, high = wilson_interval(right, len(outcomes))
     yield f"{len(outcomes):,}"
-    yield f"{whole:,}"
-    yield f"{whole / len(outcomes):.1%}"
+    yield f"{right:,}"
+    yield f"{right / len(outcomes):.1%}"
     yield f"{low:.0%}-{high:.0%}"
-    yield f"{digits:,}"
-    yield f"{wrong:,}"
-    yield f"{wrong / digits:.1%}" if digits else ""
+    if not outcomes[0].picture.is_class:
+        digits = sum(len(outcome.picture.digits) for outcome in outcomes)
+        wrong = sum(outcome.digits_wrong for outcome in outcomes)
+        yield f"{digits:,}"
+        yield f"{wrong:,}"
+        yield f"{wrong / digits:.1%}" if digits else ""
 
 
 def _badness(outcome: Outcome) -> tuple[float, float]:
-    """Sorts the worst first: the larger share of digits wrong, then the surer."""
+    """Sort the worst first: the larger share of digits wrong, then the surer."""
     length = max(1, len(outcome.picture.digits))
-    return -outcome.digits_wrong / length, -outcome.confidence
+    share = 0 if outcome.picture.is_class else outcome.digits_wrong / length
+    return -share, -outcome.confidence
 
 
 def _described(outcome: Outcome) -> Iterable[str]:
-    is_read = isinstance(outcome.answer, Reading)
+    is_read = not isinstance(outcome.answer, PictureError)
     yield printable(Path(outcome.picture.path).name)
-    yield outcome.picture.truth or "no digit"
+    yield printable(outcome.picture.truth) or "no digit"
     problem = printable(str(outcome.answer).removeprefix(outcome.picture.path).strip())
-    yield outcome.number or ("no digit found" if is_read else problem)
-    yield str(outcome.digits_wrong)
-    yield f"{outcome.confidence:.1%}" if outcome.number else ""
+    yield printable(outcome.text) or ("no digit found" if is_read else problem)
+    if not outcome.picture.is_class:
+        yield str(outcome.digits_wrong)
+    yield f"{outcome.confidence:.1%}" if outcome.text else ""

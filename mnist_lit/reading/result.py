@@ -87,6 +87,11 @@ class Reading:
         return cls(number, tuple(digit for line in read for digit in line), note)
 
     @property
+    def text(self) -> str:
+        """The number."""
+        return self.number
+
+    @property
     def confidence(self) -> float:
         """Probability that all digits are right; 1 without any."""
         return math.prod(digit.confidence for digit in self.digits)
@@ -112,11 +117,13 @@ class Classification:
         label: name of the class.
         confidence: its probability.
         probabilities: of all classes, by their names, the most probable first.
+        note: what was left out, as of a reading; always "".
     """
 
     label: str
     confidence: float
     probabilities: Mapping[str, float]
+    note: str = ""
 
     @classmethod
     def of(cls, classes: Sequence[str], probs: Tensor) -> "Classification":
@@ -124,6 +131,11 @@ class Classification:
         order = probs.argsort(descending=True, stable=True).tolist()
         by_name = {classes[index]: float(probs[index]) for index in order}
         return cls(classes[order[0]], float(probs[order[0]]), by_name)
+
+    @property
+    def text(self) -> str:
+        """The class."""
+        return self.label
 
     def as_dict(self) -> dict[str, Any]:
         """Convert to plain values for JSON."""

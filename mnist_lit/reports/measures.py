@@ -138,16 +138,6 @@ def principal_components(features: Tensor) -> tuple[Tensor, Tensor]:
     return (left * singular_values)[:, :2], variance[:2] / variance.sum()
 
 
-def wilson_interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Return the confidence interval of a share that was measured on `count` images.
-
-    Source: Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
-    """
-    centre = share + z**2 / (2 * count)
-    half = z * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
-    return (centre - half) / (1 + z**2 / count), (centre + half) / (1 + z**2 / count)
-
-
 def mcnemar(only_one: int, only_other: int) -> float:
     """Return the p-value of McNemar's exact test, two-sided.
 

@@ -18,6 +18,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from mnist_lit.reports import charts, measures
 from mnist_lit.reports.figures import SIGNED, first_kernels, percent, tiles
+from mnist_lit.reports.intervals import wilson_interval
 from mnist_lit.reports.run_data import RunData, differing
 
 NUM_MISTAKES = 36
@@ -148,7 +149,9 @@ def comparison_page(runs: Sequence[RunData]) -> str:
     loss = "test/loss" if tested else "val/loss"
     histories = {run.name: run.history for run in runs}
     accuracies = {run.name: run.accuracy for run in runs}
-    intervals = [measures.wilson_interval(run.accuracy, len(run.labels)) for run in runs]
+    intervals = [
+        wilson_interval(round(run.accuracy * len(run.labels)), len(run.labels)) for run in runs
+    ]
     pairs = [pair for pair in combinations(runs, 2) if _have_same_images(*pair)][:MAX_PAIRS]
     return _render(
         "comparison.html.j2",

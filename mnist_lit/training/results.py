@@ -25,28 +25,33 @@ from mnist_lit.reading.classifier import Classifier
 from mnist_lit.reports import figures
 from mnist_lit.reports.pages import run_page
 from mnist_lit.reports.run_data import RunData
+from mnist_lit.synthetic.data import SheetDataModule
 from mnist_lit.training.calibration import calibration_error, fit_temperature
 from mnist_lit.training.classification import LitClassifier
 from mnist_lit.training.config_files import defaults, options_of, provenance
+from mnist_lit.training.detection import LitDetector
+from mnist_lit.training.detection_results import draw_detections
 from mnist_lit.training.loggers import history
 from mnist_lit.training.processes import single_process_trainer
 from mnist_lit.training.run_loggers import log_end
 from mnist_lit.training.runs import Run, store_temperature
 
+LOGGED = ("test/acc", "test/loss")  # of a classifier's results, to loggers
 LABELS = dict(zip(SETS, ("training", "validation", "test"), strict=True))
 
 
 def finish(
     run: Run,
     trainer: Trainer,
-    model: LitClassifier,
+    model: LightningModule,
     data: MNISTDataModule,
     facts: dict[str, Any],
     config: Mapping[str, Any],
 ) -> None:
-    """Evaluate and calibrate a trained network and save the results; then draw, report and log.
+    """Evaluate a trained network and save the results; then draw, report and log.
 
-    Only the first part can fail. A figure, report or logger that fails costs a warning.
+    A `LitClassifier` is calibrated and gets a report; of other models, their own test is the
+    result. Only evaluation can fail: a figure, report or logger that fails costs a warning.
 
     Args:
         run: where they go; its best checkpoint gets the temperature.
@@ -56,67 +61,49 @@ def finish(
         facts: goes into ``results.json`` as it is, in front of the measured values.
         config: all options, nested as in a config file, for loggers to compare runs by.
     """
-    # `predict` would finalize these, and a logger that fails would cost the results.
+    # `predict` and `test` would close these, and a logger that fails would cost the results.
     loggers, trainer.loggers = trainer.loggers, []
-    results, probs = _evaluate(run, trainer, model, data, facts)
+    probs = None
+    if isinstance(model, LitClassifier):
+        measured, probs = _evaluate(run, trainer, model, data)
+    else:
+        measured = _test(trainer, model, data)
+    results = {**facts, **measured}
     with saved(run, results):
         pictures = draw(run.figures, drawings(run, model, data, probs))
         run_data = None
-        with warning_if_failed("the report"):
-            classifier = Classifier.load(run.best, type(model.network))
-            run_data = gather_run_data(run, config, results, classifier, data.images("test"), probs)
-            page = run_page(run_data, defaults())
-            with whole_file(run.report) as path:
-                path.write_text(page, encoding="utf-8")
-        metrics = {name: results[name] for name in ("test/acc", "test/loss")}
+        if isinstance(model, LitClassifier) and probs is not None:
+            with warning_if_failed("the report"):
+                classifier = Classifier.load(run.best, type(model.network))
+                test_images = data.images("test")
+                run_data = gather_run_data(run, config, results, classifier, test_images, probs)
+                page = run_page(run_data, defaults())
+                with whole_file(run.report) as path:
+                    path.write_text(page, encoding="utf-8")
+        metrics = {
+            name: value for name, value in measured.items() if name in LOGGED or not run_data
+        }
         metrics["epoch"] = trainer.current_epoch
         for logger in loggers:
             with warning_if_failed(f"logging the results to {type(logger).__name__}"):
                 log_end(logger, config, trainer.global_step, metrics, pictures, run_data)
 
 
-def finish_tested(
-    run: Run,
-    trainer: Trainer,
-    model: LightningModule,
-    data: MNISTDataModule,
-    facts: dict[str, Any],
-    config: Mapping[str, Any],
-    drawings: Mapping[str, Callable[[], Figure]],
-) -> None:
-    """Save what the model's own test logs; then draw and log.
-
-    Only the first part can fail: a figure or a logger that fails costs a warning.
-
-    Args:
-        run: where they go.
-        trainer: the one that has trained.
-        model: with the weights to test.
-        data: what it was trained on.
-        facts: goes into ``results.json`` as it is, in front of the measured values.
-        config: all options, nested as in a config file, for loggers to compare runs by.
-        drawings: for each name, a function that makes the figure.
-    """
-    loggers, trainer.loggers = trainer.loggers, []  # `test` would close them
-    measured: dict[str, float] = {}
-    if is_overridden("test_step", model):
-        (tested,) = single_process_trainer(trainer).test(model, datamodule=data, verbose=False)
-        measured = dict(tested)
-    with saved(run, {**facts, **measured}):
-        pictures = draw(run.figures, {**drawings, "curves": lambda: figures.curves(history(run))})
-        metrics = {**measured, "epoch": float(trainer.current_epoch)}
-        for logger in loggers:
-            with warning_if_failed(f"logging the results to {type(logger).__name__}"):
-                log_end(logger, config, trainer.global_step, metrics, pictures)
+def _test(trainer: Trainer, model: LightningModule, data: MNISTDataModule) -> dict[str, float]:
+    """Return what the model's own test logs; nothing if it has none."""
+    if not is_overridden("test_step", model):
+        return {}
+    (tested,) = single_process_trainer(trainer).test(model, datamodule=data, verbose=False)
+    return dict(tested)
 
 
 def _evaluate(
-    run: Run, trainer: Trainer, model: LitClassifier, data: MNISTDataModule, facts: dict[str, Any]
+    run: Run, trainer: Trainer, model: LitClassifier, data: MNISTDataModule
 ) -> tuple[dict[str, Any], Tensor]:
     """Measure and calibrate the best checkpoint.
 
     Returns:
-        The content of ``results.json``, and the probabilities of the test images, ``(N, K)``.
+        The measured values, and the probabilities of the test images, ``(N, K)``.
     """
     outputs = single_process_trainer(trainer).predict(model, datamodule=data)
     log_probs = dict(zip(SETS, map(torch.cat, outputs or []), strict=True))
@@ -133,7 +120,6 @@ def _evaluate(
     labels = data.images("test").chosen_labels
     counts = multiclass_confusion_matrix(probs.argmax(1), labels, len(data.classes))
     results = {
-        **facts,
         **measured,
         "num_test_images": len(probs),
         "test/acc_per_class": _acc_per_class(counts, data.classes),
@@ -240,20 +226,29 @@ def _acc_per_class(counts: Tensor, classes: Sequence[str]) -> dict[str, float | 
 
 
 def drawings(
-    run: Run, model: LitClassifier, data: MNISTDataModule, probs: Tensor
+    run: Run, model: LightningModule, data: MNISTDataModule, probs: Tensor | None
 ) -> dict[str, Callable[[], Figure]]:
-    """Return a function for each figure of a run, by the figure's name."""
-    images, labels = data.images("test").images, data.images("test").chosen_labels
-    kernels = figures.first_kernels(model.network)
-    found: dict[str, Callable[[], Figure]] = {
-        "predictions": lambda: figures.predictions(images, labels, probs, data.classes),
-        "confusion": lambda: figures.confusion(labels, probs.argmax(1), data.classes),
-        "filters": lambda: figures.filters(kernels),
-        "mistakes": lambda: figures.mistakes(images, labels, probs, data.classes),
-        "curves": lambda: figures.curves(history(run)),
-    }
-    if not kernels:
-        del found["filters"]
+    """Return a function for each figure of a run, by the figure's name.
+
+    Args:
+        run: its folder.
+        model: with the weights of the best checkpoint.
+        data: what it was trained on.
+        probs: of the test images, ``(N, K)``; None: the model is no `LitClassifier`.
+    """
+    found: dict[str, Callable[[], Figure]] = {"curves": lambda: figures.curves(history(run))}
+    if isinstance(model, LitDetector) and isinstance(data, SheetDataModule):
+        found["sheets"] = lambda: draw_detections(model, data)
+    if isinstance(model, LitClassifier) and probs is not None:
+        images, labels = data.images("test").images, data.images("test").chosen_labels
+        found |= {
+            "predictions": lambda: figures.predictions(images, labels, probs, data.classes),
+            "confusion": lambda: figures.confusion(labels, probs.argmax(1), data.classes),
+            "mistakes": lambda: figures.mistakes(images, labels, probs, data.classes),
+        }
+        kernels = figures.first_kernels(model.network)
+        if kernels:
+            found["filters"] = lambda: figures.filters(kernels)
     return found
 
 

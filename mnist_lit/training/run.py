@@ -14,13 +14,10 @@ from pytorch_lightning.callbacks import Callback
 
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
-from mnist_lit.synthetic.data import SheetDataModule
 from mnist_lit.training import config_files, results, runs
 from mnist_lit.training.callbacks import Interrupted, LastCheckpoint, StopEarly, TrainingLog
 from mnist_lit.training.callbacks.random_state import num_ranks
 from mnist_lit.training.classification import LitClassifier
-from mnist_lit.training.detection import LitDetector
-from mnist_lit.training.detection_results import draw_detections
 from mnist_lit.training.loggers import silencing_disk_errors
 from mnist_lit.training.processes import launched_by, peer_died, requeue
 from mnist_lit.training.run_loggers import closing_if_failed
@@ -99,13 +96,8 @@ def evaluate_run(
         facts = run_facts(trainer, model, config)
         if data.holds_test_back:
             results.leave_untested(trainer, config)
-        elif isinstance(model, LitClassifier):
-            results.finish(run, trainer, model, data, facts, config)
         else:
-            drawings = {}
-            if isinstance(model, LitDetector) and isinstance(data, SheetDataModule):
-                drawings = {"sheets": lambda: draw_detections(model, data)}
-            results.finish_tested(run, trainer, model, data, facts, config, drawings)
+            results.finish(run, trainer, model, data, facts, config)
 
 
 def run_facts(
