@@ -35,7 +35,12 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, or 2 for what the user can mend."""
+    """Run one command.
+
+    Returns:
+        The exit code: 0; 1, some files failed; 2, an error of the user's; 130, interrupted; 141,
+        the output was closed.
+    """
     escape_what_cannot_be_encoded()
     if argv is None:  # this process is the program's own
         # Figures only go into files. A notebook's backend, which `!mnist-lit` inherits, may not be
@@ -75,7 +80,7 @@ def _run(command: str, options: list[str]) -> int:
     if command not in COMMANDS:
         raise UserError(_unknown(command))
     keep_freed_memory()
-    # Of several processes, who finds another one gone says so; torch would add where in its code.
+    # A process that misses another one says so in one line; torch would add its C++ log.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     exit_code: int = import_module(f"mnist_lit.commands.{COMMANDS[command].module}").main(
         [command, *options]

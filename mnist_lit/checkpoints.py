@@ -15,7 +15,7 @@ from mnist_lit import __version__
 from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
 
-# The weights that are read with, and those that go on learning where these are averages of them.
+# Weights for evaluation, and, if those are averages, the ones that are trained.
 WEIGHTS = ("state_dict", "current_model_state")
 
 

@@ -1,4 +1,4 @@
-"""Write files atomically."""
+"""Paths, atomic writes and locks."""
 
 import csv
 import os
@@ -40,10 +40,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Lock a folder that one process of a machine fills and others use; remove the lock.
+    """Hold a lock between processes while a folder is filled; remove its file afterwards.
 
     Args:
-        folder: need not be there yet; the one that it is to be in will be.
+        folder: need not exist; its parent is created. The lock lies beside it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = folder.with_name(f".{folder.name}.lock")

@@ -90,7 +90,7 @@ def test_curves_are_the_same_in_csv_and_tensorboard(brief_run: Run) -> None:
     metrics = ("train/loss", "train/acc", "val/loss", "val/acc", "test/acc", "lr", "images_per_s")
 
     for name in metrics:
-        in_events = events.Scalars(name if "/" in name else f"z_trainer/{name}")
+        in_events = events.Scalars(name)
         assert _steps(brief_run, name) == [event.step for event in in_events]
         values = [float(row[name]) for row in _rows(brief_run) if row[name]]
         assert values == pytest.approx([event.value for event in in_events])
@@ -116,12 +116,6 @@ def test_runs_can_be_compared_in_tensorboard(brief_run: Run) -> None:
     assert len(start.hparams) < 20
     assert "_hparams_/experiment" not in events.summary_metadata, "columns are those of all runs"
     assert {"val/acc", "val/loss", "test/acc", "test/loss"} <= set(events.Tags()["scalars"])
-
-
-def test_tensorboard_begins_with_losses_and_accuracies(brief_run: Run) -> None:
-    groups = sorted({name.partition("/")[0] for name in _events(brief_run).Tags()["scalars"]})
-
-    assert groups == ["test", "train", "val", "z_trainer"]
 
 
 def test_best_checkpoint_is_that_of_the_lowest_validation_loss(brief_run: Run) -> None:
@@ -240,7 +234,6 @@ def test_seed_changes_the_weights(fit: Fit) -> None:
         (["--ckpt_path=nowhere.ckpt"], "nowhere.ckpt"),
         ([f"--ckpt_path={PACKAGED}"], "holds a network, but not its training"),
         (["--ckpt_path"], "ckpt_path"),
-        (["--best_checkpoint.monitor=val/acc"], "goes with mode max"),
         (["--early_stopping.monitor=val/accuracy"], "early_stopping.monitor"),
         (["--model.schedule=one_cycle", "--trainer.max_epochs=-1"], "has to know the end"),
         (["--trainer.limit_val_batches=0"], "no best epoch"),

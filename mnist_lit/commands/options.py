@@ -175,7 +175,7 @@ def config_of(checkpoint_path: Path, root: Path, named: Collection[str]) -> str:
     Args:
         checkpoint_path: whose config.
         root: configs of runs below it are trusted, with the classes they name.
-        named: what the command line names; it may be named elsewhere too.
+        named: values on the command line; code that an untrusted config names must be among them.
 
     Raises:
         UserError: it names code that nobody has named on the command line.

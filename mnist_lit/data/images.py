@@ -19,7 +19,7 @@ TEST_SHARE = 1 / 7  # of data without a test set: as many as of MNIST
 
 
 class Pixels(Protocol):
-    """Images that can be taken by their numbers: a tensor, or what reads files."""
+    """Images that are indexed by a tensor of indices: a tensor, or a reader of files."""
 
     def __len__(self) -> int: ...
 
@@ -52,7 +52,7 @@ class Loaded:
 
 
 class ImageSet(Dataset[Batch]):
-    """Some of many images, taken by whole batches.
+    """A subset of images, indexed by batches of positions.
 
     Args:
         images: N of them.

@@ -25,6 +25,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
 from mnist_lit.sweep.space import Space, num_combinations, values
 from mnist_lit.training import runs
+from mnist_lit.training.callbacks.best_checkpoint import mode_of
 from mnist_lit.training.runs import Run
 
 HEARTBEAT_S = 5  # between two signs of life of a process that trains a trial
@@ -58,13 +59,12 @@ class Sweep:
         except OSError as error:
             raise UserError(f"{folder}: {error.strerror}; take another --study") from error
         self.lock = FileLock(folder / ".lock")
-        directions = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
         with self.lock:  # or two processes could create the tables at the same moment
             self.storage = _storage(url, folder)
             self.study = optuna.create_study(
                 storage=self.storage,
                 study_name=folder.name,
-                direction=directions[config["best_checkpoint.mode"]],
+                direction="minimize" if mode_of(self.monitor) == "min" else "maximize",
                 pruner=BetterHalfPruner(config["trainer.max_epochs"] or -1),
                 load_if_exists=True,
             )

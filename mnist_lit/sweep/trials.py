@@ -101,7 +101,7 @@ class TrialFit(CLI):
         if not monitor.startswith("val/"):
             raise UserError(
                 f"best_checkpoint.monitor {monitor}: a sweep chooses by validation, so take"
-                " val/loss (with best_checkpoint.mode min) or val/acc (with max)"
+                " val/loss or val/acc"
             )
 
     def run_folder(self) -> Run | None:

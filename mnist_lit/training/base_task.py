@@ -71,7 +71,7 @@ class BaseTask(LightningModule):
     def _add_to_sums(self, *values: Tensor) -> None:
         """Add what a training step has, (S,) scalars, to the sums."""
         step = torch.stack(values).detach()
-        # Sums of some float32 are exact in float64, so in any order and after resuming the same.
+        # In float64, the sums depend neither on the order nor on resuming.
         step = step if step.device.type == "mps" else step.double()  # which mps does not have
         self._sums = self._sums.to(step) + step
 

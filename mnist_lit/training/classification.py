@@ -33,11 +33,11 @@ class LitClassifier(BaseTask):
             import path; cnn: the original one, 21,840 parameters; wide: a larger one, 613,098.
             Its arguments num_classes, in_channels and image_size are set from the data.
         lr: Adam's learning rate; with a schedule, its highest.
-        schedule: constant, or one_cycle: up in the first share `warmup` of all steps, then down
-            to nothing along a cosine.
-        warmup: that share, 0 <= warmup < 1.
-        label_smoothing: share of the probability that the training target gives to all classes
-            alike, 0 <= label_smoothing < 1.
+        schedule: constant, or one_cycle: a rise to `lr` in the first fraction `warmup` of all
+            steps, then a decay to 0 along a cosine.
+        warmup: that fraction, 0 <= warmup < 1.
+        label_smoothing: probability of the training target that is spread evenly over all classes,
+            0 <= label_smoothing < 1.
         loss: import path of a torch.nn.Module, (logits, labels) -> scalar mean over the images;
             null: cross-entropy with label_smoothing.
         weights: what a new training starts from: packaged, the path of a checkpoint, or of a
@@ -102,7 +102,7 @@ class LitClassifier(BaseTask):
         if stage == "fit" and self.weights:
             anew = load_initial_weights(network, self.weights, self.num_classes)
             if anew and self.trainer.is_global_zero:
-                print(f"{', '.join(anew)}: random, the number of classes is another one")
+                print(f"{', '.join(anew)}: initialised at random, as the number of classes differs")
         if stage == "fit" and self.compiles:
             network.compile()
 

@@ -208,9 +208,8 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         }
         for config in (old, new)
     )
-    scheduled = (
-        "lr_scheduler.class_path" in before
-    )  # ... which has the learning rate it goes on with
+    # A schedule's state holds the learning rate, so another one would have no effect.
+    scheduled = "lr_scheduler.class_path" in before
     added = FIXED - before.keys()  # options that an older version did not have
     differing = [
         name

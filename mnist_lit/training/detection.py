@@ -31,9 +31,9 @@ class LitDetector(BaseTask):
     Args:
         width: channels of the network's body.
         lr: Adam's learning rate; with a schedule, its highest.
-        schedule: constant, or one_cycle: up in the first share `warmup` of all steps, then down
-            to nothing along a cosine.
-        warmup: that share, 0 <= warmup < 1.
+        schedule: constant, or one_cycle: a rise to `lr` in the first fraction `warmup` of all
+            steps, then a decay to 0 along a cosine.
+        warmup: that fraction, 0 <= warmup < 1.
     """
 
     num_sums = 4  # steps, loss, digits detected right, digits there or detected

@@ -90,7 +90,7 @@ def check_one_process(trainer: Trainer, command: str) -> None:
 def check(
     options: Namespace, trainer: Trainer, model: LightningModule, data: MNISTDataModule
 ) -> None:
-    """Check the options before a run folder is made.
+    """Refuse options that do not go together; the caller discards a new run folder.
 
     Raises:
         UserError: options do not go together, or with this project.
@@ -103,7 +103,7 @@ def check(
     num_ranks = trainer.world_size
     schedule = model.schedule if isinstance(model, BaseTask) else "constant"
     problems = {
-        f"trainer.overfit_batches: to learn few images by heart, hold out the others:"
+        f"trainer.overfit_batches is not supported; to overfit few images, hold out the others:"
         f" --data.val_size {num_images - few} leaves {few}": (given.overfit_batches != 0),
         "trainer.limit_val_batches 0: without validation there is no best epoch": (
             given.limit_val_batches == 0

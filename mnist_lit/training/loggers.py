@@ -2,7 +2,7 @@
 
 import csv
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,9 +13,6 @@ from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from mnist_lit.errors import UserError
 from mnist_lit.files import write_csv
 from mnist_lit.training.runs import Run
-
-# Where TensorBoard shows these: behind train, val and test. It opens the first groups only.
-BEHIND = {name: f"z_trainer/{name}" for name in ("epoch", "images_per_s", "lr")}
 
 
 @contextmanager
@@ -99,14 +96,6 @@ def rows_before(path: Path, step: int) -> list[dict[str, str]]:
     except (ValueError, KeyError, csv.Error):
         pass  # a power cut may leave anything
     return rows
-
-
-class OrderedTensorBoardLogger(loggers.TensorBoardLogger):
-    """Lightning's TensorBoardLogger, but losses and accuracies come first in its sorted list."""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        renamed = {BEHIND.get(name, name): value for name, value in metrics.items()}
-        super().log_metrics(renamed, step)
 
 
 def history(run: Run) -> dict[str, list[tuple[int, float]]]:

@@ -19,7 +19,7 @@ from mnist_lit.files import whole_file
 from mnist_lit.reports.measures import balanced_sample, last_hidden
 from mnist_lit.reports.run_data import NOTHING, RunData, as_text
 from mnist_lit.training.config_files import defaults, options_of
-from mnist_lit.training.loggers import ContinuingCSVLogger, OrderedTensorBoardLogger
+from mnist_lit.training.loggers import ContinuingCSVLogger
 from mnist_lit.training.runs import Run
 
 NUM_EMBEDDED = 1000  # test images in TensorBoard's projector
@@ -131,7 +131,7 @@ def run_loggers(
     if tensorboard is not None:
         place = (run.folder.parent.parent, run.folder.parent.name, run.folder.name)
         given = {"default_hp_metric": False, "purge_step": purge_step, **tensorboard}
-        own.append(OrderedTensorBoardLogger(*place, **given))
+        own.append(loggers.TensorBoardLogger(*place, **given))
         own[-1].log_hyperparams(options_of(config))  # not CSV's, which would write over this one's
     return [*own, *others]
 

@@ -55,7 +55,7 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """True if it has results, and figures and report were made, or failed."""
+        """True if results are saved, and drawing figures and report was attempted."""
         return self.has_results and not self.drawing.exists()
 
     @property

@@ -185,11 +185,13 @@ LEARNING_RATE = {"model.lr": {"low": 0.1, "high": 0.2}}
 def opened(
     root: Path, tried: space.Space = LEARNING_RATE, url: str | None = None, **config: Any
 ) -> Sweep:
-    best = {
-        "best_checkpoint.monitor": "val/loss",
-        "best_checkpoint.mode": config.pop("mode", "min"),
+    monitor = config.pop("monitor", "val/loss")
+    options = {
+        "best_checkpoint.monitor": monitor,
+        "trainer.max_epochs": 10,
+        "seed_everything": 1,
+        **config,
     }
-    options = {**best, "trainer.max_epochs": 10, "seed_everything": 1, **config}
     return Sweep(folder_in(root), url, tried, options)
 
 
@@ -217,7 +219,7 @@ def test_of_those_that_come_so_far_the_better_half_goes_on(mode: str, tmp_path: 
                 raise TrialPruned
         return quality if mode == "max" else -quality
 
-    with closing(opened(tmp_path, mode=mode)) as sweep:
+    with closing(opened(tmp_path, monitor="val/acc" if mode == "max" else "val/loss")) as sweep:
         sweep.study.optimize(train, n_trials=4)
         states = [(trial.state, trial.last_step) for trial in sweep.study.trials]
 

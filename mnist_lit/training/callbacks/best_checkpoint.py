@@ -6,37 +6,27 @@ from typing import Any, Literal
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from mnist_lit.errors import UserError
-
-Mode = Literal["min", "max"]
 Metric = Literal["train/loss", "train/acc", "val/loss", "val/acc"]
 
 
-def check_mode(monitor: str, mode: Mode) -> None:
-    """Refuse a mode that would select the worst epoch.
-
-    Raises:
-        UserError: the metric is better the other way.
-    """
-    better: Mode = "min" if monitor.endswith("loss") else "max"
-    if mode != better:
-        raise UserError(f"monitor {monitor} goes with mode {better}, not {mode}: give both")
+def mode_of(monitor: str) -> Literal["min", "max"]:
+    """Return min for a loss; max for an accuracy, and for epoch."""
+    return "min" if monitor.endswith("loss") else "max"
 
 
 class BestCheckpoint(ModelCheckpoint):
     """Keep the checkpoint of the epoch with the best validation score as ``best.ckpt``.
 
     Args:
-        monitor: the metric that decides; or epoch, for the last one (with max).
-        mode: min if lower is better, max if higher is better.
+        monitor: the metric that decides, the lowest loss or the highest accuracy; or epoch, for the
+            last one.
     """
 
-    def __init__(self, monitor: Metric | Literal["epoch"] = "val/loss", mode: Mode = "min") -> None:
-        check_mode(monitor, mode)
+    def __init__(self, monitor: Metric | Literal["epoch"] = "val/loss") -> None:
         super().__init__(
             filename="best",
             monitor=monitor,
-            mode=mode,
+            mode=mode_of(monitor),
             enable_version_counter=False,
             save_on_train_epoch_end=True,
         )

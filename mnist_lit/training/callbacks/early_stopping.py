@@ -8,7 +8,7 @@ from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping
 
-from mnist_lit.training.callbacks.best_checkpoint import Metric, Mode, check_mode
+from mnist_lit.training.callbacks.best_checkpoint import Metric, mode_of
 
 
 class StopEarly(EarlyStopping):
@@ -19,7 +19,6 @@ class StopEarly(EarlyStopping):
 
     Args:
         monitor: the metric that decides.
-        mode: min if lower is better, max if higher is better.
         patience: epochs without a new best one before it stops; null: it never does.
         min_delta: smallest improvement that counts.
     """
@@ -27,24 +26,17 @@ class StopEarly(EarlyStopping):
     def __init__(
         self,
         monitor: Metric = "val/loss",
-        mode: Mode = "min",
         patience: PositiveInt | None = 3,
         min_delta: NonNegativeFloat = 0.0,
     ) -> None:
-        check_mode(monitor, mode)
         super().__init__(
             monitor,
             float(min_delta),
             sys.maxsize if patience is None else int(patience),
-            mode=mode,
+            mode=mode_of(monitor),
             strict=False,  # an epoch that was cut short, by max_steps say, has no validation
             check_finite=patience is not None,
         )
-
-    @property
-    def state_key(self) -> str:
-        """Return the key of Lightning's own EarlyStopping."""
-        return super().state_key.replace(type(self).__qualname__, "EarlyStopping", 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         best = torch.as_tensor(state_dict["best_score"])
