@@ -1,4 +1,4 @@
-"""Shared fixtures: data extracted once, runs trained once, the commands as functions."""
+"""Shared fixtures: runs trained once, the commands as functions."""
 
 import json
 import os
@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from mnist_lit.__main__ import main
-from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.training.runs import Run
 
 if TYPE_CHECKING:  # most tests need neither
@@ -31,11 +30,7 @@ def pytest_xdist_setupnodes(specs: list[object]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The cache folder of these tests: nothing is read from, or left in, the user's own."""
-    cache = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TORCH_HOME", str(cache))
-        MNISTDataModule().setup()
-    return cache / "mnist_lit"
+    return tmp_path_factory.mktemp("cache") / "mnist_lit"
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 import csv
 import gzip
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,20 +120,6 @@ def test_damaged_idx_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(b"\x1f\x8b damaged")
     with pytest.raises(UserError, match=r"train-labels-idx1-ubyte\.gz is no IDX file"):
         load(str(tmp_path), tmp_path)
-
-
-def test_known_set_is_taken_from_the_data_dir(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As somebody offline has it, who was given the four files."""
-    known = dict(sources.SOURCES)
-    monkeypatch.setattr(
-        sources, "SOURCES", {**known, "mnist": replace(known["mnist"], local=tmp_path / "no")}
-    )
-    for path in PACKAGED.glob("*.gz"):
-        shutil.copy(path, tmp_path)
-
-    assert len(load("mnist", tmp_path).train[1]) == 60_000
 
 
 def test_function_takes_arguments(tmp_path: Path) -> None:

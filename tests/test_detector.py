@@ -418,7 +418,7 @@ def test_a_classifier_is_no_detector() -> None:
 
 
 def test_validation_sheets_have_digits_that_no_training_sheet_has(data_dir: Path) -> None:
-    data = SheetDataModule(data_dir=str(data_dir), num_sheets=10)
+    data = SheetDataModule(num_sheets=10)
     data.setup()
     train, val = (set(data.images(name).indices.tolist()) for name in ("train", "val"))
 
@@ -427,7 +427,7 @@ def test_validation_sheets_have_digits_that_no_training_sheet_has(data_dir: Path
 
 
 def test_no_training_sheet_comes_twice(data_dir: Path) -> None:
-    data = SheetDataModule(data_dir=str(data_dir), num_sheets=6, batch_size=4)
+    data = SheetDataModule(num_sheets=6, batch_size=4)
     data.setup()
     loader = data.train_dataloader()
     sampler = loader.sampler

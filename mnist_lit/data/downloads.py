@@ -12,7 +12,7 @@ from typing import Any
 from urllib.error import URLError
 
 from torch import Tensor
-from torchvision.datasets import EMNIST, KMNIST, QMNIST
+from torchvision.datasets import EMNIST, KMNIST, QMNIST, FashionMNIST
 
 from mnist_lit.data.images import Loaded
 from mnist_lit.errors import UserError
@@ -28,12 +28,14 @@ class Download:
         classes: what the labels mean.
         first_label: of the first class.
         transposed: whether rows and columns have changed places.
+        otherwise: what to do without network.
     """
 
     make: Callable[[Path, bool, bool], Any]
     classes: tuple[str, ...]
     first_label: int = 0
     transposed: bool = False
+    otherwise: str = ""
 
 
 def _emnist(split: str) -> Download:
@@ -47,6 +49,11 @@ def _emnist(split: str) -> Download:
 
 
 DOWNLOADS: Mapping[str, Download] = {
+    "fashion_mnist": Download(
+        lambda folder, train, download: FashionMNIST(folder, train=train, download=download),
+        tuple(FashionMNIST.classes),
+        otherwise=", or, on Debian and Ubuntu, `apt-get install dataset-fashion-mnist`",
+    ),
     "kmnist": Download(
         lambda folder, train, download: KMNIST(folder, train=train, download=download),
         tuple(KMNIST.classes),
@@ -59,6 +66,7 @@ DOWNLOADS: Mapping[str, Download] = {
 }
 
 
+NUM_ATTEMPTS = 3
 # What torchvision raises where there is no network, or a mirror gives something else.
 NO_DOWNLOAD = (
     RuntimeError,
@@ -70,21 +78,22 @@ NO_DOWNLOAD = (
 )
 
 
-def cannot_keep(data_dir: Path, error: OSError) -> UserError:
-    return UserError(
-        f"cannot keep the data set in {data_dir} ({error.strerror or error});"
-        " choose another folder with --data.data_dir"
-    )
+def load_download(name: str, data_dir: Path) -> Loaded:
+    """Read a data set; download it first if it is missing.
 
-
-def load_download(name: str, data_dir: Path, num_downloads: int = 3) -> Loaded:
+    Raises:
+        UserError: it cannot be downloaded or kept, or is damaged.
+    """
     download, folder = DOWNLOADS[name], data_dir / name
     try:
         if not folder.is_dir():
             with one_at_a_time(folder):
-                _download(download, folder, num_downloads)
+                _download(download, folder)
     except OSError as error:
-        raise cannot_keep(data_dir, error) from error
+        raise UserError(
+            f"cannot keep the data set in {data_dir} ({error.strerror or error});"
+            " choose another folder with --data.data_dir"
+        ) from error
     try:
         train, test = (_tensors(download, folder, train) for train in (True, False))
     except (RuntimeError, ValueError, OSError, EOFError) as error:
@@ -92,8 +101,8 @@ def load_download(name: str, data_dir: Path, num_downloads: int = 3) -> Loaded:
     return Loaded(train, test, download.classes)
 
 
-def _download(download: Download, folder: Path, num_downloads: int) -> None:
-    for _ in range(num_downloads):
+def _download(download: Download, folder: Path) -> None:
+    for _ in range(NUM_ATTEMPTS):
         if folder.is_dir():
             return
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
@@ -103,7 +112,9 @@ def _download(download: Download, folder: Path, num_downloads: int) -> None:
                 os.replace(Path(temporary) / folder.name, folder)
                 return
             time.sleep(1)  # before the next attempt
-    raise UserError(f"{folder.name} cannot be downloaded: go online and start again")
+    raise UserError(
+        f"{folder.name} cannot be downloaded: go online and start again{download.otherwise}"
+    )
 
 
 def _tensors(download: Download, folder: Path, train: bool) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from mnist_lit.data.downloads import DOWNLOADS
 from mnist_lit.data.images import Batch, ImageSet, Loaded
 from mnist_lit.data.loaders import CPU, EpochShuffle, EvalShare, ResumableLoader
 from mnist_lit.data.negatives import no_digits
-from mnist_lit.data.sources import SOURCES, default_data_dir, load
+from mnist_lit.data.sources import default_data_dir, load
 from mnist_lit.data.styles import with_styles
 from mnist_lit.errors import UserError
 from mnist_lit.files import user_path
@@ -53,7 +53,7 @@ class MNISTDataModule(LightningDataModule):
             of IDX files; a CSV file, label,pixel0,...; an npz file, x_train, y_train, ...; or the
             import path of a function, load(train: bool), that returns images and labels.
         dataset_args: further arguments of the function.
-        data_dir: folder for files that are extracted or downloaded; null: torch's cache folder.
+        data_dir: folder for downloaded data sets; null: torch's cache folder.
         image_size: height and width that images are brought to, in pixels; null: as they are;
             pictures in a folder: the shorter side of the first one, but 64 at most.
         fit: how pictures in a folder get square: crop cuts off their ends, pad adds black.
@@ -107,9 +107,8 @@ class MNISTDataModule(LightningDataModule):
             transform.build(Shape()) if isinstance(transform, ModuleSpec) else transform
         )
         self.styles, self.no_digits = float(styles), float(no_digits)
-        known = SOURCES.get(dataset) or DOWNLOADS.get(dataset)
-        if known:
-            self._check_options(known.classes)
+        if dataset in DOWNLOADS:  # before it is downloaded
+            self._check_options(DOWNLOADS[dataset].classes)
         self._loaded: Loaded | None = None
         self._sets: dict[str, ImageSet] = {}
         self._on_gpu: dict[str, ImageSet] = {}

@@ -90,7 +90,6 @@ class SheetDataModule(MNISTDataModule):
     """Sheets drawn with MNIST's digits.
 
     Args:
-        data_dir: folder for files that are extracted; null: torch's cache folder.
         batch_size: sheets in a training batch.
         num_sheets: of a training epoch; the next one has others.
         val_size: number of training digits held out for the sheets of the validation.
@@ -103,7 +102,6 @@ class SheetDataModule(MNISTDataModule):
 
     def __init__(
         self,
-        data_dir: str | None = None,
         batch_size: Count = 24,
         num_sheets: PositiveInt = 6000,
         val_size: Count = 5000,
@@ -113,7 +111,6 @@ class SheetDataModule(MNISTDataModule):
         fonts: str | None = None,
     ) -> None:
         super().__init__(
-            data_dir=data_dir,
             batch_size=batch_size,
             val_size=val_size,
             split_seed=split_seed,

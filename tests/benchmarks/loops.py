@@ -14,6 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +22,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import MNIST
+from torchvision.datasets.utils import extract_archive
 
-from mnist_lit.data.sources import default_data_dir, load
+from mnist_lit.data.sources import PACKAGED, default_data_dir, load
 from mnist_lit.memory import keep_freed_memory
 from mnist_lit.models import CNN, Shape
 
@@ -65,7 +67,7 @@ def _in_memory(batch_size: int, device: str) -> Callable[[], Batches]:
 
 
 def reference(batch_size: int, device: str) -> tuple[nn.Module, bool, Callable[[], Batches]]:
-    data = MNIST(default_data_dir(), transform=_transform())
+    data = MNIST(_extracted(), transform=_transform())
     loader = DataLoader(Subset(data, range(NUM_TRAIN)), batch_size=batch_size, shuffle=True)
 
     def moved() -> Batches:
@@ -73,6 +75,16 @@ def reference(batch_size: int, device: str) -> tuple[nn.Module, bool, Callable[[
             yield images.to(device), labels.to(device)
 
     return _usual_network().to(device), False, moved
+
+
+def _extracted() -> Path:
+    """Extract the packaged files where torchvision looks for them; return its root."""
+    raw = default_data_dir() / "MNIST" / "raw"
+    if not raw.is_dir():
+        raw.mkdir(parents=True)
+        for packed in PACKAGED.glob("*.gz"):
+            extract_archive(packed, raw)
+    return default_data_dir()
 
 
 def _usual_network() -> nn.Module:
@@ -90,7 +102,7 @@ def _transform() -> Callable[[object], Tensor]:
 
 
 def _test(network: nn.Module, normalised: bool, device: str) -> float:
-    data = MNIST(default_data_dir(), train=False, transform=_transform())
+    data = MNIST(_extracted(), train=False, transform=_transform())
     network.eval()
     num_right = 0
     with torch.inference_mode():
