@@ -289,7 +289,7 @@ def _cross_out(drawing: Drawing) -> None:
 
 def formulas(drawing: Drawing) -> None:
     """Draw formulas, one below the other, perhaps behind a brace."""
-    _lines_of(drawing, texts.formula, spacing=(0.08, 0.45))
+    _lines_of(drawing, texts.formula, spacing=(-0.02, 0.45))
     if drawing.chance(0.1):
         x = drawing.random.uniform(0, 8)
         ink, label, _ = drawing.shape(
