@@ -22,6 +22,7 @@ from mnist_lit.synthetic.surroundings import Line, crop_anywhere, degrade, rule_
 CHARACTERS = string.ascii_letters + string.digits + string.punctuation + "×÷±€£§°"
 MARKS = "-+=,.:;*<>~'\"$@{}()[]?!#%&"  # no slashes: alone, they may be a 1
 BETWEEN = "-,./:+=()*"  # marks that stand within numbers
+STRAIGHT = 0.25  # share of the 1s that are a single straight stroke, which MNIST has few of
 STROKES = 0.5  # share of the sheets whose letters and signs are drawn by strokes, not from a font
 FONT_BEND = 0.03  # more than of digits: each letter of a font is the same, and smooth
 CROSSES = "✗✗✗x-✓"  # in boxes where there is no digit
@@ -103,6 +104,9 @@ class Drawing:
 
     def _glyph(self, character: str, style: PenStyle, printed: bool) -> tuple[Glyphs, int]:
         drawer = self.drawer
+        if character == "1" and not printed and self.chance(STRAIGHT):
+            strokes, number = drawer.strokes, int(self.random.integers(1000))
+            return strokes.kinds[style.skeleton], strokes.index(character, number)
         if character.isdigit() and not printed and not self.chance(0.06):
             return drawer.digits[style.skeleton], int(
                 self.random.choice(drawer.images_of[int(character)])

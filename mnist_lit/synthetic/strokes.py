@@ -1,4 +1,4 @@
-"""Letters and signs drawn by strokes, each time a little different."""
+"""Letters, signs and straight 1s drawn by strokes, each time a little different."""
 
 from collections.abc import Sequence
 
@@ -15,6 +15,7 @@ POINTS = 24  # of a smooth curve
 # and bottom 100. A stroke of three points or more is a smooth curve, unless its first point is
 # repeated, which makes it a polyline.
 WAYS: dict[str, Sequence[str]] = {
+    "1": ["3 0, 0 100"],
     "+": [
         "0 50, 60 50; 30 20, 30 80",
         "0 52, 50 48; 25 15, 25 85",
