@@ -1,10 +1,9 @@
 """Make a run's best network the packaged one, and write down how well the packaged ones read.
 
-    python tests/studies/package.py lightning_logs/version_N [other.ckpt]
+    python tests/studies/package.py lightning_logs/version_N
 
 writes ``mnist_lit/weights/mnist.pt``, or of a detector's run ``detector.pt``, and the table in the
-model card beside it: test images, nothing chosen by them. With another checkpoint of the run, the
-network is the mean of both.
+model card beside it: test images, nothing chosen by them.
 """
 
 import argparse
@@ -63,14 +62,7 @@ def half(weights: Tensor) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Package the best network of a run.")
     parser.add_argument("run", type=Path)
-    parser.add_argument("other", type=Path, nargs="?", help="a checkpoint to take the mean with")
-    given = parser.parse_args()
-    checkpoint = load_checkpoint(Run(given.run).best)
-    if given.other:
-        other = load_checkpoint(given.other)["state_dict"]
-        for name, part in checkpoint["state_dict"].items():
-            if part.is_floating_point():
-                part.add_(other[name]).div_(2)
+    checkpoint = load_checkpoint(Run(parser.parse_args().run).best)
     kept = {name: checkpoint[name] for name in KEPT if name in checkpoint}
     is_detector = "width" in kept["hyper_parameters"]
     if is_detector:  # half of the bits say as much, as training with bfloat16 shows
