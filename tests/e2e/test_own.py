@@ -449,7 +449,7 @@ def test_weights_get_another_head_for_other_classes(tmp_path: Path, capsys: Prin
     options = [*QUICKLY, "--data.dataset=own.digits_of_47", "--model.weights=packaged"]
     run = fit_in(tmp_path, *options, "--trainer.max_epochs=1")
 
-    assert "fc2.weight, fc2.bias: random" in capsys.readouterr().out
+    assert "fc2.weight, fc2.bias: initialised at random" in capsys.readouterr().out
     assert _state(run)["fc2.weight"].shape == (37, 50)
 
 
