@@ -15,10 +15,8 @@ from small import digits
 from mnist_lit import MNISTDataModule
 from mnist_lit.__main__ import main
 from mnist_lit.data import sources
-from mnist_lit.data.sources import load
+from mnist_lit.data.sources import PACKAGED, load
 from mnist_lit.errors import UserError
-
-PACKAGED = Path(sources.__file__).parent / "mnist"
 
 
 def _arrays(train: bool, num: int = 70) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -54,13 +54,13 @@ def load(
         raise UserError("data.dataset_args are for a function: leave them out here")
     if dataset == "mnist":
         return _resized(_packaged(), image_size)
-    if dataset in DOWNLOADS:
-        given = data_dir if idx_files(data_dir) else DEBIAN_FASHION
-        if dataset == "fashion_mnist" and idx_files(given):
+    if dataset == "fashion_mnist":
+        given = next(filter(idx_files, (data_dir, DEBIAN_FASHION)), None)
+        if given:
             loaded = replace(load_idx(given), classes=DOWNLOADS[dataset].classes)
-        else:
-            loaded = load_download(dataset, data_dir)
-        return _resized(loaded, image_size)
+            return _resized(loaded, image_size)
+    if dataset in DOWNLOADS:
+        return _resized(load_download(dataset, data_dir), image_size)
     if path.is_dir() and idx_files(path):
         return _resized(load_idx(path), image_size)
     if path.is_dir():

@@ -80,10 +80,8 @@ def finish(
                 page = run_page(run_data, defaults())
                 with whole_file(run.report) as path:
                     path.write_text(page, encoding="utf-8")
-        metrics = {
-            name: value for name, value in measured.items() if name in LOGGED or not run_data
-        }
-        metrics["epoch"] = trainer.current_epoch
+        logged = measured if probs is None else {name: measured[name] for name in LOGGED}
+        metrics = {**logged, "epoch": trainer.current_epoch}
         for logger in loggers:
             with warning_if_failed(f"logging the results to {type(logger).__name__}"):
                 log_end(logger, config, trainer.global_step, metrics, pictures, run_data)

@@ -86,14 +86,15 @@ def test_reader_of_the_output_may_leave(tmp_path: Path) -> None:
     assert _run(tmp_path).report.is_file()
 
 
+@pytest.mark.parametrize("step", ["gather_run_data", "run_page"])
 def test_figure_report_and_logger_that_fail_cost_a_warning_each(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(*args: object) -> Figure:
         raise RuntimeError("cannot\nbe drawn")
 
     monkeypatch.setattr("mnist_lit.reports.figures.confusion", fails)
-    monkeypatch.setattr("mnist_lit.training.results.run_page", fails)
+    monkeypatch.setattr(f"mnist_lit.training.results.{step}", fails)
     assert _fit(tmp_path, "--trainer.logger=failing.AtTheEnd") == 0
     said, run = capsys.readouterr(), _run(tmp_path)
 
@@ -113,7 +114,9 @@ def test_figure_report_and_logger_that_fail_cost_a_warning_each(
     assert "report  " not in said.out
     assert run.is_finished, "another try would fail too"
     with run.metrics.open(newline="", encoding="utf-8") as file:
-        assert any(row["test/acc"] for row in csv.DictReader(file)), "other loggers go on"
+        rows = list(csv.DictReader(file))
+    assert any(row["test/acc"] for row in rows), "other loggers go on"
+    assert "test/confusion" not in rows[0], "only numbers are logged"
 
 
 def test_run_that_was_ended_while_it_was_drawn_is_drawn_when_it_goes_on(
