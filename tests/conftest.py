@@ -68,10 +68,11 @@ BRIEFLY = (
 )
 
 
+SMALL_DIGITS = "--data.dataset=small.digits"
 # 20 steps of an epoch; evaluated on 3,000 images instead of 70,000.
 QUICKLY = (
     *BRIEFLY,
-    "--data.dataset=small.digits",
+    SMALL_DIGITS,
     "--data.batch_size=100",
     "--data.val_size=500",
 )

@@ -1,6 +1,7 @@
 """Letters, signs and straight 1s drawn by strokes, each time a little different."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import cv2
 import numpy as np
@@ -121,6 +122,7 @@ WAYS: dict[str, Sequence[str]] = {
 }
 
 
+@cache
 def in_strokes(seed: int = 0) -> Alphabet:
     """Draw all characters of `WAYS`, `VARIANTS` of each way to write them."""
     random = np.random.default_rng(seed)

@@ -20,6 +20,7 @@ import pytest
 import torch
 import yaml
 from conftest import BRIEFLY, HELPERS, QUICKLY, Fit, fit_in, results_of
+from launched_ranks import run_command
 from PIL import Image
 from pytorch_lightning import Trainer
 from server import running
@@ -245,6 +246,7 @@ ADAMW = (
 )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_own_optimizer_and_schedule_are_used(fit: Fit, capsys: Printed) -> None:
     brief = ("--trainer.limit_train_batches=10", "--trainer.log_every_n_steps=5")
     run = fit(*BRIEFLY[:1], *ADAMW, *brief, "--trainer.max_epochs=3")
@@ -274,6 +276,7 @@ lr_scheduler_interval: step
 """
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_nested_schedules_move_with_each_step_and_resume(tmp_path: Path, capsys: Printed) -> None:
     (tmp_path / "mine.yaml").write_text(SCHEDULE, encoding="utf-8")
     quickly = [option for option in QUICKLY if "model.lr" not in option]
@@ -293,9 +296,10 @@ def test_nested_schedules_move_with_each_step_and_resume(tmp_path: Path, capsys:
     assert "lr_scheduler CosineAnnealingLR" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_model_schedule_drives_any_optimizer(fit: Fit) -> None:
     options = ("--optimizer=SGD", "--optimizer.lr=0.1", "--model.schedule=one_cycle")
-    run = fit(*BRIEF, "--model.lr=0.001", *options)
+    run = fit(*QUICKLY, "--model.lr=0.001", *options)
     (group,) = torch.load(run.last, weights_only=True)["optimizer_states"][0]["param_groups"]
 
     assert group["initial_lr"] == 0.1
@@ -427,6 +431,7 @@ def _state(run: Run) -> dict[str, torch.Tensor]:
     return network_state(torch.load(run.last, weights_only=True))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_training_starts_from_weights_and_trains_what_is_not_frozen(
     brief_run: Run, tmp_path: Path
 ) -> None:
@@ -445,6 +450,7 @@ def test_training_starts_from_weights_and_trains_what_is_not_frozen(
     assert float(first["train/acc"]) > 0.85, "random weights have less in their first steps"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_weights_get_another_head_for_other_classes(tmp_path: Path, capsys: Printed) -> None:
     options = [*QUICKLY, "--data.dataset=own.digits_of_47", "--model.weights=packaged"]
     run = fit_in(tmp_path, *options, "--trainer.max_epochs=1")
@@ -474,6 +480,7 @@ def test_weights_that_do_not_fit_are_one_line(
     assert [path.name for path in tmp_path.iterdir()] == ["text.pt"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_transform_of_ones_own_changes_training_batches(tmp_path: Path) -> None:
     options = ["--data.transform=torchvision.transforms.v2.RandomInvert", "--data.transform.p=1"]
     run = fit_in(tmp_path, *options, *QUICKLY)
@@ -481,6 +488,7 @@ def test_transform_of_ones_own_changes_training_batches(tmp_path: Path) -> None:
     assert results_of(run)["test/acc"] < 0.6, "trained on white digits on black, tested on black"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_compiled_network_is_resumed_to_the_same_weights(tmp_path: Path) -> None:
     options = [*QUICKLY, "--model.compile=true", "--trainer.limit_train_batches=8"]
     whole = fit_in(tmp_path / "whole", *options)
@@ -491,6 +499,7 @@ def test_compiled_network_is_resumed_to_the_same_weights(tmp_path: Path) -> None
     assert all(torch.equal(_state(whole)[name], _state(parts)[name]) for name in _state(whole))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_loss_takes_class_weights_as_a_list(tmp_path: Path, capsys: Printed) -> None:
     options = [*QUICKLY, "--model.loss=CrossEntropyLoss", "--trainer.max_epochs=1"]
     weights = [1, 1, 1, 1, 1, 1, 1, 1, 1, 0]
@@ -502,6 +511,7 @@ def test_loss_takes_class_weights_as_a_list(tmp_path: Path, capsys: Printed) -> 
     assert "all 10 classes" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_accumulated_gradients_are_those_of_larger_batches(tmp_path: Path) -> None:
     options = [*QUICKLY, "--model.network.dropout=0", "--trainer.log_every_n_steps=3"]
     whole = fit_in(tmp_path / "whole", *options)
@@ -510,11 +520,7 @@ def test_accumulated_gradients_are_those_of_larger_batches(tmp_path: Path) -> No
     kill = ["--trainer.callbacks=kill.Kill", "--trainer.callbacks.spot=step"]
     kill += ["--trainer.callbacks.at=14", "--last_checkpoint.every_s=0"]
     root = f"--trainer.default_root_dir={tmp_path / 'killed'}"
-    killed = subprocess.run(
-        [sys.executable, "-m", "mnist_lit", "fit", root, *halves, *kill],
-        env={**os.environ, "PYTHONPATH": HELPERS},
-        capture_output=True,
-    )
+    killed = run_command("fit", root, *halves, *kill)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     resumed = fit_in(tmp_path / "killed", "--ckpt_path=last", "--trainer.callbacks=null")
 
@@ -550,11 +556,7 @@ def test_any_lightning_module_is_trained_killed_resumed_and_tested(
     root = f"--trainer.default_root_dir={tmp_path}"
     kill = ["--trainer.callbacks=kill.Kill", "--trainer.callbacks.spot=step"]
     kill += ["--trainer.callbacks.at=14", "--last_checkpoint.every_s=0"]
-    killed = subprocess.run(
-        [sys.executable, "-m", "mnist_lit", "fit", root, *options, *kill],
-        env={**os.environ, "PYTHONPATH": HELPERS},
-        capture_output=True,
-    )
+    killed = run_command("fit", root, *options, *kill)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     run = fit_in(tmp_path, "--ckpt_path=last", "--trainer.callbacks=null")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
-from conftest import BRIEFLY, QUICKLY
+from conftest import QUICKLY
 
 from mnist_lit.__main__ import main
 from mnist_lit.commands import repeat
@@ -23,7 +23,7 @@ def test_repeat_prints_what_the_runs_say(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     options = ["--trainer.limit_train_batches=10", f"--trainer.default_root_dir={tmp_path}"]
-    assert main(["repeat", "--seeds=3,4", *BRIEFLY, *options]) == 0
+    assert main(["repeat", "--seeds=3,4", *QUICKLY, *options]) == 0
     printed = capsys.readouterr().out
     table = printed[printed.rindex("n = 2") :]
     results = [json.loads(path.read_text()) for path in sorted(tmp_path.rglob("results.json"))]
@@ -55,7 +55,7 @@ def test_an_interrupted_one_shows_what_it_has_and_what_is_left(
     monkeypatch.setattr(repeat, "NewRun", InterruptedAtSeedFour)
     options = ["--trainer.limit_train_batches=10", f"--trainer.default_root_dir={tmp_path}"]
     with pytest.raises(Interrupted):
-        main(["repeat", "--seeds=3,4,5", *BRIEFLY, *options])
+        main(["repeat", "--seeds=3,4,5", *QUICKLY, *options])
     said = capsys.readouterr()
 
     assert "n = 1" in said.out

@@ -4,14 +4,15 @@ import csv
 import os
 import signal
 import subprocess
-import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import HELPERS, fit_in
+from conftest import SMALL_DIGITS, fit_in
 from filelock import FileLock
+from launched_ranks import Finished, run_command
 from same import differences
 
 from mnist_lit.__main__ import main
@@ -20,9 +21,10 @@ from mnist_lit.training.runs import Run, claim
 
 pytestmark = pytest.mark.slow
 
-# Everything that draws random numbers or keeps a state of its own; steps of 1,000 images.
+# Everything that draws random numbers or keeps a state of its own.
 STRONG = (
-    "--data.batch_size=1000",
+    SMALL_DIGITS,
+    "--data.val_size=500",
     "--data.augment.rotate_deg=10",
     "--data.augment.elastic_px=1",
     "--data.no_digits=0.1",
@@ -40,13 +42,14 @@ STRONG = (
 )
 
 
-def _killed_fit(root: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mnist_lit", "fit", f"--trainer.default_root_dir={root}", *options],
-        env={**os.environ, "PYTHONPATH": HELPERS},
-        capture_output=True,
-        text=True,
-    )
+def _killed_fit(root: Path, *options: str) -> Finished:
+    return run_command("fit", f"--trainer.default_root_dir={root}", *options)
+
+
+def _resumed(root: Path, *options: str) -> Run:
+    """Resume in this process, whose id is lower than that of the killed one."""
+    time.sleep(1)  # TensorBoard orders files by second, then by process id
+    return fit_in(root, *options)
 
 
 def _kill(spot: str, at: int, signum: int = signal.SIGKILL) -> list[str]:
@@ -93,7 +96,7 @@ def test_killed_run_ends_as_if_it_had_not_been(
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         resume = ["--ckpt_path=last"]
 
-    run = fit_in(tmp_path, *STRONG, *resume)
+    run = _resumed(tmp_path, *STRONG, *resume)
 
     assert run.version == 0
     assert differences(uninterrupted, run) == []
@@ -118,7 +121,7 @@ def test_killed_run_of_ones_own_ends_as_if_it_had_not_been(tmp_path: Path) -> No
         resume = ["--ckpt_path=last"] if at > 7 else []
         killed = _killed_fit(tmp_path, *options, *resume, *_kill(spot, at))
         assert killed.returncode == -signal.SIGKILL, killed.stderr
-    run = fit_in(tmp_path, *options, "--ckpt_path=last")
+    run = _resumed(tmp_path, *options, "--ckpt_path=last")
 
     assert differences(uninterrupted, run) == []
 
@@ -139,7 +142,7 @@ def test_signal_saves_and_says_how_to_go_on(
     stopped = _killed_fit(tmp_path, *options, *_kill("step", 7, signum))
     run = Run(tmp_path / "lightning_logs" / "version_0")
     saved = torch.load(run.last, weights_only=True)
-    fit_in(tmp_path, *STRONG, f"--ckpt_path={run.last}")
+    _resumed(tmp_path, *STRONG, f"--ckpt_path={run.last}")
 
     assert stopped.returncode == 128 + signum
     (line,) = [line for line in stopped.stderr.splitlines() if line]
@@ -364,7 +367,7 @@ def test_folder_that_another_process_has_taken_is_left_to_it(
 def test_run_without_its_config_goes_on_by_what_its_checkpoint_holds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    brief = [option for option in STRONG if "callbacks" not in option]
+    brief = [option for option in STRONG if "callbacks" not in option and "small" not in option]
     run = fit_in(tmp_path, *brief, "--trainer.max_epochs=1")
     run.config.unlink()
     again = fit_in(tmp_path, "--ckpt_path=last", "--trainer.max_epochs=2")

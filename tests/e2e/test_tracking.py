@@ -2,7 +2,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from conftest import BRIEFLY, Fit
+from conftest import QUICKLY, SMALL_DIGITS, Fit
 from mlflow.tracking import MlflowClient
 
 from mnist_lit.__main__ import main
@@ -38,9 +38,8 @@ def steps_in(run: Run, metric: str) -> list[int]:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")  # its own affair
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader")  # MLflow's, with SQLAlchemy 2.1
 def test_loggers_of_others_are_told_all_and_go_on(fit: Fit, tracked: Path, tmp_path: Path) -> None:
-    briefly = [*BRIEFLY, "--trainer.limit_train_batches=20"]
-    run = fit("--config", str(tracked), *briefly, "--trainer.max_epochs=1")
-    fit("--ckpt_path=last", "--trainer.max_epochs=2", "--model.lr=0.002")
+    run = fit("--config", str(tracked), *QUICKLY, "--trainer.max_epochs=1")
+    fit(SMALL_DIGITS, "--ckpt_path=last", "--trainer.max_epochs=2", "--model.lr=0.002")
 
     assert steps_in(run, "train/loss") == [9, 19, 29, 39]
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
@@ -60,12 +59,13 @@ def test_loggers_of_others_are_told_all_and_go_on(fit: Fit, tracked: Path, tmp_p
     assert all(list(folder.rglob("confusion*.png")) for folder in sittings)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("asked", ["false", "CSVLogger"])
 def test_curves_are_in_the_run_folder_without_tensorboard_too(
     asked: str, fit: Fit, tmp_path: Path
 ) -> None:
     place = [f"--trainer.logger.save_dir={tmp_path}"] if asked == "CSVLogger" else []
-    run = fit(*BRIEFLY, "--trainer.limit_train_batches=20", f"--trainer.logger={asked}", *place)
+    run = fit(*QUICKLY, f"--trainer.logger={asked}", *place)
 
     assert steps_in(run, "train/loss") == [9, 19, 29, 39]
     assert not list(tmp_path.rglob("events.*"))

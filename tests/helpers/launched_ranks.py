@@ -1,19 +1,20 @@
-"""Start ranks as torchrun does, forked from a process that has imported everything."""
+"""Start commands, also as ranks of torchrun, forked from a process that has imported everything."""
 
 import multiprocessing
 import os
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from mnist_lit.__main__ import main
+from mnist_lit import __main__
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["launched_ranks", "kill", "mnist_lit.commands.fit"])
@@ -48,6 +49,31 @@ class LaunchedRanks:
         return [line for text in texts for line in text.splitlines() if line.strip()]
 
 
+class Finished(NamedTuple):
+    """Exit code, negative for a signal, and output of a command."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run_command(*arguments: str) -> Finished:
+    """Run ``mnist-lit`` in a process of its own.
+
+    Imports are most of what a short training costs, and this process has them already.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "said"
+        environment = {"TORCH_HOME": os.environ["TORCH_HOME"]}
+        process = _context.Process(
+            target=_be, args=(arguments, environment, torch.get_num_threads(), said)
+        )
+        process.start()
+        process.join()
+        output = (said.with_suffix(suffix).read_text() for suffix in (".out", ".err"))
+        return Finished(process.exitcode or 0, *output)
+
+
 def start(folder: Path, *arguments: str, num_ranks: int = 2) -> LaunchedRanks:
     """Start a command on several ranks.
 
@@ -57,7 +83,7 @@ def start(folder: Path, *arguments: str, num_ranks: int = 2) -> LaunchedRanks:
         num_ranks: number; 1: a plain process.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    common: dict[str, Any] = {"TORCH_HOME": os.environ["TORCH_HOME"], "OMP_NUM_THREADS": 1}
+    common: dict[str, Any] = {"TORCH_HOME": os.environ["TORCH_HOME"]}
     if num_ranks > 1:
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": num_ranks}
         common |= {**place, "TORCHELASTIC_RUN_ID": "tests", "GROUP_RANK": 0}
@@ -67,7 +93,7 @@ def start(folder: Path, *arguments: str, num_ranks: int = 2) -> LaunchedRanks:
     for rank in range(num_ranks):
         own = {"RANK": rank, "LOCAL_RANK": rank} if num_ranks > 1 else {}
         process = _context.Process(
-            target=_be, args=(arguments, {**common, **own}, folder / f"{rank}")
+            target=_be, args=(arguments, {**common, **own}, 1, folder / f"{rank}")
         )
         process.start()
         processes.append(process)
@@ -82,9 +108,12 @@ def free_port() -> int:
         return port
 
 
-def _be(arguments: Sequence[str], environment: dict[str, Any], said: Path) -> None:
+def _be(
+    arguments: Sequence[str], environment: dict[str, Any], num_threads: int, said: Path
+) -> None:
     for number, stream in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{said}.{stream}", os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
     os.environ.update({name: str(value) for name, value in environment.items()})
-    torch.set_num_threads(1)  # which torch has read from there already
-    sys.exit(main(arguments))
+    torch.set_num_threads(num_threads)
+    sys.argv = [__main__.__file__, *arguments]
+    sys.exit(__main__.main())
