@@ -59,6 +59,20 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mnist_lit.training.results.run_page", lambda *args: "")
 
 
+def skip_results(patch: pytest.MonkeyPatch) -> None:
+    """Let runs end when they are trained, without being measured and drawn."""
+    patch.setattr(
+        "mnist_lit.training.results.finish", lambda run, *args: run.results.write_text("{}")
+    )
+    patch.setattr("mnist_lit.commands.fit.show", lambda run: None)
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`skip_results` in the test."""
+    skip_results(monkeypatch)
+
+
 # Steps of 1,000 images: an epoch takes seconds.
 BRIEFLY = (
     "--data.batch_size=1000",

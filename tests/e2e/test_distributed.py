@@ -253,13 +253,8 @@ def test_two_nodes_meet_and_torchrun_starts_what_died_again(
     assert differences(uninterrupted, _run(tmp_path)) == []
 
 
-def test_auto_goes_on_with_what_is_unfinished_and_begins_anew_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "mnist_lit.training.results.finish", lambda run, *args: run.results.write_text("{}")
-    )
-    monkeypatch.setattr("mnist_lit.commands.fit.show", lambda run: None)
+@pytest.mark.usefixtures("unmeasured")
+def test_auto_goes_on_with_what_is_unfinished_and_begins_anew_else(tmp_path: Path) -> None:
     options = ["fit", f"--trainer.default_root_dir={tmp_path}", *OPTIONS[:-1], "--ckpt_path=auto"]
 
     for expected in (1, 2):

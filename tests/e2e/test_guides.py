@@ -36,7 +36,7 @@ def run_python(text: str, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("command", blocks(COOKBOOK, "sh"))
 def test_cookbook_command_trains(
     command: str, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -49,7 +49,7 @@ def test_cookbook_command_trains(
     assert fit(*options, *BRIEF).best.exists()
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("config", blocks(COOKBOOK, "yaml"), ids=["whole", "schedule"])
 def test_cookbook_config_trains(config: str, fit: Fit, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(config)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL_DIGITS, fit_in
+from conftest import SMALL_DIGITS, fit_in, skip_results
 from filelock import FileLock
 from launched_ranks import Finished, run_command
 from same import differences
@@ -19,7 +19,7 @@ from mnist_lit.__main__ import main
 from mnist_lit.models import Wide
 from mnist_lit.training.runs import Run, claim
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unmeasured")]
 
 # Everything that draws random numbers or keeps a state of its own.
 STRONG = (
@@ -57,23 +57,11 @@ def _kill(spot: str, at: int, signum: int = signal.SIGKILL) -> list[str]:
     return [*callback, f"--trainer.callbacks.at={at}", f"--trainer.callbacks.signum={int(signum)}"]
 
 
-def _only_say_that_it_is_finished(run: Run, *args: object) -> None:
-    run.results.write_text("{}")
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip evaluation and figures, which take longer than these trainings."""
-    monkeypatch.setattr("mnist_lit.training.results.finish", _only_say_that_it_is_finished)
-    monkeypatch.setattr("mnist_lit.commands.fit.show", lambda run: None)
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(data_dir.parent))
-        patch.setattr("mnist_lit.training.results.finish", _only_say_that_it_is_finished)
-        patch.setattr("mnist_lit.commands.fit.show", lambda run: None)
+        skip_results(patch)
         return fit_in(tmp_path_factory.mktemp("uninterrupted"), *STRONG)
 
 
