@@ -208,6 +208,46 @@ def test_digit_at_the_edge_is_found(five: Array, corner: tuple[int, int]) -> Non
     assert difference(seen((255 * (1 - picture)).astype(np.uint8)), seen(sheet(five))) < 0.1
 
 
+@pytest.mark.parametrize("size", [25, 200])
+@pytest.mark.parametrize("colours", [(0, 255), (255, 0), (90, 140)])
+def test_closely_cropped_digits_are_read(
+    size: int, colours: tuple[int, int], digits: NDArray[np.uint8]
+) -> None:
+    """Also if most of the picture, or of its rim, is ink."""
+    ink, paper = colours
+    for index, number in ((65, "5"), (75, "0"), (86, "3"), (97, "8")):
+        digit = stroke((digits[index] / 255).astype(np.float32), size, 0.08)
+        assert read((paper + digit * (ink - paper)).round().astype(np.uint8)).number == number
+
+
+def _cell(*lines: tuple[slice, slice]) -> Array:
+    cell = np.zeros((100, 80), np.float32)
+    for rows, columns in lines:
+        cell[rows, columns] = 0.8
+    return cell
+
+
+EVERYTHING = slice(None)
+LEFT, TOP = (EVERYTHING, slice(0, 5)), (slice(1, 4), EVERYTHING)
+RIGHT = (slice(30, None), slice(-6, -2))
+
+
+@pytest.mark.parametrize("lines", [[LEFT], [RIGHT], [LEFT, RIGHT], [TOP, LEFT], [LEFT, TOP, RIGHT]])
+def test_leftovers_of_a_frame_are_no_digits(lines: list[tuple[slice, slice]], five: Array) -> None:
+    cell = _cell(*lines)
+    assert read((255 * (1 - cell)).astype(np.uint8)).number == ""
+    small = cv2.resize(five, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    height, width = small.shape
+    cell[20 : 20 + height, 20 : 20 + width] = small
+    assert read((255 * (1 - cell)).astype(np.uint8)).number == "5"
+
+
+def test_one_at_the_edge_is_no_frame() -> None:
+    """Unless it goes beyond the edge, as lines of a frame do."""
+    canvas = _cell((slice(10, 90), slice(2, 8)))
+    assert read((255 * (1 - canvas)).astype(np.uint8)).number == "1"
+
+
 @pytest.mark.parametrize("thicken", [-0.08, 0.08])
 def test_thickness_of_the_pen_comes_near_to_mnists(
     digits: NDArray[np.uint8], thicken: float

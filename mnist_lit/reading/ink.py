@@ -14,11 +14,12 @@ from mnist_lit.reading.paper import MIN_CONTRAST, contrast_to, denoise, paper_ca
 
 MAX_NOISE = 0.06  # of the range from black to white; more means that the paper is another one
 MAX_INK_SHARE = 0.25  # of a picture; more means the same, ...
-MAX_INK_SHARE_OF_CANVAS = 0.5  # ... where the paper has one colour
+MAX_INK_SHARE_OF_CANVAS = 0.75  # ... where the paper has one colour
 FULL_INK = 0.85  # quantile of the ink's contrast that becomes 255
 REACH = 0.2  # of a digit's size, by which its box may be too small
 FAINT_INK = 64  # of 255, from which on ink is connected
 MIN_SIZE_PX = 5  # of a stroke; smaller components are specks
+EDGE_SHARE = 0.1  # of the shorter side: how far from the edge of a picture lines of a frame are
 LINE_FROM = 8.0  # width over height of a component that is a line
 
 
@@ -127,7 +128,8 @@ def find_ink(picture: Picture | Page) -> Ink:
             break
     assert best
     _, contrast, noise, components = best
-    return Ink(_normalised(contrast, noise), _likely_sizes(components), downscale, page.note)
+    ink = _without_edge_lines(_normalised(contrast, noise))
+    return Ink(ink, _likely_sizes(components), downscale, page.note)
 
 
 def _ink_components(contrast: Array, noise: Array) -> NDArray[np.int32]:
@@ -185,3 +187,24 @@ def _normalised(contrast: Array, noise: Array) -> NDArray[np.uint8]:
     inked = clean[contrast > np.maximum(5 * noise, MIN_CONTRAST)]
     full = quantile(inked, FULL_INK) if len(inked) else 1.0
     return np.asarray(np.clip(clean * (255 / full), 0, 255), np.uint8)
+
+
+def _without_edge_lines(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Remove what is left of a frame around the picture, which the detector takes for 1s.
+
+    It is a component that touches the picture's edge, is at least half as long as a side, and lies
+    within `EDGE_SHARE` of the edges: the detector does not see where these are.
+    """
+    height, width = ink.shape
+    depth = int(EDGE_SHARE * min(height, width))
+    rim = np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]])
+    if not depth or not (rim > FAINT_INK).any():
+        return ink
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((ink > FAINT_INK).view(np.uint8))
+    x, y, across, down = stats[:, :4].T
+    touches = (x == 0) | (y == 0) | (x + across == width) | (y + down == height)
+    is_line = touches & ((2 * across >= width) | (2 * down >= height))
+    is_line[0] = False
+    is_line[labels[depth : height - depth, depth : width - depth]] = False
+    lines = cv2.dilate(is_line[labels].view(np.uint8), np.ones((3, 3)))  # with their faint edges
+    return np.where(lines, np.uint8(0), ink)

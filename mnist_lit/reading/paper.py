@@ -8,6 +8,8 @@ import numpy as np
 from mnist_lit.reading.arrays import Array, quantile, reduced
 
 COARSE_PX = 40  # longest side of the map of the paper's colour
+OTSU_PX = 160  # longest side of the picture that is split into two colours
+TWO_COLOURS = 0.8  # share of the variance between two colours, from which on there are no others
 SAME_COLOUR = 0.015  # of the range from black to white; smaller differences are one paper
 # Sides of the windows whose median is taken for paper, as shares of the picture's longer side. A
 # sheet on a table needs the small one.
@@ -75,8 +77,34 @@ def paper_candidates(pixels: Array) -> Iterator[Array]:
     differs = np.abs(rim - colour).reshape(len(rim), -1).max(axis=1) > SAME_COLOUR
     if differs.mean() < 0.3:  # a canvas or a scan, however much of it is ink
         yield np.full_like(coarse, colour)
+    elif (of_two := _paper_of_two_colours(pixels)) is not None:  # a digit that is cropped closely
+        yield np.full_like(coarse, of_two)
     for window in WINDOWS:
         yield _local_paper(coarse, window)
+
+
+def _paper_of_two_colours(pixels: Array) -> Array | None:
+    """Return the more common colour of the rim, if all is of two colours and ink is at each edge.
+
+    Source: the threshold of Otsu, "A threshold selection method from gray-level histograms" (1979),
+    and the criterion of the same paper.
+    """
+    small = reduced(pixels, OTSU_PX, cv2.INTER_NEAREST)
+    grey = _mean_of_colours(small)
+    levels = (grey * 255 + 0.5).astype(np.uint8)
+    is_light = cv2.threshold(levels, 0, 1, cv2.THRESH_OTSU)[1].astype(bool)
+    share = is_light.mean()
+    if share in (0, 1):
+        return None
+    within = share * grey[is_light].var() + (1 - share) * grey[~is_light].var()
+    if within > (1 - TWO_COLOURS) * grey.var():
+        return None
+    rim = np.concatenate([is_light[0], is_light[-1], is_light[:, 0], is_light[:, -1]])
+    is_paper = is_light == (rim.mean() >= 0.5)
+    near_each_edge = ~is_paper[:2], ~is_paper[-2:], ~is_paper[:, :2], ~is_paper[:, -2:]
+    if not all(ink.any() for ink in near_each_edge):  # a shadow, or a sheet on a table
+        return None
+    return np.asarray(np.median(small[is_paper], axis=0))
 
 
 def _without_strokes(pixels: Array) -> Array:

@@ -269,6 +269,13 @@ def frame_leftovers(digits: Sequence[Array], number: str, random: Generator) -> 
     return Stress(encode(mix(cell, BLACK, WHITE), random.choice(["PNG", "JPEG"]), 85), "")
 
 
+def cropped_closely(digits: Sequence[Array], number: str, random: Generator) -> Stress:
+    """A digit of any pen and colours, cut out with no paper around it, or hardly any."""
+    ink = stroke(digits[0], random.uniform(20, 300), random.uniform(-0.08, 0.1))
+    picture = mix(np.pad(ink, int(random.integers(3))), *colours(random, 0.3))
+    return Stress(encode(picture), number)
+
+
 def _print(text: str, size: float) -> Array:
     """A text in Pillow's own font, ink in [0, 1]."""
     font = ImageFont.load_default(size)
@@ -363,6 +370,7 @@ KINDS: dict[str, tuple[Maker, bool]] = {
     "formulas": (formulas, True),
     "empty boxes": (empty_boxes, True),
     "frame leftovers": (frame_leftovers, True),
+    "cropped closely": (cropped_closely, False),
 }
 
 
