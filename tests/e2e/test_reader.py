@@ -183,6 +183,20 @@ def test_photograph_is_read_as_python_reads_it(page: Page, tmp_path: Path) -> No
     expect(page.locator("#number")).to_have_text(photo.number, timeout=20_000)
 
 
+@pytest.mark.parametrize("kind", ["cropped closely", "frame leftovers"])
+def test_what_reaches_the_edge_is_read_as_python_reads_it(
+    kind: str, page: Page, tmp_path: Path
+) -> None:
+    classifier = Classifier.load()
+    for number, picture in enumerate(stress.make(kind, "val", 8)):
+        path = tmp_path / f"{number}.png"
+        path.write_bytes(picture.file)
+        page.evaluate("() => { document.getElementById('spoken').textContent = ''; }")
+        page.locator("#file").set_input_files(path)
+        page.wait_for_function("() => document.getElementById('spoken').textContent")
+        expect(page.locator("#number")).to_have_text(classifier.read(path).number, timeout=20_000)
+
+
 def test_ink_on_nothing_is_read(page: Page, tmp_path: Path) -> None:
     image = Image.new("RGBA", (280, 280))
     ImageDraw.Draw(image).line([(150, 60), (140, 220)], "white", 20)

@@ -23,7 +23,7 @@ export function findInk({ planes, downscale }) {
     const isCanvas = paper.every(({ data }) => data.every((value) => value === data[0]));
     if (isClean && share < (isCanvas ? MAX_INK_SHARE_OF_CANVAS : MAX_INK_SHARE)) break;
   }
-  return { pixels: normalised(best), sizes: likelySizes(best.pieces), downscale };
+  return { pixels: withoutEdgeLines(normalised(best)), sizes: likelySizes(best.pieces), downscale };
 }
 
 /** Find connected ink: pixels that cannot be noise, and fainter ones connected to them. */
@@ -103,6 +103,27 @@ function normalised({ contrast, noise: { data: noise } }) {
   const inked = clean.data.filter((_, i) => contrast.data[i] > Math.max(MIN_CONTRAST, 5 * noise[i]));
   const full = inked.length ? quantile(inked, FULL_INK) : 1;
   return map(clean, (value) => Math.floor(Math.min(255, value * (255 / full))));
+}
+
+/** Remove what is left of a frame around the picture: see reading/ink.py. */
+function withoutEdgeLines(ink) {
+  const { width, height } = ink;
+  const depth = Math.floor(EDGE_SHARE * Math.min(width, height));
+  const isInner = (place) => {
+    const x = place % width;
+    const y = (place - x) / width;
+    return x >= depth && x < width - depth && y >= depth && y < height - depth;
+  };
+  const lines = connected(map(ink, (value) => Number(value > FAINT_INK))).filter((piece) => {
+    const [left, top, right, bottom] = piece.box;
+    const touches = left === 0 || top === 0 || right === width || bottom === height;
+    const isLong = 2 * piece.width >= width || 2 * piece.height >= height;
+    return touches && isLong && !piece.places.some(isInner);
+  });
+  if (!depth || !lines.length) return ink;
+  const mask = grey(width, height);
+  for (const place of lines.flatMap(({ places }) => places)) mask.data[place] = 1;
+  return map(ink, (value, i) => (isNearMask(mask, i) ? 0 : value));
 }
 
 /**

@@ -71,8 +71,56 @@ export function* paperCandidates(planes) {
   ).length;
   if (numOther < 0.3 * around[0].length) {
     yield coarse.map((plane, i) => map(plane, () => colours[i]));
+  } else {
+    const ofTwo = paperOfTwoColours(planes);
+    if (ofTwo) yield coarse.map((plane, i) => map(plane, () => ofTwo[i]));
   }
   for (const window of WINDOWS) yield coarse.map((plane) => windowMedians(plane, window));
+}
+
+/** Return the paper of a digit that is cropped closely, else null: see reading/paper.py. */
+function paperOfTwoColours(planes) {
+  const small = planes.map((plane) => reduced(plane, OTSU_PX, nearest));
+  const { width, height, data } = meanOf(small);
+  const threshold = otsuLevel(data);
+  const isLight = Array.from(data, (value) => Math.floor(value * 255 + 0.5) > threshold);
+  const [light, dark] = [true, false].map((which) => data.filter((_, i) => isLight[i] === which));
+  if (!light.length || !dark.length) return null;
+  const within = (light.length * variance(light) + dark.length * variance(dark)) / data.length;
+  if (within > (1 - TWO_COLOURS) * variance(data)) return null;
+  const rim = rimOf(width, height);
+  const paperIsLight = 2 * rim.filter((place) => isLight[place]).length >= rim.length;
+  const [columns, rows] = [width, height].map((side) => [...Array(side).keys()]);
+  const hasInk = (columns, rows) =>
+    rows.some((y) => columns.some((x) => isLight[y * width + x] !== paperIsLight));
+  const isAtEachEdge =
+    hasInk(columns, rows.slice(0, 2)) &&
+    hasInk(columns, rows.slice(-2)) &&
+    hasInk(columns.slice(0, 2), rows) &&
+    hasInk(columns.slice(-2), rows);
+  if (!isAtEachEdge) return null;
+  return small.map(({ data }) => median(data.filter((_, i) => isLight[i] === paperIsLight)));
+}
+
+/** Return the level, in 255ths, that splits values into the two classes of Otsu (1979). */
+function otsuLevel(values) {
+  const counts = new Float64Array(256);
+  for (const value of values) counts[Math.floor(value * 255 + 0.5)] += 1;
+  const total = counts.reduce((sum, count, level) => sum + count * level, 0);
+  let [best, bestLevel, num, sum] = [0, 0, 0, 0];
+  counts.forEach((count, level) => {
+    num += count;
+    sum += count * level;
+    const numOthers = values.length - num;
+    const between = num * numOthers * (sum / num - (total - sum) / numOthers) ** 2;
+    if (between > best) [best, bestLevel] = [between, level]; // never if one of them is empty: NaN
+  });
+  return bestLevel;
+}
+
+function variance(values) {
+  const centre = mean(values);
+  return mean(values.map((value) => (value - centre) ** 2));
 }
 
 /** Take medians over windows wider than any stroke; beyond its rim the paper goes on. */
