@@ -88,6 +88,7 @@ def test_personal_data_are_corrections_among_mnist(tmp_path: Path, data_dir: Pat
     assert torch.equal(data.images("test").labels, plain.images("test").labels)
 
 
+@pytest.mark.slow
 def test_network_learns_what_is_corrected(tmp_path: Path) -> None:
     truth = _corrected(tmp_path / "corrections", 20)
     options = [f"--data.dataset={tmp_path / 'corrections'}", "--data.repeats=100"]

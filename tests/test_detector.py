@@ -43,7 +43,7 @@ from mnist_lit.synthetic.targets import batch_of, loss
 from mnist_lit.training.detection import LitDetector, counts
 
 SMALL = ("--config=detector", "--model.width=16", "--data.num_sheets=36", "--data.batch_size=12")
-FEW = ("--trainer.limit_val_batches=2", "--trainer.limit_test_batches=2")
+FEW = ("--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1")
 CPU = ("--trainer.precision=32-true", "--trainer.log_every_n_steps=1", *FEW)
 
 
