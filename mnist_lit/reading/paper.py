@@ -15,6 +15,10 @@ SAME_COLOUR = 0.015  # of the range from black to white; smaller differences are
 # sheet on a table needs the small one.
 WINDOWS = (0.75, 0.3)
 DARKEST_SHADOW = 0.3  # of full light; in less, ink and noise are too much alike
+# A quantile of the contrast, by which its noise is estimated, and the same one of a half-normal
+# distribution. The second one is for pictures of one colour of paper that are mostly ink.
+NOISE_QUANTILE, NOISE_QUANTILE_OF_INK = (0.3, 0.385), (0.1, 0.126)
+MOSTLY_INK = 0.4  # share of pixels
 MIN_CONTRAST = 0.08  # of ink, of the range from black to white
 
 
@@ -29,8 +33,11 @@ def contrast_to(pixels: Array, paper: Array) -> tuple[Array, Array]:
         Contrast, ``(H, W)``, 0 or more, and the standard deviation of its noise, the same shape.
     """
     contrast = _distance(pixels, paper)
-    noise = _noise(contrast)
-    if noise == 0 and np.ptp(_mean_of_colours(paper)) == 0:  # a canvas: there is nothing to mend
+    has_one_colour = np.ptp(_mean_of_colours(paper)) == 0
+    is_mostly_ink = has_one_colour and float((contrast > MIN_CONTRAST).mean()) > MOSTLY_INK
+    free_of_ink = NOISE_QUANTILE_OF_INK if is_mostly_ink else NOISE_QUANTILE
+    noise = _noise(contrast, *free_of_ink)
+    if noise == 0 and has_one_colour:  # a canvas: there is nothing to mend
         return contrast, np.zeros_like(contrast)
     # Again, with a local estimate of the paper: the mean of everything that cannot be ink.
     blank = (contrast < max(MIN_CONTRAST, 6 * noise)).astype(np.float32)
@@ -42,7 +49,7 @@ def contrast_to(pixels: Array, paper: Array) -> tuple[Array, Array]:
     colour = cv2.GaussianBlur(colour, (0, 0), 1.5)
     paper = (colour + 0.05 * paper) / (weight + 0.05)
     contrast = _distance(pixels, paper)
-    noise = _noise(contrast)
+    noise = _noise(contrast, *free_of_ink)
     light = _mean_of_colours(paper)
     strongest = np.unravel_index(int(contrast.argmax()), contrast.shape)
     if np.ptp(light) < SAME_COLOUR or pixels[strongest].mean() > light.mean():
@@ -171,6 +178,6 @@ def _sample(values: Array) -> Array:
     return values[::step, ::step]
 
 
-def _noise(contrast: Array) -> float:
-    """Estimate the standard deviation of the paper's contrast from its lower third, free of ink."""
-    return quantile(_sample(contrast), 0.3) / 0.385  # 0.3 quantile of a half-normal distribution
+def _noise(contrast: Array, share: float, of_half_normal: float) -> float:
+    """Estimate the standard deviation of the paper's contrast by a quantile, free of ink."""
+    return quantile(_sample(contrast), share) / of_half_normal

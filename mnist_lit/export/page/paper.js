@@ -23,9 +23,13 @@ export function denoised(planes) {
 /** Compute the contrast of each pixel to the paper around it, and the noise of the contrast. */
 export function contrastTo(planes, paper) {
   const contrast = distance(planes, paper);
-  const noise = noiseOf(contrast);
-  if (noise === 0 && span(meanOf(paper).data) === 0) return { contrast, noise: map(contrast, () => 0) };
-  return withLight(planes, localPaper(planes, paper, contrast, noise));
+  const hasOneColour = span(meanOf(paper).data) === 0;
+  const numInk = contrast.data.reduce((sum, value) => sum + (value > MIN_CONTRAST), 0);
+  const isMostlyInk = hasOneColour && numInk > MOSTLY_INK * contrast.data.length;
+  const freeOfInk = isMostlyInk ? NOISE_QUANTILE_OF_INK : NOISE_QUANTILE;
+  const noise = noiseOf(contrast, freeOfInk);
+  if (noise === 0 && hasOneColour) return { contrast, noise: map(contrast, () => 0) };
+  return withLight(planes, localPaper(planes, paper, contrast, noise), freeOfInk);
 }
 
 /** Estimate the paper locally: as the mean of everything that cannot be ink. */
@@ -42,9 +46,9 @@ function localPaper(planes, paper, contrast, noise) {
 }
 
 /** Compute contrast and noise; ink absorbs a share of the light, so both are divided by the light. */
-function withLight(planes, paper) {
+function withLight(planes, paper, freeOfInk) {
   const contrast = distance(planes, paper);
-  const noise = noiseOf(contrast);
+  const noise = noiseOf(contrast, freeOfInk);
   const light = meanOf(paper);
   const strongest = contrast.data.indexOf(largest(contrast.data));
   const isLighter = mean(planes.map(({ data }) => data[strongest])) > mean(light.data);
@@ -222,6 +226,6 @@ function sample(width, height, valueAt) {
   return values;
 }
 
-/** Estimate the noise of contrast from its lower third, free of ink. */
-const noiseOf = ({ width, height, data }) =>
-  quantile(sample(width, height, (x, y) => data[y * width + x]), 0.3) / 0.385;
+/** Estimate the noise of contrast by a quantile, free of ink: see reading/paper.py. */
+const noiseOf = ({ width, height, data }, [share, ofHalfNormal]) =>
+  quantile(sample(width, height, (x, y) => data[y * width + x]), share) / ofHalfNormal;
