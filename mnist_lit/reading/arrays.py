@@ -31,6 +31,11 @@ def quantile(values: Array, share: float) -> float:
     return float(np.partition(values, place, axis=None)[place])
 
 
+def rim_of(pixels: Array) -> Array:
+    """Return the pixels at the edges of a picture, ``(2H + 2W, ...)``, corners twice."""
+    return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+
+
 def extent(mask: Mask) -> Box:
     """Return the bounding box of a mask; all zeros if it is empty."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))

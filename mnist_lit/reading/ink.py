@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.reading.arrays import Array, Box, Mask, extent, quantile, with_margin
+from mnist_lit.reading.arrays import Array, Box, Mask, extent, quantile, rim_of, with_margin
 from mnist_lit.reading.decode import Page, Picture, decode, pages_of
 from mnist_lit.reading.digit_image import fit_into_frame
 from mnist_lit.reading.paper import MIN_CONTRAST, contrast_to, denoise, paper_candidates
@@ -197,8 +197,7 @@ def _without_edge_lines(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     height, width = ink.shape
     depth = int(EDGE_SHARE * min(height, width))
-    rim = np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]])
-    if not depth or not (rim > FAINT_INK).any():
+    if not depth or not (rim_of(ink) > FAINT_INK).any():
         return ink
     _, labels, stats, _ = cv2.connectedComponentsWithStats((ink > FAINT_INK).view(np.uint8))
     x, y, across, down = stats[:, :4].T

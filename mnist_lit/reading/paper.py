@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from mnist_lit.reading.arrays import Array, quantile, reduced
+from mnist_lit.reading.arrays import Array, quantile, reduced, rim_of
 
 COARSE_PX = 40  # longest side of the map of the paper's colour
 OTSU_PX = 160  # longest side of the picture that is split into two colours
@@ -79,7 +79,7 @@ def denoise(pixels: Array) -> Array:
 def paper_candidates(pixels: Array) -> Iterator[Array]:
     """Yield maps of the paper's colour, ``(h, w)`` or ``(h, w, 3)``, the likeliest first."""
     coarse = reduced(_without_strokes(pixels), COARSE_PX, cv2.INTER_AREA)
-    rim = np.concatenate([coarse[0], coarse[-1], coarse[:, 0], coarse[:, -1]])
+    rim = rim_of(coarse)
     colour = np.median(rim, axis=0)
     differs = np.abs(rim - colour).reshape(len(rim), -1).max(axis=1) > SAME_COLOUR
     if differs.mean() < 0.3:  # a canvas or a scan, however much of it is ink
@@ -106,8 +106,7 @@ def _paper_of_two_colours(pixels: Array) -> Array | None:
     within = share * grey[is_light].var() + (1 - share) * grey[~is_light].var()
     if within > (1 - TWO_COLOURS) * grey.var():
         return None
-    rim = np.concatenate([is_light[0], is_light[-1], is_light[:, 0], is_light[:, -1]])
-    is_paper = is_light == (rim.mean() >= 0.5)
+    is_paper = is_light == (rim_of(is_light).mean() >= 0.5)
     near_each_edge = ~is_paper[:2], ~is_paper[-2:], ~is_paper[:, :2], ~is_paper[:, -2:]
     if not all(ink.any() for ink in near_each_edge):  # a shadow, or a sheet on a table
         return None

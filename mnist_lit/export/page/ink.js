@@ -2,7 +2,7 @@
 
 import { boxOf, crop, grey, map, mean, median, quantile, round, withMargin } from "./arrays.js";
 import { fitIntoFrame } from "./digitImage.js";
-import { contrastTo, denoised, paperCandidates } from "./paper.js";
+import { contrastTo, denoised, paperCandidates, rimOf } from "./paper.js";
 
 /**
  * Separate ink from paper, whose colour is estimated in several ways.
@@ -109,6 +109,7 @@ function normalised({ contrast, noise: { data: noise } }) {
 function withoutEdgeLines(ink) {
   const { width, height } = ink;
   const depth = Math.floor(EDGE_SHARE * Math.min(width, height));
+  if (!depth || !rimOf(width, height).some((place) => ink.data[place] > FAINT_INK)) return ink;
   const isInner = (place) => {
     const x = place % width;
     const y = (place - x) / width;
@@ -120,7 +121,6 @@ function withoutEdgeLines(ink) {
     const isLong = 2 * piece.width >= width || 2 * piece.height >= height;
     return touches && isLong && !piece.places.some(isInner);
   });
-  if (!depth || !lines.length) return ink;
   const mask = grey(width, height);
   for (const place of lines.flatMap(({ places }) => places)) mask.data[place] = 1;
   return map(ink, (value, i) => (isNearMask(mask, i) ? 0 : value));

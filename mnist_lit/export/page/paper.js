@@ -24,8 +24,8 @@ export function denoised(planes) {
 export function contrastTo(planes, paper) {
   const contrast = distance(planes, paper);
   const hasOneColour = span(meanOf(paper).data) === 0;
-  const numInk = contrast.data.reduce((sum, value) => sum + (value > MIN_CONTRAST), 0);
-  const isMostlyInk = hasOneColour && numInk > MOSTLY_INK * contrast.data.length;
+  const inkShare = () => mean(contrast.data.map((value) => value > MIN_CONTRAST));
+  const isMostlyInk = hasOneColour && inkShare() > MOSTLY_INK;
   const freeOfInk = isMostlyInk ? NOISE_QUANTILE_OF_INK : NOISE_QUANTILE;
   const noise = noiseOf(contrast, freeOfInk);
   if (noise === 0 && hasOneColour) return { contrast, noise: map(contrast, () => 0) };
@@ -146,7 +146,7 @@ function withCleanRim(plane) {
 }
 
 /** Return the indices of the pixels once around, those of the corners twice. */
-function rimOf(width, height) {
+export function rimOf(width, height) {
   const across = [...Array(width).keys()];
   const down = [...Array(height).keys()].map((y) => y * width);
   const right = down.map((place) => place + width - 1);
