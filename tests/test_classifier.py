@@ -251,10 +251,13 @@ def _half(stroke: list[tuple[int, int]], right: int, down: int) -> list[tuple[in
             # Model card: a straight stroke alone may be read as nothing.
             marks=pytest.mark.xfail(reason="the detector gives a straight 1 a probability of 0.35"),
         ),
+        ([_half(ONE, 0, 0), _half(ONE, 70, 0)], "11"),
+        ([_half(SEVEN, 0, 0), _half(ONE, 80, 0)], "71"),
     ],
     ids=[
         *("open four", "open four and one"),
         *("broken five", "underlined seven", "one above seven", "two lines"),
+        *("two strokes", "seven and one"),
     ],
 )
 def test_drawn_numbers_are_read(
