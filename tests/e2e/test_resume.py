@@ -71,6 +71,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> R
         [("step", 0)],
         [("step", 7), ("validation", 12)],
         [("checkpoint", 12), ("epoch_end", 24)],
+        [("last_checkpoint", 12)],
         [("checkpoint", 15), ("step", 30), ("validation", 36)],
     ],
     ids=str,

@@ -14,15 +14,15 @@ from pytorch_lightning.callbacks import Callback
 from mnist_lit.commands import fit
 from mnist_lit.training import results
 
-Spot = Literal["step", "validation", "checkpoint", "epoch_end"]
+Spot = Literal["step", "validation", "checkpoint", "last_checkpoint", "epoch_end"]
 
 
 class Kill(Callback):
     """Kills its own process, but none that torchrun has started again.
 
     Args:
-        spot: after a step, within a validation, while a checkpoint is being written, or between an
-            epoch's validation and its checkpoints.
+        spot: after a step, within a validation, while a checkpoint is being written, between the
+            best checkpoint and the last one, or between an epoch's validation and its checkpoints.
         at: the first step count at which that happens.
         signum: the signal, 9 for SIGKILL.
         rank: of several processes, which one.
@@ -44,6 +44,8 @@ class Kill(Callback):
         def replace_or_die(source: Path, target: Path) -> None:
             if target.suffix == ".ckpt":
                 self._kill("checkpoint", trainer)
+            if target.name == "last.ckpt":
+                self._kill("last_checkpoint", trainer)
             replace(source, target)
 
         os.replace = replace_or_die  # type: ignore[assignment]

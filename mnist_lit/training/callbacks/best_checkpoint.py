@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 Metric = Literal["train/loss", "train/acc", "val/loss", "val/acc"]
@@ -34,12 +33,13 @@ class BestCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # Lightning forgets the best score when the folder is not where it was; here it is kept if
         # the best checkpoint is there too, as in a run that was moved as a whole.
-        best = Path(str(self.dirpath)) / "best.ckpt"
-        if best.is_file():
+        best, score = Path(str(self.dirpath)) / "best.ckpt", state_dict["best_model_score"]
+        # A run that was killed before last.ckpt was saved with the score saves best.ckpt again.
+        if best.is_file() and score is not None:
             moved = {
                 "dirpath": self.dirpath,
                 "best_model_path": str(best),
                 "kth_best_model_path": str(best),
-                "best_k_models": {str(best): torch.as_tensor(state_dict["best_model_score"])},
+                "best_k_models": {str(best): score},
             }
             super().load_state_dict({**state_dict, **moved})

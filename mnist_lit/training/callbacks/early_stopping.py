@@ -3,7 +3,6 @@
 import sys
 from typing import Any
 
-import torch
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping
@@ -14,8 +13,8 @@ from mnist_lit.training.callbacks.best_checkpoint import Metric, mode_of
 class StopEarly(EarlyStopping):
     """Stop the training when the validation no longer improves.
 
-    Unlike Lightning's, a resumed run takes its patience from the config, and takes no further
-    epoch if it had stopped.
+    Unlike with Lightning's EarlyStopping, a resumed run takes its patience from the config, and a
+    run that had stopped stays stopped.
 
     Args:
         monitor: the metric that decides.
@@ -39,8 +38,7 @@ class StopEarly(EarlyStopping):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        best = torch.as_tensor(state_dict["best_score"])
-        super().load_state_dict({**state_dict, "best_score": best, "patience": self.patience})
+        super().load_state_dict({**state_dict, "patience": self.patience})
 
     @property
     def stopped(self) -> bool:
