@@ -80,7 +80,7 @@ def _run(command: str, options: list[str]) -> int:
     if command not in COMMANDS:
         raise UserError(_unknown(command))
     keep_freed_memory()
-    # A process that misses another one says so in one line; torch would add its C++ log.
+    # If another process dies, one line says so; hide torch's C++ log.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     exit_code: int = import_module(f"mnist_lit.commands.{COMMANDS[command].module}").main(
         [command, *options]

@@ -37,9 +37,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         inside = path / "checkpoints" / "best.ckpt"
         hint = f"; did you mean {inside}?" if inside.is_file() else ""
         raise UserError(f"{path} cannot be read: {error.strerror}{hint}") from error
-    except Exception as error:  # whatever bytes a file holds, torch.load meets them its own way
+    except Exception as error:  # damaged files raise many kinds of exceptions
         raise UserError(
-            f"{path} is no checkpoint made by `mnist-lit fit`, or it is damaged"
+            f"{path} is not a checkpoint made by `mnist-lit fit`, or it is damaged"
         ) from error
     if is_newer:
         raise UserError(
@@ -47,7 +47,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         )
     if not is_finite:
         raise UserError(
-            f"{path} holds weights that are no numbers, because its training diverged: train again"
+            f"{path} has NaN or infinite weights: its training diverged; train again"
             " with a smaller --model.lr"
         )
     return dict(checkpoint)
@@ -60,7 +60,7 @@ def check_storable(state: Mapping[str, Any]) -> None:
         state: a module's ``state_dict``.
 
     Raises:
-        UserError: an entry is no tensor, complex or not finite.
+        UserError: an entry is not a tensor, is complex, or not finite.
     """
     for name, value in state.items():
         if not isinstance(value, Tensor):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # `mnist-lit --help` loads none of it
 
 
 def escape_what_cannot_be_encoded() -> None:
-    """Print characters that stdout's encoding lacks as stderr does: by their numbers."""
+    """Make stdout escape characters that its encoding lacks, as stderr does."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 

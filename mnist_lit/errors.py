@@ -7,16 +7,13 @@ class UserError(ValueError):
     """An error that the user can correct; its message is one line that says how."""
 
 
-def one_line(error: Exception) -> str:
-    """Shorten another library's error to a line, for a `UserError`."""
+def one_line(error: object) -> str:
+    """Put another library's error or message on one line, for a `UserError`."""
     return " ".join(str(error).split())
 
 
 def printable(text: str) -> str:
-    r"""Text that a terminal only shows: control characters as ``\x1b`` and the like.
-
-    A file may be called anything, and a terminal obeys what it is shown.
-    """
+    r"""Escape control characters, as ``\x1b``, so that a file name cannot control the terminal."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )

@@ -1,13 +1,11 @@
-"""Paths, atomic writes and locks."""
+"""Paths and atomic writes."""
 
 import csv
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from mnist_lit.errors import UserError
 
@@ -38,23 +36,6 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Hold a lock between processes while a folder is filled; remove its file afterwards.
-
-    Args:
-        folder: need not exist; its parent is created. The lock lies beside it.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = folder.with_name(f".{folder.name}.lock")
-    with FileLock(lock):
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # Windows keeps it while others wait, who have it open
-                lock.unlink()
-
-
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Write a table; missing values stay empty."""
     with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -63,13 +44,13 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[s
         writer.writerows(rows)
 
 
-def write_asked(path: Path, content: bytes, option: str) -> None:
+def write_output(path: Path, content: bytes, option: str) -> None:
     """Write a file to a path that the user has chosen; a link is followed.
 
     Args:
-        path: where.
-        content: what.
-        option: by which it was chosen.
+        path: the file.
+        content: its bytes.
+        option: that named it, for messages.
 
     Raises:
         UserError: it cannot be written there.

@@ -55,7 +55,7 @@ def fit(tmp_path: Path) -> Fit:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs end without figures and page, which take longer than brief trainings do."""
-    monkeypatch.setattr("mnist_lit.training.results.drawings", lambda *args: {})
+    monkeypatch.setattr("mnist_lit.training.results.figure_makers", lambda *args: {})
     monkeypatch.setattr("mnist_lit.training.results.run_page", lambda *args: "")
 
 

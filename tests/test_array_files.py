@@ -59,8 +59,8 @@ def test_csv_may_have_names_for_classes(tmp_path: Path) -> None:
     [
         ("digit,pixel0\n1,0\n", "has no column label"),
         ("label,pixel0,pixel1\n1,0,0\n2,0,1\n", "2 pixels make no square"),
-        ("label,pixel0\n1,white\n", "is no table of images"),
-        ("label,pixel0\n1,0\n2\n", "is no table of images"),
+        ("label,pixel0\n1,white\n", "is not a table of images"),
+        ("label,pixel0\n1,0\n2\n", "is not a table of images"),
     ],
 )
 def test_csv_that_is_none_is_one_line(text: str, said: str, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_damaged_idx_file_is_one_line(tmp_path: Path) -> None:
     for path in PACKAGED.glob("*.gz"):
         shutil.copy(path, tmp_path)
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(b"\x1f\x8b damaged")
-    with pytest.raises(UserError, match=r"train-labels-idx1-ubyte\.gz is no IDX file"):
+    with pytest.raises(UserError, match=r"train-labels-idx1-ubyte\.gz is not an IDX file"):
         load(str(tmp_path), tmp_path)
 
 

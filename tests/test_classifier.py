@@ -172,6 +172,7 @@ def test_reading_shows_itself_in_a_notebook(classifier: Classifier) -> None:
     ImageDraw.Draw(canvas).line([(140, 40), (140, 240)], fill="black", width=20)
     one = classifier.read(canvas)
     (seen,) = re.findall(r"data:image/png;base64,([^\"]+)", one._repr_html_())
+    assert len(repr(one)) < 300, "images and probabilities would flood a terminal"
 
     assert ">1</p>" in one._repr_html_()
     with Image.open(io.BytesIO(base64.b64decode(seen))) as picture:

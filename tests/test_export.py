@@ -24,7 +24,7 @@ from mnist_lit.__main__ import main
 from mnist_lit.errors import UserError
 from mnist_lit.export.comparison import compare
 from mnist_lit.export.graph import as_onnx
-from mnist_lit.files import write_asked
+from mnist_lit.files import write_output
 from mnist_lit.models import CNN, Shape, Wide, class_path_of
 
 Printed = pytest.CaptureFixture[str]
@@ -232,7 +232,7 @@ def test_symlink_stays_and_its_target_is_written(tmp_path: Path) -> None:
     target, link = tmp_path / "there" / "model.onnx", tmp_path / "link.onnx"
     link.symlink_to(Path("there") / "model.onnx")
     for content in (b"written to a target that is not there yet", b"written to one that is"):
-        write_asked(link, content, "--output")
+        write_output(link, content, "--output")
 
         assert link.is_symlink()
         assert target.read_bytes() == content
@@ -247,7 +247,7 @@ def test_pipe_and_link_to_itself_are_refused_and_stay(tmp_path: Path) -> None:
     loop.symlink_to(loop)
     for path in (pipe, link, loop):
         with pytest.raises(UserError, match=f"cannot write {path} .*: choose another --output"):
-            write_asked(path, b"content", "--output")
+            write_output(path, b"content", "--output")
     assert pipe.is_fifo()
     assert {path.name for path in tmp_path.iterdir() if path.is_symlink()} == {"link", "loop"}
     assert len(list(tmp_path.iterdir())) == 3

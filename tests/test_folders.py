@@ -188,7 +188,7 @@ def test_what_is_skipped_is_printed(tmp_path: Path, capsys: Printed) -> None:
     (line,) = capsys.readouterr().err.splitlines()
 
     assert line.endswith(
-        "skipped, as no pictures of a class: labels.csv, a/notes.txt, b/gone.png, and 1 more"
+        "skipped, not pictures of a class: labels.csv, a/notes.txt, b/gone.png, and 1 more"
     )
 
 
@@ -270,8 +270,8 @@ REFUSED: dict[Callable[[Path], None], str] = {
     _two_to_train: "has Train and train: keep one",
     _not_utf8: "the class's name is not UTF-8: rename it",
     _too_large: "big.png is refused: more than 120 million pixels",
-    _cut_off: "3.png is damaged or cut off; to go on without it, remove it",
-    _cut_header: "3.png is no picture",
+    _cut_off: "3.png is damaged or cut off; to continue without it, remove it",
+    _cut_header: "3.png is not a picture",
     _broken_chunk: "3.png is damaged or cut off",
 }
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.models import CNN, SHORT_NAMES, Shape, Wide, ask, paper_and_ink
+from mnist_lit.models import CNN, SHORT_NAMES, Shape, Wide, ask, probe_images
 
 
 def test_cnn_is_the_original_one() -> None:
@@ -39,9 +39,9 @@ def test_asking_leaves_every_part_in_its_mode() -> None:
     network = CNN(*Shape())
     network.dropout.eval()  # as something frozen
     before = [part.training for part in network.modules()]
-    answers = ask(network, paper_and_ink(Shape()))
+    answers = ask(network, probe_images(Shape()))
 
-    assert torch.equal(answers, ask(network, paper_and_ink(Shape()))), "no dropout"
+    assert torch.equal(answers, ask(network, probe_images(Shape()))), "no dropout"
     assert [part.training for part in network.modules()] == before
 
 

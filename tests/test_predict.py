@@ -75,7 +75,7 @@ def test_table_says_what_was_found(
 def test_unsure_readings_are_marked(
     pictures: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnist_lit.commands.predict.UNSURE", 1.01)
+    monkeypatch.setattr("mnist_lit.commands.output.UNSURE", 1.01)
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["predict", str(pictures / "42.png")]) == 0
     assert "not sure" in capsys.readouterr().out
@@ -145,12 +145,12 @@ def test_unreadable_file_does_not_stop_the_others(
     text, missing, number = rows_of(capsys)
 
     assert set(text) == {"path", "error"}
-    assert "is no picture" in text["error"]
+    assert "is not a picture" in text["error"]
     assert "No such file" in missing["error"]
     assert number["number"] == "42"
     for form in ("csv", "table"):
         assert main(["predict", *paths, f"--format={form}"]) == 1
-        assert "no picture" in " ".join(capsys.readouterr().out.split())
+        assert "not a picture" in " ".join(capsys.readouterr().out.split())
 
 
 def test_folder_without_pictures_does_not_stop_the_others(
@@ -227,7 +227,7 @@ def test_folder_says_what_it_skipped(pictures: Path, capsys: Printed, tmp_path: 
     captured = capsys.readouterr()
 
     assert len(captured.out.splitlines()) == 1
-    assert captured.err == (f"{tmp_path}: skipped, as no pictures: inner/, notes.txt, x\\x1b.doc\n")
+    assert captured.err == (f"{tmp_path}: skipped, not pictures: inner/, notes.txt, x\\x1b.doc\n")
 
 
 def test_heic_and_pdf_in_a_folder_are_read(pictures: Path, capsys: Printed, tmp_path: Path) -> None:

@@ -379,10 +379,10 @@ def test_lines_are_told_though_they_slope() -> None:
 def test_what_is_no_picture_is_said_in_one_line(tmp_path: Path, five: Array) -> None:
     whole = encoded(Image.fromarray(sheet(five)), "PNG")
     for name, content, said in (
-        ("text.png", b"no picture", "is no picture"),
-        ("empty.png", b"", "is no picture"),
+        ("text.png", b"no picture", "is not a picture"),
+        ("empty.png", b"", "is not a picture"),
         ("cut.png", whole[: len(whole) // 2], "is damaged or cut off"),
-        ("drawing.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is no picture"),
+        ("drawing.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not a picture"),
     ):
         path = tmp_path / name
         path.write_bytes(content)
@@ -390,7 +390,7 @@ def test_what_is_no_picture_is_said_in_one_line(tmp_path: Path, five: Array) -> 
             find_ink(path)
     with pytest.raises(PictureError, match="No such file"):
         find_ink(tmp_path / "missing.png")
-    with pytest.raises(PictureError, match=r"^the picture is no picture"):
+    with pytest.raises(PictureError, match=r"^the picture is not a picture"):
         find_ink(b"no picture")
 
 

@@ -17,7 +17,6 @@ from conftest import BRIEFLY, Fit, results_of
 from playwright.sync_api import Browser
 from scipy.stats import binomtest
 from sklearn.metrics import classification_report
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lit import Classifier, MNISTDataModule
 from mnist_lit.__main__ import main
@@ -91,7 +90,7 @@ def test_report_shows_the_run(brief_run: Run) -> None:
 
     assert f"<strong>{results['test/acc']:.2%}</strong>test accuracy" in page
     assert rows["model.lr"] == ["0.003", "0.001"]
-    assert "model.label_smoothing" not in rows, "it is the default"
+    assert not {"model.label_smoothing", "lr_scheduler_interval"} & rows.keys(), "defaults"
     assert rows["validation"] == [f"{results['val/acc']:.2%}", f"{results['val/loss']:.4f}"]
     assert "mnist-lit fit --config lightning_logs/version_0/config.yaml" in page
     assert f"torch {torch.__version__.partition('+')[0]}" in page
@@ -153,7 +152,7 @@ def test_sample_answers_are_of_all_classes_and_have_the_truth() -> None:
     """Also with a sorted test set, and where the truth is the least probable answer."""
     labels = torch.arange(10).repeat_interleave(20)
     probs = torch.linspace(0.01, 0.19, 10).repeat(200, 1)
-    samples = section(run_page(run_data(labels, probs), {}), "Sample answers")
+    samples = section(run_page(run_data(labels, probs), {}), "Sample predictions")
     true = re.findall(r'<span class="is">(\d)</span>', samples)
 
     assert len(true) == samples.count('<div class="sample">')
@@ -217,17 +216,21 @@ def test_runs_are_compared() -> None:
         results = {**run.results, "test/acc": 1 - float(mistaken.double().mean())}
         options = {**run.options, "model.lr": lr, "seed_everything": seed}
         runs.append(replace(run, name=f"version_{number}", options=options, results=results))
+    change = "from step 20 on: model.lr 0.01 instead of 0.001"
+    runs[2] = replace(runs[2], provenance=["python 3.13", change])
     page = comparison_page(runs)
     rows = rows_of(page)
 
     assert rows["model.lr"] == ["0.001", "0.001", "0.01"]
     assert "data.dataset" not in rows, "it is the same"
+    assert f"version_2 was resumed with other options:</p>\n<pre>{change}</pre>" in page
+    assert "python 3.13" not in page
     assert rows["mean, n = 2"][2] == f"{mean([0.9, 0.1]):.2%}"
     assert rows["standard deviation, n = 2"][2] == f"{stdev([0.9, 0.1]):.2%}"
     assert rows["version_0, version_1"] == ["90", "10", "&lt; 0.001", "version_0"]
     assert rows["version_0, version_2"] == ["0", "10", "0.002", "version_2"]
-    mistakes = section(page, "Answers")
-    assert "Only version_0 is correct; the answers of version_1" in mistakes
+    mistakes = section(page, "Predictions")
+    assert "Only version_0 is correct; the predictions of version_1" in mistakes
     assert mistakes.count('<figure class="wrong">') == 12 + 10
 
 
@@ -427,19 +430,3 @@ def test_damaged_run_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
     assert not run.report.exists()
-
-
-# --- TensorBoard ----------------------------------------------------------------------------------
-
-
-def test_tensorboard_shows_the_answers(brief_run: Run) -> None:
-    events = EventAccumulator(str(brief_run.folder)).Reload()
-    tags = events.Tags()
-
-    assert {f"precision and recall/{digit}" for digit in DIGITS} <= set(tags["tensors"])
-    assert tags["graph"]
-    projected = (brief_run.folder / "projector_config.pbtxt").read_text()
-    (tensors,) = re.findall(r'tensor_path: "(.*)"', projected)
-    lines = (brief_run.folder / tensors).read_text().splitlines()
-    assert len(lines) == 1000
-    assert len(lines[0].split("\t")) == 50

@@ -53,7 +53,7 @@ def test_run_whose_results_were_not_drawn_is_unfinished(tmp_path: Path) -> None:
     assert run.is_finished
     assert runs.unfinished("auto", tmp_path) is None
 
-    run.drawing.touch()
+    run.pending.touch()
     assert not run.is_finished
     assert run.has_results
     assert runs.unfinished("auto", tmp_path) == "last"

@@ -119,7 +119,7 @@ def test_truth_that_is_a_pipe_is_not_waited_for(tmp_path: Path, capsys: Printed)
     os.mkfifo(tmp_path / "labels.csv")
 
     assert main(["predict", f"--truth={tmp_path / 'labels.csv'}"]) == 2
-    assert capsys.readouterr().err.endswith("labels.csv is no file\n")
+    assert capsys.readouterr().err.endswith("labels.csv is not a file\n")
 
 
 def test_truth_that_is_not_there_is_one_line(tmp_path: Path, capsys: Printed) -> None:
@@ -141,7 +141,7 @@ def test_truth_that_is_not_there_is_one_line(tmp_path: Path, capsys: Printed) ->
         ("file,truth\n", [], "names no pictures"),
         ("", [], "no column file"),
         ("file,truth\na.png,4\n", [".", "."], "at most one folder"),
-        ("file,truth\na.png,4\n", ["a.png"], "name the folder of the pictures: a.png is none"),
+        ("file,truth\na.png,4\n", ["a.png"], "name the folder of the pictures: a.png is not one"),
     ],
 )
 def test_truth_that_says_nothing_is_one_line(
@@ -156,8 +156,9 @@ def test_truth_that_says_nothing_is_one_line(
 
 
 def test_by_goes_with_truth(capsys: Printed) -> None:
-    assert main(["predict", "a.png", "--by=kind"]) == 2
-    assert "--by goes with --truth" in capsys.readouterr().err
+    for options in ([], ["--truth=labels.csv", "--format=csv"]):
+        assert main(["predict", "a.png", "--by=kind", *options]) == 2
+        assert "--by goes with --truth" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from importlib.util import find_spec
 
 from mnist_lit.commands.arguments import ArgumentParser, add_network_arguments, checkpoint_path
 from mnist_lit.errors import UserError
-from mnist_lit.files import user_path, write_asked
+from mnist_lit.files import user_path, write_output
 
 
 def main(args: Sequence[str]) -> int:
-    """Export a network, after comparing its answers; `args` begins with the command's name."""
+    """Export a network, after comparing its outputs; `args` begins with the command's name."""
     parser = ArgumentParser(
         "export",
         "Writes a trained network as ONNX, or as a web page that reads digits without a server.",
@@ -46,7 +46,7 @@ def main(args: Sequence[str]) -> int:
         detector = graph.detector_as_onnx(Detector.packaged())
         content = reader.as_html(model, detector).encode()
     largest = compare(model, classifier)
-    write_asked(output, content, "--output")
+    write_output(output, content, "--output")
     print(
         f"{output}: {len(content) / 1000:,.0f} kB; probabilities of {NUM_IMAGES:,} random images"
         f" within {largest:.0e} of PyTorch's"

@@ -72,11 +72,10 @@ register_type(
 EXPECTED_WARNINGS = (
     # With tensors in memory, a worker process would only copy them.
     ".*does not have many workers",
-    # A run that goes on saves its checkpoints beside the ones it has.
+    # A resumed run saves its checkpoints beside the ones it has.
     "Checkpoint directory .* exists and is not empty",
     # An epoch that is cut short, or skips validation, cannot be the best; `fit` says if none can.
     ".*could not find the monitored key",
-    "Early stopping conditioned on metric",
     # The arguments given to LightningCLI are the same as those in sys.argv.
     "LightningCLI's args parameter is intended",
     # LightningCLI 2.6 uses names that jsonargparse 4.53 deprecates.
@@ -186,9 +185,9 @@ class CLI(LightningCLI):
         parser.add_argument(
             "--lr_scheduler_interval", type=Literal["epoch", "step"], default="epoch"
         )
-        self.fit_network_to_data(parser)
+        self.link_data_sizes(parser)
 
-    def fit_network_to_data(self, parser: LightningArgumentParser) -> None:
+    def link_data_sizes(self, parser: LightningArgumentParser) -> None:
         """Link the sizes that follow from the data to the model's parameters of these names."""
         actions = {action.dest: action for action in parser._actions}
         network: Any = actions.get("model.network")
@@ -231,7 +230,7 @@ class CLI(LightningCLI):
             super().parse_arguments(parser, args)
         except (UnicodeDecodeError, RecursionError) as error:
             raise UserError(
-                f"an option names a file that is no config: {one_line(error)}"
+                f"an option names a file that is not a config: {one_line(error)}"
             ) from error
 
     def instantiate_classes(self) -> None:
@@ -312,7 +311,7 @@ class CLI(LightningCLI):
             raise UserError(f"no config can hold these options: {one_line(error)}") from error
         if "Unable to serialize" in config:
             unable = next(line for line in config.splitlines() if "Unable to serialize" in line)
-            raise UserError(f"no config can hold these options: {one_line(ValueError(unable))}")
+            raise UserError(f"no config can hold these options: {one_line(unable)}")
         return config
 
     def _with_classes(self, text: str) -> str:
@@ -397,7 +396,7 @@ class CLI(LightningCLI):
                 return
             if run and start.checkpoint:
                 step = start.checkpoint["global_step"]
-                print(f"{run.folder} goes on from step {step}", *self.changes, sep="\n  ")
+                print(f"resuming {run.folder} from step {step}", *self.changes, sep="\n  ")
             if run:
                 run_loggers.log_config(run, self.trainer.loggers, config)
             train_run(self.trainer, model, datamodule, start)

@@ -21,7 +21,7 @@ from torch import nn
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.files import user_path
-from mnist_lit.models import ModuleSpec, Shape, find_class
+from mnist_lit.models import ModuleSpec, Shape, find_class, full_class_path
 from mnist_lit.training import config_files, runs
 
 HELP_HINT = "`mnist-lit COMMAND --help` lists the options"
@@ -45,8 +45,8 @@ Trains a network, tests its best checkpoint and draws what it learned.
 
   --config CONFIG         a YAML file; {configs}: packaged ones.
                           With several, later ones override earlier ones.
-  --ckpt_path CHECKPOINT  goes on with a run: last, for the newest one; auto, for that one if it is
-                          unfinished, and else a new one; or a checkpoint's path
+  --ckpt_path CHECKPOINT  resumes a run: last, the newest; auto, the newest if it is unfinished,
+                          else starts a new one; or a checkpoint's path
   --print_config          prints the whole config that the other options make, and ends
 
 Every line of a config is also an option, --model.lr 0.002. The given config, or the default:
@@ -104,8 +104,11 @@ def with_config(args: list[str]) -> list[str]:
     parser.add_argument("--trainer.default_root_dir", dest="root", nargs="?", default=".")
     given, _ = parser.parse_known_args(options)
     for config in filter(None, given.config or []):
-        if os.path.exists(config):  # else it may be a config itself
+        if os.path.exists(config):
             config_files.check_file(Path(config))
+        elif not re.search(r"[:\n]", config) and config not in config_files.packaged_names():
+            names = ", ".join(sorted(config_files.packaged_names()))
+            raise UserError(f"--config {config}: no such file, and none of the packaged: {names}")
     if given.config or not given.ckpt_path or not given.root:  # a new run; or a value is missing
         return args
     root = user_path(given.root)
@@ -161,7 +164,7 @@ def _joined(args: Sequence[str], option: str) -> list[str]:
 
 
 def _read_config(config: str) -> Any:
-    """Read a config by its path, or a config itself, without spelling it out."""
+    """Parse a config given as a path or as YAML text; short names stay short."""
     text = Path(config).read_text(encoding="utf-8") if os.path.exists(config) else config
     try:
         return yaml.safe_load(text)
@@ -195,7 +198,7 @@ def config_of(checkpoint_path: Path, root: Path, named: Collection[str]) -> str:
             raise UserError(f"{run.config} is damaged: {one_line(error)}") from error
     else:
         config = load_checkpoint(checkpoint_path)["mnist_lit"]["config"]
-        if not run:  # what goes on from a copy does so here
+        if not run:  # outside a run folder: resumes below the current folder
             config = {**config, "trainer": {**config.get("trainer", {}), "default_root_dir": None}}
         try:
             text = yaml.safe_dump(config)
@@ -238,8 +241,8 @@ def plain(options: Any) -> Any:
 def spelled_out(args: Sequence[str]) -> list[str]:
     """Replace short names in arguments by class paths and config files."""
     short = {
-        "--model.network": config_files.class_path,
-        "--model.network.help": config_files.class_path,
+        "--model.network": full_class_path,
+        "--model.network.help": full_class_path,
         "--config": config_files.packaged,
         "-c": config_files.packaged,
     }
@@ -288,11 +291,11 @@ def innermost_reason(message: str) -> str:
     """
     head, union, report = message.partition("Does not validate against any of the Union subtypes")
     if not union:
-        return " ".join(message.split())
+        return one_line(message)
     head = re.sub(r"- Expected a path but .* either not accessible or invalid\s*- ", "", head)
     errors, _, value = report.partition("Errors:")[2].rpartition("Given value: ")
     parts = re.split(r"\n\s*(?:- |(?:Given value|Subtypes).*)", errors)
-    reasons = [" ".join(part.split()).replace(f" ({HELP_HINT})", "") for part in parts]
+    reasons = [one_line(part).replace(f" ({HELP_HINT})", "") for part in parts]
     for pattern in TELLING_REASONS:
         found = [reason for reason in reasons if re.match(pattern, reason)]
         if found:

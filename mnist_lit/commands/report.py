@@ -14,7 +14,7 @@ from mnist_lit.commands.arguments import ArgumentParser
 from mnist_lit.commands.options import config_of
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, listed, one_line
-from mnist_lit.files import user_path, write_asked
+from mnist_lit.files import user_path, write_output
 from mnist_lit.models import Shape, find_class, named_class
 from mnist_lit.reading.classifier import Classifier
 from mnist_lit.reports.pages import comparison_page, run_page
@@ -73,7 +73,7 @@ def main(args: Sequence[str]) -> int:
     else:
         page, output = comparison_page(found), chosen[0].folder.parent / "comparison.html"
     output = given.output or output
-    write_asked(output, page.encode(), "--output")
+    write_output(output, page.encode(), "--output")
     print(f"report  {output}")
     return 0
 
@@ -160,7 +160,7 @@ def _load_data(
     try:
         config = config_files.load_yaml(text)
         if "network" not in config["model"]:
-            raise UserError(f"{run.folder} is no run of fit: reports are about classifiers")
+            raise UserError(f"{run.folder} is not a run of fit: reports are about classifiers")
         options = {name: config["data"][name] for name in CHOICES if name in config["data"]}
         if repr(options) not in datasets:
             path = config_files.class_of(yaml.safe_load(text), "data")

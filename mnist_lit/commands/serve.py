@@ -48,14 +48,14 @@ def _listen(host: str, port: int) -> socket.socket:
     """Open a listening socket; connections queue until the server is ready.
 
     Raises:
-        UserError: host and port cannot be had.
+        UserError: the address cannot be bound.
     """
     if not 0 <= port <= 65535:
         raise UserError(f"--port {port}: ports go from 0 to 65535")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
-    except (OSError, UnicodeError) as error:  # UnicodeError: what no host can be called
+    except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
         reason = getattr(error, "strerror", None) or "no such host"
         reason, *_ = reason.split(" (while ")  # the address again
         raise UserError(f"cannot listen on {host}, port {port}: {reason}") from error

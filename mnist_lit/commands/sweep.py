@@ -15,7 +15,7 @@ def main(args: Sequence[str]) -> int:
     parser = ArgumentParser(
         "sweep",
         "Searches the options that validate best, then tests those; every option of fit may follow."
-        " The same command goes on with a sweep, or works on it beside another process.",
+        " The same command resumes a sweep, or works on it beside another process.",
     )
     parser.add_argument(
         "--space",
@@ -60,6 +60,6 @@ def main(args: Sequence[str]) -> int:
     try:
         search(given, options, args)
     except KeyboardInterrupt:  # a training says it itself
-        print(f"\nSIGINT: stopped; go on with: {as_typed(args)}", file=sys.stderr)
+        print(f"\nSIGINT: stopped; resume with: {as_typed(args)}", file=sys.stderr)
         raise
     return 0

@@ -86,9 +86,9 @@ def labelled(
     if len(folders) > 1:
         raise UserError(f"with --truth, name at most one folder: {' '.join(folders)}")
     if folders and not folder.is_dir():
-        raise UserError(f"with --truth, name the folder of the pictures: {folder} is none")
+        raise UserError(f"with --truth, name the folder of the pictures: {folder} is not one")
     if path.exists() and not path.is_file():
-        raise UserError(f"--truth {path} is no file")
+        raise UserError(f"--truth {path} is not a file")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
@@ -109,7 +109,7 @@ def labelled(
     except OSError as error:
         raise UserError(f"--truth {path} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"--truth {path} is no CSV: {error}") from error
+        raise UserError(f"--truth {path} is not CSV: {error}") from error
     if not found:
         raise UserError(f"--truth {path} names no pictures")
     return found

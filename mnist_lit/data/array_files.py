@@ -39,7 +39,7 @@ def load_csv(path: Path) -> Loaded:
     A seventh of the rows is held out to test.
 
     Raises:
-        UserError: it is no such table.
+        UserError: it is not such a table.
     """
     try:
         with path.open(encoding="utf-8-sig") as file:
@@ -65,7 +65,7 @@ def load_csv(path: Path) -> Loaded:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no table of images: {one_line(error)}") from error
+        raise UserError(f"{path} is not a table of images: {one_line(error)}") from error
 
 
 def load_npz(path: Path) -> Loaded:
@@ -125,7 +125,7 @@ def _idx(path: Path) -> NDArray[np.uint8]:
     Source of the format: the MNIST page, "the IDX file format".
 
     Raises:
-        UserError: it is none.
+        UserError: it is not one.
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -133,17 +133,17 @@ def _idx(path: Path) -> NDArray[np.uint8]:
         shape = np.frombuffer(content, ">u4", ndim, offset=4).astype(int)
         values = np.frombuffer(content, np.uint8, offset=4 + 4 * ndim)
         if content[:3] != IDX_UINT8:
-            raise ValueError("its values are no bytes")
+            raise ValueError("its values are not bytes")
         return values.reshape(shape).copy()
     except (OSError, EOFError, ValueError, IndexError) as error:
-        raise UserError(f"{path} is no IDX file: {one_line(error)}") from error
+        raise UserError(f"{path} is not an IDX file: {one_line(error)}") from error
 
 
 def _loaded(sets: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> Loaded:
-    """Make a data set of arrays; labels that are no numbers from 0 on are sorted.
+    """Make a data set of arrays; labels other than numbers from 0 on are sorted.
 
     Raises:
-        ValueError: they are no images with labels.
+        ValueError: they are not images with labels.
     """
     labels = {part: np.asarray(y).reshape(len(y), -1) for part, (_, y) in sets.items()}
     if any(part.shape[1] != 1 for part in labels.values()):  # shares of classes, or one of them 1
@@ -162,5 +162,6 @@ def _loaded(sets: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> Loaded:
     train: Labelled = tensors["train"]
     test: Labelled | None = tensors.get("test")
     if test is None:
-        train, test = hold_out(*train)
+        pixels, targets = train
+        train, test = ((pixels[part], targets[part]) for part in hold_out(len(targets)))
     return Loaded(train, test, tuple(map(str, classes.tolist())), tensors.get("val"))

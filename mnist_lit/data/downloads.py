@@ -2,21 +2,21 @@
 
 import os
 import tempfile
-import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
+from filelock import FileLock
 from torch import Tensor
 from torchvision.datasets import EMNIST, KMNIST, QMNIST, FashionMNIST
 
 from mnist_lit.data.images import Loaded
 from mnist_lit.errors import UserError
-from mnist_lit.files import one_at_a_time
+from mnist_lit.models.characters import DIGITS
 
 
 @dataclass(frozen=True)
@@ -24,24 +24,24 @@ class Download:
     """A data set that torchvision downloads, verifies and reads.
 
     Attributes:
-        make: function (folder, train, download) -> torchvision data set.
+        make: (folder, train=..., download=...) -> torchvision data set.
         classes: what the labels mean.
         first_label: of the first class.
-        transposed: whether rows and columns have changed places.
-        otherwise: what to do without network.
+        transposed: True: its images are transposed.
+        offline_hint: what to do without network.
     """
 
-    make: Callable[[Path, bool, bool], Any]
+    make: Callable[..., Any]
     classes: tuple[str, ...]
     first_label: int = 0
     transposed: bool = False
-    otherwise: str = ""
+    offline_hint: str = ""
 
 
 def _emnist(split: str) -> Download:
     classes = [name for name in EMNIST.classes_split_dict[split] if name != "N/A"]
     return Download(
-        lambda folder, train, download: EMNIST(folder, split, train=train, download=download),
+        partial(EMNIST, split=split),
         tuple(classes),
         first_label=1 if split == "letters" else 0,
         transposed=True,
@@ -50,23 +50,21 @@ def _emnist(split: str) -> Download:
 
 DOWNLOADS: Mapping[str, Download] = {
     "fashion_mnist": Download(
-        lambda folder, train, download: FashionMNIST(folder, train=train, download=download),
+        FashionMNIST,
         tuple(FashionMNIST.classes),
-        otherwise=", or, on Debian and Ubuntu, `apt-get install dataset-fashion-mnist`",
+        offline_hint=", or, on Debian and Ubuntu, `apt-get install dataset-fashion-mnist`",
     ),
     "kmnist": Download(
-        lambda folder, train, download: KMNIST(folder, train=train, download=download),
+        KMNIST,
         tuple(KMNIST.classes),
     ),
     "qmnist": Download(
-        lambda folder, train, download: QMNIST(folder, train=train, download=download),
-        tuple("0123456789"),
+        QMNIST,
+        DIGITS,
     ),
     **{f"emnist_{split}": _emnist(split) for split in EMNIST.splits},
 }
 
-
-NUM_ATTEMPTS = 3
 # What torchvision raises where there is no network, or a mirror gives something else.
 NO_DOWNLOAD = (
     RuntimeError,
@@ -87,7 +85,8 @@ def load_download(name: str, data_dir: Path) -> Loaded:
     download, folder = DOWNLOADS[name], data_dir / name
     try:
         if not folder.is_dir():
-            with one_at_a_time(folder):
+            data_dir.mkdir(parents=True, exist_ok=True)
+            with FileLock(data_dir / f".{name}.lock"):
                 _download(download, folder)
     except OSError as error:
         raise UserError(
@@ -102,23 +101,22 @@ def load_download(name: str, data_dir: Path) -> Loaded:
 
 
 def _download(download: Download, folder: Path) -> None:
-    for _ in range(NUM_ATTEMPTS):
-        if folder.is_dir():
-            return
-        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-            with suppress(*NO_DOWNLOAD):
-                download.make(Path(temporary) / folder.name, True, True)
-                download.make(Path(temporary) / folder.name, False, True)
-                os.replace(Path(temporary) / folder.name, folder)
-                return
-            time.sleep(1)  # before the next attempt
-    raise UserError(
-        f"{folder.name} cannot be downloaded: go online and start again{download.otherwise}"
-    )
+    if folder.is_dir():  # another process has downloaded it meanwhile
+        return
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        try:
+            for train in (True, False):
+                download.make(Path(temporary) / folder.name, train=train, download=True)
+            os.replace(Path(temporary) / folder.name, folder)
+        except NO_DOWNLOAD as error:
+            raise UserError(
+                f"{folder.name} cannot be downloaded: go online and start again"
+                f"{download.offline_hint}"
+            ) from error
 
 
 def _tensors(download: Download, folder: Path, train: bool) -> tuple[Tensor, Tensor]:
-    dataset = download.make(folder, train, False)
+    dataset = download.make(folder, train=train, download=False)
     images, labels = dataset.data, dataset.targets
     if labels.ndim > 1:  # QMNIST's say more than the class, which is the first
         labels = labels[:, 0]

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import NoReturn
 
 import torch
 from pytorch_lightning.utilities import rank_zero_only
@@ -49,16 +49,11 @@ class PictureFiles:
         with ThreadPoolExecutor(NUM_THREADS) as threads:
             return torch.stack(list(threads.map(self._read, self.paths)))
 
-    def some(self, numbers: Tensor) -> Self:
-        """Return some of them, by their numbers."""
-        paths = [self.paths[number] for number in numbers.tolist()]
-        return type(self)(paths, self.preprocessing)
-
     def _read(self, path: Path) -> Tensor:
         try:
             return self.preprocessing(path)
         except PictureError as error:
-            raise _unreadable(error) from error
+            raise unreadable(error) from error
 
 
 def load_folder(folder: Path, image_size: int | None = None, fit: Fit = "crop") -> Loaded:
@@ -83,15 +78,18 @@ def load_folder(folder: Path, image_size: int | None = None, fit: Fit = "crop") 
     _check_classes(files, folders, classes)
     if skipped:
         names = [os.path.relpath(path, folder) for path in skipped]
-        say(f"{folder}: skipped, as no pictures of a class: {listed(names)}")
+        say(f"{folder}: skipped, not pictures of a class: {listed(names)}")
     every = [path for paths, _ in files.values() for path in paths]
     found = _preprocessing(folder, every, image_size, fit)
-    sets = {name: (_pixels(PictureFiles(paths, found)), y) for name, (paths, y) in files.items()}
-    if "val" in sets:
-        num_val = len(sets["val"][1])
+    if "val" in files:
+        num_val = len(files["val"][1])
         say(f"{folder}: validation is on the {num_val} of val; data.val_size is not used")
-    if "test" not in sets:
-        sets["train"], sets["test"] = hold_out(*sets["train"])
+    if "test" not in files:
+        paths, labels = files["train"]
+        files["train"], files["test"] = (
+            ([paths[index] for index in part], labels[part]) for part in hold_out(len(paths))
+        )
+    sets = {name: (_pixels(PictureFiles(paths, found)), y) for name, (paths, y) in files.items()}
     return Loaded(sets["train"], sets["test"], classes, sets.get("val"), found)
 
 
@@ -124,7 +122,8 @@ def _set_folders(folder: Path, skipped: list[Path]) -> dict[str, Path]:
 def _classes(folder: Path) -> tuple[str, ...]:
     classes = tuple(path.name for path in _inside(folder) if path.is_dir())
     if len(classes) < 2:
-        raise UserError(f"{folder} has no sub-folders, one for each of two or more classes")
+        found = f"one sub-folder, {classes[0]}" if classes else "no sub-folders"
+        raise UserError(f"{folder} has {found}: one for each of two or more classes is needed")
     for name in classes:
         try:
             name.encode()
@@ -219,7 +218,7 @@ def _preprocessing(
                     values.setdefault(kind, []).extend(extremes(upright(image)))
                 num_paged += has_several_pages(image)
         except PictureError as error:
-            raise _unreadable(error) from error
+            raise unreadable(error) from error
     if num_paged:
         say(f"{folder}: of {num_paged} pictures with several pages, only the first is taken")
     if num_long and fit == "crop":
@@ -231,8 +230,9 @@ def _preprocessing(
     return Preprocessing(image_size or min(LARGEST, size), mode, fit, ranges)
 
 
-def _unreadable(error: PictureError) -> UserError:
-    return UserError(f"{error}; to go on without it, remove it")
+def unreadable(error: PictureError) -> UserError:
+    """Make the error of a picture of a data set."""
+    return UserError(f"{error}; to continue without it, remove it")
 
 
 def _pixels(files: PictureFiles) -> Pixels:

@@ -1,8 +1,7 @@
 """Load data sets from functions of the user's own."""
 
-import inspect
+import pkgutil
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 from mnist_lit.data.images import Loaded, as_tensors
@@ -19,17 +18,13 @@ def load_function(import_path: str, args: Mapping[str, Any]) -> Loaded:
     Raises:
         UserError: there is no such function, or it gives something else.
     """
-    module, _, name = import_path.rpartition(".")
     try:
-        function = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"data.dataset {import_path}: {one_line(error)}") from error
-    if not callable(function) or "train" not in _parameters(function):
-        raise UserError(f"data.dataset {import_path} is no function load(train: bool)")
-    try:
+        function = pkgutil.resolve_name(import_path)
         train, test = (as_tensors(function(train=train, **args)) for train in (True, False))
     except Exception as error:  # of somebody else's function
-        raise UserError(f"data.dataset {import_path}: {one_line(error)}") from error
+        raise UserError(
+            f"data.dataset {import_path}, as a function load(train: bool): {one_line(error)}"
+        ) from error
     if train[0].shape[1:] != test[0].shape[1:]:
         raise UserError(f"data.dataset {import_path}: training and test images differ in shape")
     num_classes = 1 + max(int(labels.max()) for _, labels in (train, test))
@@ -37,10 +32,3 @@ def load_function(import_path: str, args: Mapping[str, Any]) -> Loaded:
     if len(classes) < num_classes:
         raise UserError(f"data.dataset {import_path}: {num_classes} classes, {len(classes)} names")
     return Loaded(train, test, classes)
-
-
-def _parameters(function: Any) -> set[str]:
-    try:
-        return set(inspect.signature(function).parameters)
-    except (TypeError, ValueError):  # of some that are written in C
-        return set()

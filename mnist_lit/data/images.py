@@ -105,7 +105,7 @@ def as_tensors(given: Any) -> tuple[Tensor, Tensor]:
             and labels ``(N,)``.
 
     Raises:
-        ValueError: they are none.
+        ValueError: they are invalid.
     """
     if not (isinstance(given, tuple) and len(given) == 2):
         raise ValueError(f"it gives a {type(given).__name__}, not (images, labels)")
@@ -128,19 +128,11 @@ def as_tensors(given: Any) -> tuple[Tensor, Tensor]:
     return images.contiguous(), labels
 
 
-def hold_out(pixels: Pixels, labels: Tensor) -> tuple[Labelled, Labelled]:
-    """Split off `TEST_SHARE` of some images; return those that are kept, and those held out.
+def hold_out(num_images: int) -> tuple[Tensor, Tensor]:
+    """Split off `TEST_SHARE` of some images; return the indices of those kept, and of the others.
 
     The split is the same on every machine.
     """
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-    held_out, kept = torch.tensor_split(order, [max(1, round(TEST_SHARE * len(labels)))])
-    kept, held_out = kept.sort()[0], held_out.sort()[0]
-    return (some_of(pixels, kept), labels[kept]), (some_of(pixels, held_out), labels[held_out])
-
-
-def some_of(pixels: Pixels, numbers: Tensor) -> Pixels:
-    """Take some images by their numbers; images in files stay there."""
-    take = getattr(pixels, "some", None)
-    found: Pixels = take(numbers) if take else pixels[numbers]
-    return found
+    order = torch.randperm(num_images, generator=torch.Generator().manual_seed(0))
+    held_out, kept = torch.tensor_split(order, [max(1, round(TEST_SHARE * num_images))])
+    return kept.sort()[0], held_out.sort()[0]

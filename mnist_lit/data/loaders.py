@@ -99,7 +99,7 @@ class EvalShare(DistributedSampler[Tensor]):
 
 
 class ResumableLoader(DataLoader[Batch]):
-    """A loader of training batches that can go on in the middle of an epoch.
+    """A loader of training batches that can resume in the middle of an epoch.
 
     Lightning puts `state_dict` into every checkpoint and gives it back on resuming.
     """

@@ -25,6 +25,7 @@ from mnist_lit.data.styles import with_styles
 from mnist_lit.errors import UserError
 from mnist_lit.files import user_path
 from mnist_lit.models import ModuleSpec, Shape
+from mnist_lit.models.characters import DIGITS
 from mnist_lit.reading.preprocessing import Fit, Preprocessing
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class MNISTDataModule(LightningDataModule):
         self._loaded: Loaded | None = None
         self._sets: dict[str, ImageSet] = {}
         self._on_gpu: dict[str, ImageSet] = {}
-        self.holds_test_back = False
+        self.holds_test_back = False  # True: `images("test")` raises, during model selection
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -144,10 +145,10 @@ class MNISTDataModule(LightningDataModule):
         return self._load().train[0][torch.tensor([0])]
 
     def _load(self) -> Loaded:
-        """The data set, read when it is asked for.
+        """Load the data set on first use.
 
         Raises:
-            UserError: it cannot be had, or is no data set.
+            UserError: it is missing or invalid.
         """
         if self._loaded is None:
             self._loaded = load(
@@ -157,7 +158,7 @@ class MNISTDataModule(LightningDataModule):
         return self._loaded
 
     def _check_options(self, classes: tuple[str, ...]) -> None:
-        if (self.styles or self.no_digits) and classes != tuple("0123456789"):
+        if (self.styles or self.no_digits) and classes != DIGITS:
             raise UserError("data.styles and data.no_digits are for digits: leave them at 0 here")
 
     def prepare_data(self) -> None:
@@ -233,10 +234,6 @@ class MNISTDataModule(LightningDataModule):
     def predict_dataloader(self) -> list[DataLoader[Batch]]:
         """All images, in the order of `SETS` and of each set."""
         return [self._eval_loader(name) for name in SETS]
-
-    def hold_test_back(self) -> None:
-        """Make `images("test")` raise until model selection is finished."""
-        self.holds_test_back = True
 
     def images(self, name: str) -> ImageSet:
         """The images of one of `SETS`, as they were before any batching.

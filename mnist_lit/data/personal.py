@@ -7,6 +7,7 @@ import torch
 from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
+from mnist_lit.data.folders import unreadable
 from mnist_lit.data.images import Labelled, Loaded
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.data.sources import load
@@ -75,7 +76,7 @@ def _read_corrections(folder: Path) -> tuple[Tensor, Tensor]:
     try:
         images = torch.stack([read(path) for path, _ in files])
     except PictureError as error:
-        raise UserError(f"{error}; to go on without it, remove it") from error
+        raise unreadable(error) from error
     return images, torch.tensor([digit for _, digit in files])
 
 

@@ -47,7 +47,7 @@ def load(
         args: further arguments of the function.
 
     Raises:
-        UserError: it can be had nowhere, ``data_dir`` cannot be written, or it is no data set.
+        UserError: it is missing or invalid, or ``data_dir`` cannot be written.
     """
     path = user_path(dataset)
     if args and (dataset in ("mnist", *DOWNLOADS) or path.exists()):

@@ -1,4 +1,4 @@
-"""Compare the answers of an exported network with those of the original."""
+"""Compare the outputs of an exported network with those of the original."""
 
 import math
 

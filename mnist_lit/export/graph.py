@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from mnist_lit import __version__
 from mnist_lit.errors import UserError, one_line
-from mnist_lit.models import paper_and_ink
+from mnist_lit.models import probe_images
 from mnist_lit.reading.classifier import Classifier
 from mnist_lit.reading.detector import Detector
 
 OPSET = 18  # what torch's exporter writes by itself; later ones it makes from that
 
 
-class _Answers(nn.Module):
+class _Outputs(nn.Module):
     """Compute all outputs of the exported file.
 
     Args:
@@ -37,10 +37,10 @@ class _Answers(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         logits = self.network(images) / self.classifier.temperature
-        answers = {"logits": logits, "probabilities": logits.softmax(dim=1)}
+        outputs = {"logits": logits, "probabilities": logits.softmax(dim=1)}
         if self.with_maps:
-            answers["feature_maps"] = self.classifier.feature_maps(images)
-        return answers
+            outputs["feature_maps"] = self.classifier.feature_maps(images)
+        return outputs
 
 
 def as_onnx(classifier: Classifier, with_maps: bool = False) -> ModelProto:
@@ -57,10 +57,11 @@ def as_onnx(classifier: Classifier, with_maps: bool = False) -> ModelProto:
     Raises:
         UserError: the network does something that ONNX cannot express.
     """
-    answers = _Answers(classifier, with_maps and _has_maps(classifier))
-    images = paper_and_ink(classifier.shape)
+    images = probe_images(classifier.shape)
+    has_maps = classifier.feature_maps(images).numel() > 0
+    outputs = _Outputs(classifier, with_maps and has_maps)
     sizes = {0: torch.export.Dim("batch")}
-    model = _converted(answers, images, sizes, list(answers(images)))
+    model = _converted(outputs, images, sizes, list(outputs(images)))
     return _labelled(model, classifier)
 
 
@@ -108,10 +109,6 @@ def _converted(
     return exported.model_proto
 
 
-def _has_maps(classifier: Classifier) -> bool:
-    return classifier.feature_maps(paper_and_ink(classifier.shape)).numel() > 0
-
-
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Silence the exporter."""
@@ -134,7 +131,7 @@ def _reason(error: Exception) -> str:
     while cause.__cause__ or cause.__context__:
         cause = cause.__cause__ or cause.__context__ or cause
     first, *_ = str(cause).strip().split("\n\n")
-    return one_line(Exception(first)) or type(cause).__name__
+    return one_line(first) or type(cause).__name__
 
 
 def _labelled(model: ModelProto, classifier: Classifier) -> ModelProto:

@@ -70,9 +70,9 @@ def as_html(classifier: ModelProto, detector: ModelProto) -> str:
         f" style-src '{_hash(style)}'; img-src data:; base-uri 'none'; form-action 'none';"
         " trusted-types worker; require-trusted-types-for 'script'"
     )
-    html = _with(
-        html, '<meta charset="utf-8">', _meta("Content-Security-Policy", policy), keep=True
-    )
+    charset = '<meta charset="utf-8">'
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">'
+    html = _with(html, charset, charset + meta)
     html = _with(html, "page/icon.svg", f"data:image/svg+xml;base64,{_base64(icon)}")
     html = _with(html, '<link rel="stylesheet" href="page/page.css">', f"<style>{style}</style>")
     return _with(
@@ -103,18 +103,14 @@ def worker() -> str:
     return "".join(lines) + code
 
 
-def _meta(name: str, content: str) -> str:
-    return f'<meta http-equiv="{name}" content="{escape(content)}">'
-
-
-def _with(html: str, old: str, new: str, keep: bool = False) -> str:
-    """Put something in the place of what is there once, or behind it."""
+def _with(html: str, old: str, new: str) -> str:
+    """Replace the only occurrence of ``old``."""
     before, after = html.split(old)
-    return f"{before}{old if keep else ''}{new}{after}"
+    return before + new + after
 
 
 def _hash(inline: str) -> str:
-    """Return what a policy calls an inline script or style that may be."""
+    """Return the CSP source expression that allows an inline script or style."""
     return f"sha256-{_base64(hashlib.sha256(inline.encode()).digest())}"
 
 

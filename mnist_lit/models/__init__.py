@@ -2,11 +2,11 @@
 
 import inspect
 import os
+import pkgutil
 import sys
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
@@ -119,7 +119,7 @@ class CNN(Network):
 
 def _check(dropout: float) -> None:
     if not 0 <= dropout < 1:
-        raise ValueError(f"dropout {dropout} is no share, 0 <= dropout < 1")
+        raise ValueError(f"dropout {dropout} is out of range: 0 <= dropout < 1")
 
 
 def _convolve_and_pool(layer: nn.Conv2d, x: Tensor) -> Tensor:
@@ -242,7 +242,7 @@ class ModuleSpec:
             raise UserError(f"{self.class_path} cannot be built: {one_line(error)}") from error
 
 
-def paper_and_ink(shape: Shape) -> Tensor:
+def probe_images(shape: Shape) -> Tensor:
     """Make an all-0 and an all-1 image, ``(2, C, H, W)``, to try a network with."""
     _, channels, side = shape
     return torch.stack([torch.full((channels, side, side), ink) for ink in (0.0, 1.0)])
@@ -270,7 +270,13 @@ def named_class(class_path: str | None) -> type[nn.Module] | None:
         UserError: as for `find_class`.
     """
     sys.path.append(os.getcwd())  # at the end: it hides nobody's
-    return find_class(class_path, nn.Module) if class_path else None
+    return find_class(full_class_path(class_path), nn.Module) if class_path else None
+
+
+def full_class_path(network: str) -> str:
+    """Return the class path of a short name of `SHORT_NAMES`; any other name as it is."""
+    known = SHORT_NAMES.get(network)
+    return class_path_of(known) if known else network
 
 
 def find_class(class_path: str, base: type[M]) -> type[M]:
@@ -283,11 +289,10 @@ def find_class(class_path: str, base: type[M]) -> type[M]:
     Raises:
         UserError: there is no such class.
     """
-    module, _, name = class_path.rpartition(".")
     try:
-        found = getattr(import_module(module), name)
+        found = pkgutil.resolve_name(class_path)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"no class {class_path}: {one_line(error)}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise UserError(f"{class_path} is no {base.__name__}")
+        raise UserError(f"{class_path} is not a {base.__name__}")
     return found

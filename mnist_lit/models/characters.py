@@ -1,16 +1,17 @@
 """Classes of the detector: the ten digits, and letters and signs that compete with them.
 
 A letter or sign is dropped when a picture is read. Its class exists so that the network learns what
-it is, not only that it is no digit.
+it is, not only that it is not a digit.
 """
 
 import string
 
-NUM_DIGITS = 10
+DIGITS = tuple(string.digits)
+NUM_DIGITS = len(DIGITS)
 LETTERS = string.ascii_lowercase  # each with its capital
 # Signs of one class look alike.
 SIGNS = ("+±", "-–~_", "([{<", ")]}>", "/|\\!", "=÷:;\"'", "√✓?", "%&@#", "€$£§", "×*✗→")
-CLASSES: tuple[str, ...] = (*string.digits, *LETTERS, *SIGNS)
+CLASSES: tuple[str, ...] = (*DIGITS, *LETTERS, *SIGNS)
 NUM_CLASSES = len(CLASSES)
 FIRST_SIGN = NUM_DIGITS + len(LETTERS)
 # Alone, nobody can tell these from a digit. Within a word they are letters.

@@ -38,10 +38,8 @@ def rim_of(pixels: Array) -> Array:
 
 def extent(mask: Mask) -> Box:
     """Return the bounding box of a mask; all zeros if it is empty."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
-        return 0, 0, 0, 0
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return left, top, left + width, top + height
 
 
 def with_margin(ink: Array, margin: int) -> Array:

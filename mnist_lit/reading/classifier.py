@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from mnist_lit.checkpoints import load_checkpoint, network_state
 from mnist_lit.errors import UserError, listed, one_line
 from mnist_lit.files import user_path
-from mnist_lit.models import ModuleSpec, Network, Shape, paper_and_ink
+from mnist_lit.models import ModuleSpec, Network, Shape, probe_images
+from mnist_lit.models.characters import DIGITS
 from mnist_lit.reading.decode import Picture, pages_of
 from mnist_lit.reading.detector import Detector
 from mnist_lit.reading.digit_image import FRAME
@@ -23,10 +24,9 @@ from mnist_lit.reading.ink import Ink, find_ink
 from mnist_lit.reading.preprocessing import Preprocessing
 from mnist_lit.reading.result import Classification, Digit, Reading
 
-DIGITS = tuple("0123456789")
 PACKAGED = Path(__file__).parents[1] / "weights" / "mnist.pt"
 BATCH_SIZE = 500  # images at a time; more are no faster
-SURE_PROB = 0.95  # of a digit that is classified once; others also turned and slanted
+SURE_PROB = 0.95  # below it, a digit is classified in turned and slanted views, too
 VIEW_DEG = 8.0  # angle by which a digit is turned or slanted
 # Exponents of the two probabilities in their product, which maximise the likelihood of the digits
 # in drawn validation pictures: the detector is less confident than it should be.
@@ -106,11 +106,11 @@ class Classifier:
             UserError: the result is not probabilities.
         """
         try:
-            probs = self.probabilities(paper_and_ink(self.shape))
+            probs = self.probabilities(probe_images(self.shape))
         except Exception as error:  # of whatever the network was made of
             raise UserError(f"{path} holds a network that cannot run: {one_line(error)}") from error
         if probs.shape != (2, len(self.classes)) or not probs.isfinite().all():
-            raise UserError(f"{path} holds a network whose answers are no probabilities")
+            raise UserError(f"the network in {path} gives NaN or infinite outputs")
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Compute the probability of each class.
@@ -194,8 +194,9 @@ class Classifier:
         Raises:
             PictureError: it cannot be read.
         """
-        image = self.preprocessing(_without_torch(picture))
-        return Classification.of(self.classes, self.probabilities(image[None])[0])
+        page = pages_of(_without_torch(picture), most=1)[0]
+        probs = self.probabilities(self.preprocessing(page)[None])[0]
+        return Classification.of(self.classes, probs, page.note)
 
     @property
     def reads_digits(self) -> bool:
@@ -265,7 +266,7 @@ def _without_torch(picture: Picture | Tensor) -> Picture:
 def tilted_views(images: Tensor) -> Tensor:
     """Turn images a little either way, and slant them a little either way.
 
-    The mean of the network's answers to all views is right more often than its first one.
+    The mean of the predictions of all views is right more often than its first one.
 
     Args:
         images: ``(B, 1, 28, 28)`` float in [0, 1].

@@ -44,7 +44,6 @@ SUFFIXES = {
 }  # fmt: skip
 # Their frames are pages, as a TIFF's are. JPEG and HEIC hold a picture with previews of it.
 ANIMATED = ("GIF", "PNG", "WEBP")
-FIRST_ONLY = "only the first page was read"
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 NEW_SUBFILE_TYPE = 254  # a tag of TIFF ...
 REDUCED_OR_MASK = 0b101  # ... with these bits where an image is a smaller copy, or a mask
@@ -80,7 +79,8 @@ def pages_of(picture: Picture, most: int = MAX_PAGES) -> list[Page]:
         return [Page(picture)]
     pages = [Page(picture, frame, number) for number, frame in enumerate(frames[:most], start=1)]
     if len(frames) > most:
-        note = f"only the first {most} pages were read" if most > 1 else FIRST_ONLY
+        one = "only the first page was read"
+        note = f"only the first {most} pages were read" if most > 1 else one
         pages[-1] = replace(pages[-1], note=note)
     return pages
 
@@ -156,7 +156,7 @@ def _frames_and_limit(picture: Picture, most: int) -> tuple[list[int], int]:
 
 
 def _frames(image: Image.Image) -> Iterator[int]:
-    """Yield the frames of an open file that are pages; a TIFF's thumbnails and masks are none."""
+    """Yield the frames of an open file that are pages; not a TIFF's thumbnails and masks."""
     yield 0
     is_tiff = image.format == "TIFF"
     if not is_tiff:
@@ -183,9 +183,11 @@ def _file(source: str | os.PathLike[str] | bytes) -> Iterator[BinaryIO]:
         yield BytesIO(source)
         return
     path = Path(source)
-    if not (path.is_file() or path.is_dir()):
+    if path.is_dir():
+        raise PictureError("is a folder without pictures")
+    if not path.is_file():
         path.stat()  # it may not be there at all
-        raise PictureError("is a pipe or a device, and no picture")
+        raise PictureError("is a pipe or a device, not a picture")
     with path.open("rb") as file:
         yield file
 
@@ -212,9 +214,9 @@ def _errors_of(picture: Picture) -> Iterator[None]:
         raise PictureError(f"{name} {too_large(MAX_PIXELS)}") from None
     except UnidentifiedImageError:
         raise PictureError(
-            f"{name} is no picture that can be read (PNG, JPEG, WebP, BMP, TIFF, GIF, HEIC, PDF)"
+            f"{name} is not a picture that can be read (PNG, JPEG, WebP, BMP, TIFF, GIF, HEIC, PDF)"
         ) from None
-    except Exception as error:  # whatever bytes a file holds, decoders meet them their own way
+    except Exception as error:  # damaged files raise many kinds of exceptions
         if isinstance(error, OSError) and error.strerror:
             raise PictureError(f"{name} cannot be read: {error.strerror}") from None
         raise PictureError(f"{name} is damaged or cut off") from error

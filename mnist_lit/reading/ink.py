@@ -12,8 +12,9 @@ from mnist_lit.reading.decode import Page, Picture, decode, pages_of
 from mnist_lit.reading.digit_image import fit_into_frame
 from mnist_lit.reading.paper import MIN_CONTRAST, contrast_to, denoise, paper_candidates
 
-MAX_NOISE = 0.06  # of the range from black to white; more means that the paper is another one
-MAX_INK_SHARE = 0.25  # of a picture; more means the same, ...
+# An estimate of the paper that leaves more than this is rejected.
+MAX_NOISE = 0.06  # of the range from black to white
+MAX_INK_SHARE = 0.25  # of a picture, ...
 MAX_INK_SHARE_OF_CANVAS = 0.75  # ... where the paper has one colour
 FULL_INK = 0.85  # quantile of the ink's contrast that becomes 255
 REACH = 0.2  # of a digit's size, by which its box may be too small

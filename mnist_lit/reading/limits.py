@@ -14,7 +14,7 @@ SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
 class PictureError(UserError):
-    """A file or bytes that are no picture, or a damaged one."""
+    """A file or bytes that are not a picture, or a damaged one."""
 
 
 def check_size(image: Image.Image) -> None:

@@ -123,7 +123,7 @@ def _local_paper(coarse: Array, window: float) -> Array:
     """Take medians over windows that are wider than any stroke.
 
     A median follows slow changes of light and keeps the straight edge of a shadow. Beyond the
-    picture, the paper goes on as it is at its rim, so that ink in a corner is not taken for it.
+    picture, the paper continues as it is at its rim, so that ink in a corner is not taken for it.
     """
     height, width = coarse.shape[:2]
     width_of_window = int(window * max(height, width)) | 1

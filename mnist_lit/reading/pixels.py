@@ -104,7 +104,7 @@ def _exif(image: Image.Image) -> Image.Exif:
     """Read what a camera has written; nothing, if that is damaged."""
     try:
         return image.getexif()
-    except Exception:  # whatever bytes it has, Pillow meets them its own way
+    except Exception:  # damaged EXIF raises many kinds of exceptions
         return Image.Exif()
 
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from mnist_lit.reading.decode import Picture, open_picture
+from mnist_lit.reading.decode import Page, Picture, open_picture
 from mnist_lit.reading.pixels import Range, to_uint8, upright
 
 Fit = Literal["crop", "pad"]
@@ -58,13 +58,14 @@ class Preprocessing:
     def num_channels(self) -> int:
         return 1 if self.mode == "L" else 3
 
-    def __call__(self, picture: Picture) -> Tensor:
-        """Convert a picture to ``(C, size, size)`` uint8.
+    def __call__(self, picture: Picture | Page) -> Tensor:
+        """Convert a picture, or one page of a file, to ``(C, size, size)`` uint8.
 
         Raises:
             PictureError: it cannot be read.
         """
-        with open_picture(picture) as image:
+        page = picture if isinstance(picture, Page) else Page(picture)
+        with open_picture(page.picture, page.frame) as image:
             pixels = to_uint8(upright(image), self.ranges.get(kind_of(image)))
         whole = Image.fromarray(pixels).convert(self.mode)
         bring = ImageOps.pad if self.fit == "pad" else ImageOps.fit

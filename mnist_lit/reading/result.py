@@ -5,7 +5,7 @@ import html
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import mean
 from typing import Any
 
@@ -33,8 +33,8 @@ class Digit:
     digit: int
     confidence: float
     box: Box
-    probabilities: Tensor
-    image: Tensor
+    probabilities: Tensor = field(repr=False)
+    image: Tensor = field(repr=False)
     line: int = 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class Classification:
         label: name of the class.
         confidence: its probability.
         probabilities: of all classes, by their names, the most probable first.
-        note: what was left out, as of a reading; always "".
+        note: which pages were left out; "" for none.
     """
 
     label: str
@@ -126,11 +126,11 @@ class Classification:
     note: str = ""
 
     @classmethod
-    def of(cls, classes: Sequence[str], probs: Tensor) -> "Classification":
+    def of(cls, classes: Sequence[str], probs: Tensor, note: str = "") -> "Classification":
         """Make it from the probabilities of K classes, ``(K,)``."""
         order = probs.argsort(descending=True, stable=True).tolist()
         by_name = {classes[index]: float(probs[index]) for index in order}
-        return cls(classes[order[0]], float(probs[order[0]]), by_name)
+        return cls(classes[order[0]], float(probs[order[0]]), by_name, note)
 
     @property
     def text(self) -> str:
@@ -141,7 +141,8 @@ class Classification:
         """Convert to plain values for JSON."""
         rounded = {name: round(prob, 6) for name, prob in self.probabilities.items()}
         confidence = round(self.confidence, 6)
-        return {"class": self.label, "confidence": confidence, "probabilities": rounded}
+        answer = {"class": self.label, "confidence": confidence, "probabilities": rounded}
+        return {**answer, "note": self.note} if self.note else answer
 
 
 def joined(pages: Sequence[Reading]) -> Reading:

@@ -119,7 +119,7 @@ def results(
 
 @chart
 def reliability(confidence: Tensor, accuracy: Tensor, counts: Tensor) -> Figure:
-    """Draw accuracy over confidence, and a histogram of the answers; see `measures.reliability`."""
+    """Draw accuracy over confidence, and a histogram of confidence; see `measures.reliability`."""
     figure = _figure(4.6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     above.plot([0, 1], [0, 1], "--", color=INK, lw=1, label="perfectly calibrated")
@@ -128,7 +128,7 @@ def reliability(confidence: Tensor, accuracy: Tensor, counts: Tensor) -> Figure:
     above.yaxis.set_major_formatter(PercentFormatter(1))
     above.legend()
     below.bar(confidence.numpy(), counts.numpy(), width=0.03, color=BLUE)
-    below.set(xlabel="confidence", ylabel="answers", xlim=(0, 1.02))
+    below.set(xlabel="confidence", ylabel="predictions", xlim=(0, 1.02))
     below.xaxis.set_major_formatter(PercentFormatter(1))
     figures.log_scale(below)
     for axis in (above, below):

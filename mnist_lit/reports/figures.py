@@ -50,7 +50,7 @@ MIN_ERROR_RATE = 0.003  # added to error rates, whose logarithm would be infinit
 ACCURACY_TICKS = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 1)
 
 
-class Drawing(Figure):
+class NotebookFigure(Figure):
     """A figure that notebooks display."""
 
     def _repr_png_(self) -> bytes:
@@ -62,8 +62,8 @@ class Drawing(Figure):
 @styled
 def predictions(
     images: Pixels, labels: Tensor, probs: Tensor, classes: Sequence[str], num_shown: int = 25
-) -> Drawing:
-    """Draw images of all classes with the answer and its probability: blue if right, else orange.
+) -> NotebookFigure:
+    """Draw images of all classes with prediction and probability: blue if right, else orange.
 
     Args:
         images: N of them; indices give ``(B, C, H, W)`` uint8; in grey ones, ink is 255.
@@ -81,8 +81,8 @@ def predictions(
 @styled
 def mistakes(
     images: Pixels, labels: Tensor, probs: Tensor, classes: Sequence[str], num_shown: int = 25
-) -> Drawing:
-    """Draw the wrong answers with the highest confidence; arguments as for `predictions`."""
+) -> NotebookFigure:
+    """Draw the wrong predictions with the highest confidence; arguments as for `predictions`."""
     wrong = surest_mistakes(labels, probs)
     shown = wrong[:num_shown]
     title = f"The {len(shown)} surest of {len(wrong):,} mistakes" if len(wrong) else "No mistakes"
@@ -97,21 +97,21 @@ def first_kernels(network: nn.Module) -> list[Tensor]:
 
 def _image_grid(
     title: str, images: Tensor, labels: Tensor, probs: Tensor, classes: Sequence[str]
-) -> Drawing:
+) -> NotebookFigure:
     columns = 5
     rows = max(1, math.ceil(len(images) / columns))
-    figure = Drawing(figsize=(2.0 * columns, 2.2 * rows + 0.7), layout="constrained")
+    figure = NotebookFigure(figsize=(2.0 * columns, 2.2 * rows + 0.7), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis in axes:
         axis.axis("off")
-    confidences, answers = probs.max(1)
-    for axis, image, label, answer, confidence in zip(
-        axes, images, labels.tolist(), answers.tolist(), confidences.tolist(), strict=False
+    confidences, predicted = probs.max(1)
+    for axis, image, label, index, confidence in zip(
+        axes, images, labels.tolist(), predicted.tolist(), confidences.tolist(), strict=False
     ):
-        right = answer == label
-        answered, true = short(classes[answer]), short(classes[label])
-        text = f"read {answered}" if right else f"read {answered}, is {true}"
+        right = index == label
+        named, true = short(classes[index]), short(classes[label])
+        text = f"read {named}" if right else f"read {named}, is {true}"
         if len(text) > MAX_TITLE_LENGTH:
             text = text.replace(", is ", ",\nis ")
         text += f"\n{percent(confidence)}"
@@ -138,20 +138,20 @@ def percent(share: float) -> str:
 
 
 @styled
-def confusion(labels: Tensor, answers: Tensor, classes: Sequence[str]) -> Drawing:
+def confusion(labels: Tensor, predicted: Tensor, classes: Sequence[str]) -> NotebookFigure:
     """Draw the confusion matrix: a table of counts, in which mistakes are coloured.
 
     Args:
         labels: ``(N,)`` the true classes.
-        answers: ``(N,)`` the predicted classes.
+        predicted: ``(N,)`` the predicted classes.
         classes: K names.
     """
     num_classes = len(classes)
-    table = multiclass_confusion_matrix(answers, labels, num_classes)
+    table = multiclass_confusion_matrix(predicted, labels, num_classes)
     off_diagonal = table.clone().fill_diagonal_(0)
     side = max(9.0, 0.42 * num_classes)
     fontsize = 12 if num_classes <= 15 else 8
-    figure = Drawing(figsize=(side, side - 0.4), layout="constrained")
+    figure = NotebookFigure(figsize=(side, side - 0.4), layout="constrained")
     axis = figure.subplots()
     axis.imshow(
         off_diagonal.numpy(), cmap=COUNTS, vmin=0, vmax=max(1, 1.5 * int(off_diagonal.max()))
@@ -170,7 +170,7 @@ def confusion(labels: Tensor, answers: Tensor, classes: Sequence[str]) -> Drawin
     num_right = int(table.diagonal().sum())
     figure.suptitle(f"{num_right:,} right (blue), {len(labels) - num_right:,} wrong (orange)")
     axis.spines[:].set_visible(True)
-    axis.set_xlabel("answered", fontsize=13)
+    axis.set_xlabel("predicted", fontsize=13)
     axis.set_ylabel("true", fontsize=13)
     names = [short(name) for name in classes]
     rotation = 0 if max(map(len, names)) <= 2 else 45 if num_classes <= 15 else 90
@@ -180,14 +180,14 @@ def confusion(labels: Tensor, answers: Tensor, classes: Sequence[str]) -> Drawin
 
 
 @styled
-def filters(weights: Sequence[Tensor]) -> Drawing:
+def filters(weights: Sequence[Tensor]) -> NotebookFigure:
     """Draw the kernels of convolutions, a panel each: rows are input maps, columns are filters.
 
     Args:
         weights: of each convolution, ``(C_out, C_in, H, W)``.
     """
     heights = [max(1.0, 6.0 * len(weight[0]) / len(weight)) for weight in weights]
-    figure = Drawing(figsize=(11, 1.3 * len(weights) + sum(heights)), layout="constrained")
+    figure = NotebookFigure(figsize=(11, 1.3 * len(weights) + sum(heights)), layout="constrained")
     panels = figure.subplots(len(weights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for number, (axis, weight) in enumerate(zip(panels, weights, strict=True), start=1):
         limit = float(weight.abs().max())
@@ -212,7 +212,7 @@ def tiles(weight: Tensor) -> NDArray[np.float32]:
 
 
 @styled
-def curves(history: Mapping[str, Points]) -> Drawing:
+def curves(history: Mapping[str, Points]) -> NotebookFigure:
     """Draw loss, accuracy and speed over the training, and the learning rate if it changes.
 
     Args:
@@ -226,7 +226,7 @@ def curves(history: Mapping[str, Points]) -> Drawing:
     rows: list[Any] = [["loss", "acc"]]
     if titles:
         rows.append(list(titles) * (2 // len(titles)))
-    figure = Drawing(figsize=(11, 3.75 * len(rows)), layout="constrained")
+    figure = NotebookFigure(figsize=(11, 3.75 * len(rows)), layout="constrained")
     figure.suptitle(
         "Training values are measured during the steps, with dropout and augmentation", fontsize=12
     )

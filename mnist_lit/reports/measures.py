@@ -6,6 +6,8 @@ import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
+NUM_BINS = 15  # of confidence
+
 
 def balanced_sample(labels: Tensor, max_images: int) -> Tensor:
     """Choose images of all classes: the first of each class, then the second of each, and so on.
@@ -35,51 +37,36 @@ def surest_mistakes(labels: Tensor, probs: Tensor) -> Tensor:
     Returns:
         Their indices, ``(M,)``, highest confidence first.
     """
-    confidence, answers = probs.max(1)
-    wrong = (answers != labels).nonzero().flatten()
+    confidence, predicted = probs.max(1)
+    wrong = (predicted != labels).nonzero().flatten()
     return wrong[confidence[wrong].argsort(descending=True, stable=True)]
 
 
-def scores_per_class(confusion: Tensor) -> Tensor:
-    """Compute precision, recall and F1 of each class from a confusion matrix.
-
-    Args:
-        confusion: ``(K, K)`` counts; rows are the true classes.
-
-    Returns:
-        ``(K, 3)`` in [0, 1]; the precision of a class that was never answered is 0.
-    """
-    right, num_true, num_answered = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
-    f1 = 2 * right / (num_true + num_answered)
-    return torch.stack([right / num_answered, right / num_true, f1], 1).nan_to_num()
-
-
-def reliability(probs: Tensor, labels: Tensor, num_bins: int = 15) -> tuple[Tensor, Tensor, Tensor]:
-    """Group answers by confidence in bins of equal width, as the calibration error does.
+def reliability(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Group predictions by confidence in bins of equal width, as the calibration error does.
 
     Args:
         probs: ``(N, K)``.
         labels: ``(N,)``.
-        num_bins: the number of bins.
 
     Returns:
-        Mean confidence, accuracy and number of answers of each bin that is not empty.
+        Mean confidence, accuracy and number of predictions of each bin that is not empty.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks" (2017).
     """
-    confidence, answers = probs.double().max(1)
-    bins = (confidence * num_bins).ceil().long().clamp(1, num_bins) - 1
+    confidence, predicted = probs.double().max(1)
+    bins = (confidence * NUM_BINS).ceil().long().clamp(1, NUM_BINS) - 1
     counts, confidences, rights = (
-        torch.bincount(bins, weights, num_bins)
-        for weights in (None, confidence, (answers == labels).double())
+        torch.bincount(bins, weights, NUM_BINS)
+        for weights in (None, confidence, (predicted == labels).double())
     )
     filled = counts > 0
     counts = counts[filled]
     return confidences[filled] / counts, rights[filled] / counts, counts
 
 
-def attributions(network: nn.Module, images: Tensor, answers: Tensor) -> Tensor | None:
-    """Measure by how much each pixel raises (above 0) or lowers the logit of an answer.
+def attributions(network: nn.Module, images: Tensor, classes: Tensor) -> Tensor | None:
+    """Measure by how much each pixel raises (above 0) or lowers the logit of a class.
 
     Source: Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks" (2017); captum's
     `IntegratedGradients`, from an empty image to the given one.
@@ -87,20 +74,20 @@ def attributions(network: nn.Module, images: Tensor, answers: Tensor) -> Tensor 
     Args:
         network: images to logits.
         images: ``(B, C, H, W)`` float in [0, 1].
-        answers: ``(B,)``.
+        classes: one for each image, ``(B,)``.
 
     Returns:
-        ``(B, H, W)``: the sum over an image is by how much its ink raises the answer's logit. None
+        ``(B, H, W)``: the sum over an image is by how much its ink raises that class's logit. None
         if the network has no gradient with respect to its input, for example after a threshold.
     """
 
     def logits(batch: Tensor) -> Tensor:
-        answered: Tensor = network(batch.clone())  # the network may change its input in place
-        return answered
+        output: Tensor = network(batch.clone())  # the network may change its input in place
+        return output
 
     if not logits(images.clone().requires_grad_()).requires_grad:
         return None
-    found: Tensor = IntegratedGradients(logits).attribute(images, target=answers, n_steps=64)
+    found: Tensor = IntegratedGradients(logits).attribute(images, target=classes, n_steps=64)
     return found.detach().sum(1)
 
 

@@ -14,7 +14,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_confusion_matrix
+from torchmetrics.functional.classification import (
+    multiclass_confusion_matrix,
+    multiclass_f1_score,
+    multiclass_precision,
+    multiclass_recall,
+)
 
 from mnist_lit.reports import charts, measures
 from mnist_lit.reports.figures import SIGNED, first_kernels, percent, tiles
@@ -71,7 +76,7 @@ def run_page(run: RunData, defaults: Mapping[str, Any]) -> str:
     mistakes = measures.surest_mistakes(run.labels, run.probs)
     least_sure = run.probs.max(1).values.argsort(stable=True)[:NUM_SAMPLES]
     sampled = torch.cat([measures.balanced_sample(run.labels, NUM_SAMPLES), least_sure])
-    confusion = multiclass_confusion_matrix(run.answers, run.labels, len(run.classes))
+    confusion = multiclass_confusion_matrix(run.predicted, run.labels, len(run.classes))
     kernels = first_kernels(run.classifier.network)
     return _render(
         "run.html.j2",
@@ -80,23 +85,27 @@ def run_page(run: RunData, defaults: Mapping[str, Any]) -> str:
         changed=differing([run.options, defaults]),
         loss_chart=charts.curves({run.name: run.history}, "loss"),
         accuracy_chart=charts.curves({run.name: run.history}, "acc"),
-        scores=_scores(confusion),
+        scores=_scores(run),
         confusion=confusion.tolist(),
         most_confused=int(confusion.clone().fill_diagonal_(0).max()),
         num_mistakes=len(mistakes),
-        mistakes=run.answers_at(mistakes[:NUM_MISTAKES]),
+        mistakes=run.predictions_at(mistakes[:NUM_MISTAKES]),
         filters_chart=charts.filters(kernels) if kernels else None,
         **_explanations(run),
         reliability_chart=charts.reliability(*measures.reliability(run.probs, run.labels)),
         **_hidden_layer(run),
-        samples=run.answers_at(sampled),
+        samples=run.predictions_at(sampled),
     )
 
 
-def _scores(confusion: Tensor) -> list[list[float]]:
+def _scores(run: RunData) -> list[list[float]]:
     """Return precision, recall and F1 of each class, then their means over the classes present."""
-    scores = measures.scores_per_class(confusion)
-    means = scores[confusion.sum(1) > 0].mean(0, keepdim=True)
+    functions = (multiclass_precision, multiclass_recall, multiclass_f1_score)
+    scores = torch.stack(
+        [score(run.predicted, run.labels, len(run.classes), average=None) for score in functions], 1
+    )
+    is_present = torch.bincount(run.labels, minlength=len(run.classes)) > 0
+    means = scores[is_present].mean(0, keepdim=True)
     rows: list[list[float]] = torch.cat([scores, means]).tolist()
     return rows
 
@@ -109,7 +118,7 @@ def _explanations(run: RunData) -> dict[str, Any]:
     maps = run.classifier.feature_maps(images)[:, :MAX_MAPS]
     shares = measures.attributions(run.classifier.network, images, run.labels[chosen])
     return {
-        "examples": run.answers_at(chosen),
+        "examples": run.predictions_at(chosen),
         "feature_maps": _greys(maps) if maps.numel() else None,
         "attributions": None if shares is None else _colours(shares),
     }
@@ -140,7 +149,7 @@ def _hidden_layer(run: RunData) -> dict[str, Any]:
 
 
 def comparison_page(runs: Sequence[RunData]) -> str:
-    """Render the page that compares runs: options, results, curves and answers.
+    """Render the page that compares runs: options, results, curves and predictions.
 
     Args:
         runs: two or more, all of them evaluated on test images, or all on validation images.
@@ -185,8 +194,8 @@ def _compare(one: RunData, other: RunData) -> dict[str, Any]:
         "p_value": measures.mcnemar(len(only_one), len(only_other)),
         "better": max(one, other, key=lambda run: run.accuracy).name,
         "mistakes": [
-            (one.name, other.name, other.answers_at(only_one[:NUM_DISAGREEMENTS])),
-            (other.name, one.name, one.answers_at(only_other[:NUM_DISAGREEMENTS])),
+            (one.name, other.name, other.predictions_at(only_one[:NUM_DISAGREEMENTS])),
+            (other.name, one.name, one.predictions_at(only_other[:NUM_DISAGREEMENTS])),
         ],
     }
 
@@ -194,7 +203,7 @@ def _compare(one: RunData, other: RunData) -> dict[str, Any]:
 def _only_right(right: RunData, wrong: RunData) -> Tensor:
     """Return the images that the one run gets right and the other wrong, surest mistakes first."""
     mistakes = measures.surest_mistakes(wrong.labels, wrong.probs)
-    return mistakes[right.answers[mistakes] == right.labels[mistakes]]
+    return mistakes[right.predicted[mistakes] == right.labels[mistakes]]
 
 
 def _have_same_images(one: RunData, other: RunData) -> bool:

@@ -15,13 +15,14 @@ from mnist_lit.errors import printable
 from mnist_lit.reading.classifier import Classifier
 
 NOTHING = "-"
+NUM_TOP = 3  # most probable classes of an image that are shown
 
 Points = Sequence[tuple[int, float]]
 """(step, value) pairs in the order of the steps."""
 
 
-class Answer(NamedTuple):
-    """An image with the network's answer.
+class Prediction(NamedTuple):
+    """An image with the network's prediction.
 
     Attributes:
         image: pixels, ``(H, W)`` or ``(H, W, 3)``, black ink on white paper.
@@ -37,7 +38,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class RunData:
-    """A trained network, its training, and its answers on images that it was not trained on.
+    """A trained network, its training, and its predictions on images that it was not trained on.
 
     Attributes:
         name: of the run.
@@ -48,7 +49,7 @@ class RunData:
         history: metric -> (step, value) pairs.
         classifier: the best checkpoint.
         dataset: N images with their labels: test images, or validation images of an untested run.
-        probs: ``(N, K)`` the network's answers.
+        probs: ``(N, K)`` the predictions.
     """
 
     name: str
@@ -71,30 +72,35 @@ class RunData:
         return self.dataset.chosen_labels
 
     @property
-    def answers(self) -> Tensor:
+    def predicted(self) -> Tensor:
         """The most probable classes, ``(N,)``."""
         return self.probs.argmax(1)
 
     @property
+    def changes(self) -> list[str]:
+        """The options that were changed when the run was resumed, a line for each."""
+        return [line for line in self.provenance if line.startswith("from step ")]
+
+    @property
     def accuracy(self) -> float:
-        return float((self.answers == self.labels).double().mean())
+        return float((self.predicted == self.labels).double().mean())
 
     def images(self, indices: Tensor) -> Tensor:
         """Return images, ``(B, C, H, W)`` uint8."""
         return self.dataset[indices][0]
 
-    def answers_at(self, indices: Tensor, num_top: int = 3) -> list[Answer]:
-        """Return images with their `num_top` most probable classes."""
+    def predictions_at(self, indices: Tensor) -> list[Prediction]:
+        """Return images with their `NUM_TOP` most probable classes."""
         images = self.images(indices)
         pixels = (255 - images if images.shape[1] == 1 else images).permute(0, 2, 3, 1).squeeze(3)
         found = []
         for image, label, probs in zip(
             pixels.numpy(), self.labels[indices].tolist(), self.probs[indices], strict=True
         ):
-            top = probs.argsort(descending=True, stable=True)[:num_top].tolist()
+            top = probs.argsort(descending=True, stable=True)[:NUM_TOP].tolist()
             top += [label] * (label not in top)
-            ranked = [(self.classes[answer], float(probs[answer])) for answer in top]
-            found.append(Answer(image, self.classes[label], ranked))
+            ranked = [(self.classes[index], float(probs[index])) for index in top]
+            found.append(Prediction(image, self.classes[label], ranked))
         return found
 
 

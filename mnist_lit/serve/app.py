@@ -77,6 +77,7 @@ class ClassAnswer(BaseModel):
     label: str = Field(alias="class")
     confidence: float = Field(description="its probability")
     probabilities: dict[str, float] = Field(description="of all classes, the most probable first")
+    note: str | None = Field(None, description="what was left out, and why")
 
 
 class Problem(BaseModel):
@@ -90,10 +91,11 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     403: {"model": Problem, "description": "A page of another server asks"},
     408: {"model": Problem, "description": "The picture takes too long to arrive"},
     413: {"model": Problem, "description": f"More than {MAX_BYTES / 1e6:.0f} MB"},
-    503: {"model": Problem, "description": "Too many requests at a time"},
+    503: {"model": Problem, "description": "Too many requests at a time, or no answer in 10 s"},
 }
 BUSY = HTTPException(503, "too many requests at a time", {"Retry-After": "1"})
-PICTURE = {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
+BYTES = {"type": "string", "format": "binary"}
+PICTURE = {"content": {"image/*": {"schema": BYTES}}}
 
 
 def create_app(
@@ -106,7 +108,7 @@ def create_app(
 
     Args:
         ckpt_path: a checkpoint that `fit` wrote; None: the packaged network.
-        network: the class of its network, if it is none of this package.
+        network: the class of its network, if it is not one of this package.
         only_host: accept only requests to this address or this machine's own names, against DNS
             rebinding by foreign web pages; None: all.
         collect: folder for corrections that are made on the page; None: none can be made.
@@ -118,14 +120,14 @@ def create_app(
     cv2.setNumThreads(1)
     classifier = Classifier.load(ckpt_path, named_class(network))
     read = partial(_read if classifier.reads_digits else _classify, classifier)
-    small, large = Lane(NUM_THREADS), Lane(1)
+    small, large = WorkerPool(NUM_THREADS), WorkerPool(1)
     places, large_places = asyncio.Semaphore(MAX_REQUESTS), asyncio.Semaphore(MAX_LARGE)
     app = FastAPI(title="mnist_lit", version=__version__, docs_url=None, redoc_url=None)
-    app.add_middleware(Doorkeeper)
+    app.add_middleware(CrossOriginGuard)
     if only_host:
         names = ["localhost", "127.0.0.1", "[::1]", only_host]
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=names)
-    app.add_middleware(ReadToEnd)  # the outermost: whoever answers
+    app.add_middleware(DrainRequestBody)  # the outermost: whoever answers
     app.mount("/page", StaticFiles(directory=PAGE))
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
@@ -168,17 +170,23 @@ def create_app(
         async with places:
             picture = await _body(request)
             if _is_small(picture):
-                return await _unless_gone(request, _answer(small, read, picture, details))
+                return await _while_connected(request, _answer(small, read, picture, details))
             if large_places.locked():
                 raise BUSY
             async with large_places:
-                return await _unless_gone(request, _answer(large, read, picture, details))
+                return await _while_connected(request, _answer(large, read, picture, details))
 
     return app
 
 
 def _add_corrections(app: FastAPI, corrections: Corrections) -> None:
-    @app.post("/corrections/{digit}")
+    body = {"content": {"application/octet-stream": {"schema": BYTES}}}
+
+    @app.post(
+        "/corrections/{digit}",
+        responses={status: PROBLEMS[status] for status in (400, 403, 408, 413)},
+        openapi_extra={"requestBody": {"required": True, **body}},
+    )
     async def keep(request: Request, digit: int) -> dict[str, str]:
         """Keep a digit that was read wrong: its 28x28 bytes, as `/predict` gave them, and truth."""
         try:
@@ -192,7 +200,7 @@ def _add_corrections(app: FastAPI, corrections: Corrections) -> None:
         corrections.take_back(name)
 
 
-class Doorkeeper:
+class CrossOriginGuard:
     """Middleware that refuses requests of foreign pages, and ambiguous ones."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -216,7 +224,7 @@ def _refusal(headers: Headers) -> JSONResponse | None:
     return None
 
 
-class ReadToEnd:
+class DrainRequestBody:
     """Middleware that reads the rest of a request's body before the response ends.
 
     A connection that is closed while there is something left to read is reset, and a client that is
@@ -272,12 +280,12 @@ async def _body(request: Request) -> bytes:
         raise HTTPException(400, "the picture was not sent to its end") from None
     if not body or request.headers.get("content-type", "").startswith("multipart/"):
         raise HTTPException(
-            400, "send the picture's bytes as the body, in no form (curl: --data-binary @FILE)"
+            400, "send the picture's bytes as the body, not as a form (curl: --data-binary @FILE)"
         )
     return bytes(body)
 
 
-async def _unless_gone(request: Request, work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+async def _while_connected(request: Request, work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
     """Await work for a client; drop it if the client leaves before it has begun.
 
     Raises:
@@ -302,7 +310,7 @@ async def _until_gone(request: Request) -> None:
         pass
 
 
-class Lane:
+class WorkerPool:
     """A thread pool that admits as many requests as it has threads."""
 
     def __init__(self, num_threads: int) -> None:
@@ -311,7 +319,7 @@ class Lane:
 
 
 async def _answer(
-    lane: Lane, read: Callable[[bytes, bool], dict[str, Any]], picture: bytes, details: bool
+    pool: WorkerPool, read: Callable[[bytes, bool], dict[str, Any]], picture: bytes, details: bool
 ) -> dict[str, Any]:
     """Read a picture.
 
@@ -320,8 +328,8 @@ async def _answer(
     """
     loop = asyncio.get_running_loop()
     try:
-        async with lane.turns:
-            return await loop.run_in_executor(lane.threads, read, picture, details)
+        async with pool.turns:
+            return await loop.run_in_executor(pool.threads, read, picture, details)
     except PictureError as error:
         raise HTTPException(400, str(error)) from error
 

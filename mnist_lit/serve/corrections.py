@@ -44,7 +44,7 @@ class Corrections:
             The name by which it can be taken back.
 
         Raises:
-            ValueError: it is no crop and no digit, or the folder is full.
+            ValueError: it is not 28x28 bytes, not a digit, or the folder is full.
         """
         if len(pixels) != FRAME**2 or not 0 <= digit <= 9:
             raise ValueError("a correction is 28x28 bytes and a digit")

@@ -39,7 +39,7 @@ class Protocol(H11Protocol):
             self._limit(EXCHANGE_TIMEOUT_S)
 
     def on_response_complete(self) -> None:
-        if self.conn.their_state is h11.SEND_BODY:  # for longer than `ReadToEnd` waits
+        if self.conn.their_state is h11.SEND_BODY:  # for longer than `DrainRequestBody` waits
             self.transport.close()
         self._limit(REQUEST_TIMEOUT_S)  # for the head of the next request
         super().on_response_complete()

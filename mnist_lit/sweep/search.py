@@ -29,7 +29,7 @@ def search(given: Namespace, options: Sequence[str], command: Sequence[str]) -> 
     Args:
         given: the options of `sweep`.
         options: those of `fit`.
-        command: all of it, to say how to go on.
+        command: all of it, to say how to resume.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = read(given.space or config_files.packaged_space())
@@ -49,7 +49,7 @@ def search(given: Namespace, options: Sequence[str], command: Sequence[str]) -> 
     except ImportError as error:
         raise UserError(f"--storage needs the driver of its database: {one_line(error)}") from error
     except (SQLAlchemyError, OptunaError) as error:
-        reason = one_line(Exception(error.__cause__ or error))
+        reason = one_line(error.__cause__ or error)
         raise UserError(f"the study cannot be used: {reason}") from error
 
 

@@ -25,12 +25,16 @@ NOT_SEARCHED = (
 
 
 def read(path: Path) -> Space:
-    """Read a search space, sorted by the names of the options; raise a UserError if it is none."""
+    """Read a search space, sorted by the names of the options.
+
+    Raises:
+        UserError: the file is not a search space.
+    """
     config_files.check_file(path, "--space")
     try:
         content = config_files.load_yaml(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise UserError(f"--space {path} is no YAML: {one_line(error)}") from error
+        raise UserError(f"--space {path} is not YAML: {one_line(error)}") from error
     if not isinstance(content, dict) or not content:
         raise UserError(
             f"--space {path} names no options: model.lr: {{low: 0.001, high: 0.01}}, say"

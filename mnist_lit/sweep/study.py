@@ -29,7 +29,7 @@ from mnist_lit.training.callbacks.best_checkpoint import mode_of
 from mnist_lit.training.runs import Run
 
 HEARTBEAT_S = 5  # between two signs of life of a process that trains a trial
-DEAD_AFTER_S = 20  # without one: another process goes on with the trial
+DEAD_AFTER_S = 20  # without one: another process continues the trial
 MAX_GRID = 10_000  # combinations; in a larger space, a sampler that learns hardly repeats one
 
 
@@ -52,7 +52,7 @@ class Sweep:
         self.folder, self.space, self.config = folder, space, config
         self.monitor: str = config["best_checkpoint.monitor"]
         warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats are
-        # A trial that goes on from a checkpoint comes to an epoch again.
+        # A trial that resumes from a checkpoint may reach an epoch again.
         warnings.filterwarnings("ignore", "The reported value is ignored")
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ class Paused(BaseException):
 class ReportToStudy(Callback):
     """Reports every epoch to the study, and ends a training that is to be pruned.
 
-    It comes before LastCheckpoint: a run that goes on from there comes to the epoch again, or has
+    It comes before LastCheckpoint: a run that resumes from there reaches the epoch again, or has
     reported it.
     """
 
@@ -55,7 +55,7 @@ class TrialFit(CLI):
         args: of `fit`.
         run: the folder.
         report: what tells the study.
-        command: what goes on with the sweep.
+        command: the one that resumes the sweep.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class TrialFit(CLI):
     def fit(
         self, model: LightningModule, datamodule: MNISTDataModule, ckpt_path: str | None
     ) -> None:
-        datamodule.hold_test_back()
+        datamodule.holds_test_back = True
         if self.trial_run:
             super().fit(model, datamodule, ckpt_path)
             return
@@ -117,7 +117,7 @@ class Objective:
     Args:
         sweep: its lock is released when the trial has its values.
         args: of `fit`.
-        command: what goes on with the sweep.
+        command: the one that resumes the sweep.
     """
 
     def __init__(self, sweep: Sweep, args: Sequence[str], command: Sequence[str]) -> None:
@@ -141,7 +141,7 @@ class Objective:
         return metrics.get(self.sweep.monitor, math.nan)
 
     def _train(self, trial: Trial) -> bool:
-        """Train a trial, or go on with it; True if it is pruned."""
+        """Train or resume a trial; True if it is pruned."""
         number = first_attempt(self.sweep.frozen(trial))
         index = sorted(last_attempts(self.sweep.study)).index(number)
         self.sweep.study.sampler = self.sweep.sampler(index)

@@ -78,7 +78,7 @@ class SheetSet(ImageSet):
 
 
 class NewSheets(EpochShuffle):
-    """Sample numbers that go on from epoch to epoch, so that no sheet comes twice."""
+    """Sample numbers that continue from epoch to epoch, so that no sheet comes twice."""
 
     def __iter__(self) -> Iterator[Tensor]:
         first = self.epoch * self.size

@@ -48,7 +48,7 @@ class SheetDrawer:
     def draw(self, random: np.random.Generator) -> Sheet:
         """Draw a sheet."""
         size = DIGIT_PX * float(np.exp(np.clip(random.normal(0, 0.2), -0.5, 0.45)))
-        layouts: list[tuple[float, Callable[[Drawing], None]]] = [
+        layouts: list[tuple[float, Callable[[SheetWriter], None]]] = [
             (0.24, numbers),
             (0.24, table),
             (0.24, formulas),
@@ -58,17 +58,17 @@ class SheetDrawer:
             (0.02, nothing),
         ]
         choice = random.choice(len(layouts), p=[share for share, _ in layouts])
-        drawing = Drawing(self, size, random)
-        if drawing.chance(0.1):
-            drawing.show_through()
-        layouts[choice][1](drawing)
-        drawing.clutter()
-        crop_anywhere(drawing.sheet, random)
-        degrade(drawing.sheet, random)
-        return drawing.sheet
+        writer = SheetWriter(self, size, random)
+        if writer.chance(0.1):
+            writer.show_through()
+        layouts[choice][1](writer)
+        writer.clutter()
+        crop_anywhere(writer.sheet, random)
+        degrade(writer.sheet, random)
+        return writer.sheet
 
 
-class Drawing:
+class SheetWriter:
     """Draw characters, words and clutter on one new sheet.
 
     Args:
@@ -187,7 +187,7 @@ class Drawing:
 
     def show_through(self) -> None:
         """Draw the faint, mirrored writing of the sheet's back, which nobody is to read."""
-        back = Drawing(self.drawer, self.size, self.random)
+        back = SheetWriter(self.drawer, self.size, self.random)
         numbers(back)
         ink = cv2.GaussianBlur(back.sheet.ink[:, ::-1], (0, 0), self.random.uniform(0.8, 2.0))
         faint = np.float32(self.random.uniform(0.04, 0.09))  # less than `Sheet.is_free` minds
@@ -214,96 +214,94 @@ class Drawing:
                 scribble(self.sheet, x, y, self.size, other, random)
 
 
-def numbers(drawing: Drawing) -> None:
+def numbers(writer: SheetWriter) -> None:
     """Draw lines of numbers, with marks and letters in them, perhaps on ruled lines."""
-    random, size, sheet = drawing.random, drawing.size, drawing.sheet
-    printed = drawing.chance(0.12)
+    random, size, sheet = writer.random, writer.size, writer.sheet
+    printed = writer.chance(0.12)
     pitch = size * random.uniform(1.05, 2.0)
-    touching = 0.75 if drawing.chance(0.4) else 0.0  # probability that a digit touches the last
+    touching = 0.75 if writer.chance(0.4) else 0.0  # probability that a digit touches the last
     gap = size * random.uniform(0.04, 0.25 if touching else 1.1)
     slope = random.normal(0, 0.05)
-    ruled, line = drawing.chance(0.4), Line.sample(random)
+    ruled, line = writer.chance(0.4), Line.sample(random)
     words, marks = random.choice([0.0, 0.5]), random.choice([0.02, 0.2])
-    word_style = drawing.style if drawing.chance(0.5) else PenStyle.sample(random)
+    word_style = writer.style if writer.chance(0.5) else PenStyle.sample(random)
     middle = random.uniform(0, pitch)
     while middle < HEIGHT + 0.3 * size:
         x = random.uniform(-0.4 * size, WIDTH / 2)
         num_left = int(random.integers(1, 10))
         before: tuple[Array, float, float] | None = None
-        if drawing.chance(words):
-            x = _word_beside(drawing, x, middle + slope * x, word_style)
+        if writer.chance(words):
+            x = _word_beside(writer, x, middle + slope * x, word_style)
         if ruled:
-            _underline(drawing, middle, slope, line)
+            _underline(writer, middle, slope, line)
         while num_left and x < WIDTH:
-            character = drawing.digit()
-            if drawing.chance(marks):
-                is_mark = drawing.chance(0.7)
-                character = drawing.any_of(BETWEEN if is_mark else string.ascii_letters)
+            character = writer.digit()
+            if writer.chance(marks):
+                is_mark = writer.chance(0.7)
+                character = writer.any_of(BETWEEN if is_mark else string.ascii_letters)
             else:
                 num_left -= 1
-            ink, label, offset = drawing.shape(character, size, drawing.style, printed)
+            ink, label, offset = writer.shape(character, size, writer.style, printed)
             height, width = ink.shape
             top = middle + slope * x + offset - height / 2 + random.normal(0, 0.05) * size
-            if before and drawing.chance(touching):
+            if before and writer.chance(touching):
                 x = touching_x(*before, ink, top) - size * random.uniform(-0.02, 0.12)
-            drawing.put(character, ink, label, x, top)
+            writer.put(character, ink, label, x, top)
             before = ink, x, top
             x += width + gap * random.uniform(0.6, 1.4)
-        if drawing.chance(words):
-            _word_beside(drawing, x + 0.1 * size, middle + slope * x, word_style)
+        if writer.chance(words):
+            _word_beside(writer, x + 0.1 * size, middle + slope * x, word_style)
         middle += pitch * random.uniform(0.95, 1.3)
-    if drawing.chance(0.05) and sheet.digits:
-        _cross_out(drawing)
+    if writer.chance(0.05) and sheet.digits:
+        _cross_out(writer)
 
 
-def _word_beside(drawing: Drawing, x: float, middle: float, style: PenStyle) -> float:
+def _word_beside(writer: SheetWriter, x: float, middle: float, style: PenStyle) -> float:
     """Write a word or a mark in another size; return where what follows it may begin."""
-    random = drawing.random
-    size = drawing.size * random.uniform(0.4, 1.3)
-    text = drawing.any_of(MARKS) if drawing.chance(0.12) else texts.word(random)
+    random = writer.random
+    size = writer.size * random.uniform(0.4, 1.3)
+    text = writer.any_of(MARKS) if writer.chance(0.12) else texts.word(random)
     middle += size * random.normal(0, 0.15)
     spacing = random.uniform(-0.05, 0.3)
-    x = drawing.write(text, x, middle, size, style, spacing=spacing, printed=drawing.chance(0.5))
+    x = writer.write(text, x, middle, size, style, spacing=spacing, printed=writer.chance(0.5))
     return x + size * random.uniform(0.1, 0.8)
 
 
-def _underline(drawing: Drawing, middle: float, slope: float, line: Line) -> None:
-    random = drawing.random
-    below = middle + drawing.size * random.uniform(0.42, 0.75)
+def _underline(writer: SheetWriter, middle: float, slope: float, line: Line) -> None:
+    random = writer.random
+    below = middle + writer.size * random.uniform(0.42, 0.75)
     start, end = -5.0, WIDTH + 5.0
-    if drawing.chance(0.5):
+    if writer.chance(0.5):
         start, end = sorted(random.uniform(-20, WIDTH + 20, 2))
-    line.draw(drawing.sheet, (start, below + slope * start), (end, below + slope * end))
+    line.draw(writer.sheet, (start, below + slope * start), (end, below + slope * end))
 
 
-def _cross_out(drawing: Drawing) -> None:
+def _cross_out(writer: SheetWriter) -> None:
     """Draw a stroke or two through a digit; its box is ignored by the loss."""
-    random, sheet = drawing.random, drawing.sheet
+    random, sheet = writer.random, writer.sheet
     label, box = sheet.digits[random.integers(len(sheet.digits))]
     left, top, right, bottom = box
-    line = Line(2 * drawing.style.radius_px, drawing.style.contrast, 0)
+    line = Line(2 * writer.style.radius_px, writer.style.contrast, 0)
     line.draw(
         sheet, (left - 3, top + random.uniform(0, 9)), (right + 3, bottom - random.uniform(0, 9))
     )
-    if drawing.chance(0.5):
+    if writer.chance(0.5):
         line.draw(sheet, (right + 3, top), (left - 3, bottom))
     sheet.characters.remove((label, box))
     sheet.ignored.append(box)
 
 
-def formulas(drawing: Drawing) -> None:
+def formulas(writer: SheetWriter) -> None:
     """Draw formulas, one below the other, perhaps behind a brace."""
-    _lines_of(drawing, texts.formula, spacing=(-0.02, 0.45))
-    if drawing.chance(0.1):
-        x = drawing.random.uniform(0, 8)
-        ink, label, _ = drawing.shape(
-            "{", drawing.random.uniform(1.5, 3) * drawing.size, drawing.style
-        )
-        if drawing.sheet.is_free(x, 10, ink.shape[1], ink.shape[0]):
-            drawing.put("{", ink, label, x, 10)
+    _lines_of(writer, texts.formula, spacing=(-0.02, 0.45))
+    if writer.chance(0.1):
+        x = writer.random.uniform(0, 8)
+        ink, label, _ = writer.shape("{", writer.random.uniform(1.5, 3) * writer.size, writer.style)
+        if writer.sheet.is_free(x, 10, ink.shape[1], ink.shape[0]):
+            writer.put("{", ink, label, x, 10)
 
 
-def notes(drawing: Drawing) -> None:
+def notes(writer: SheetWriter) -> None:
     """Draw lines of words and of digits beside units, signs and words."""
 
     def text(random: np.random.Generator) -> str:
@@ -311,60 +309,60 @@ def notes(drawing: Drawing) -> None:
             return " ".join(texts.word(random) for _ in range(random.integers(1, 4)))
         return texts.note(random)
 
-    _lines_of(drawing, text, spacing=(-0.02, 0.3))
+    _lines_of(writer, text, spacing=(-0.02, 0.3))
 
 
 def _lines_of(
-    drawing: Drawing,
+    writer: SheetWriter,
     text: Callable[[np.random.Generator], str],
     spacing: tuple[float, float],
 ) -> None:
     """Write random texts in lines, perhaps on faint or drawn rules.
 
     Args:
-        drawing: the sheet.
+        writer: the sheet.
         text: draws a text at random.
         spacing: range of the gaps between characters, as shares of a digit's height.
     """
-    random, size = drawing.random, drawing.size
-    if drawing.chance(0.35):
-        rule_sheet(drawing.sheet, size, random)
-        drawing.sheet.ink *= random.uniform(0.05, 0.09) / max(0.05, float(drawing.sheet.ink.max()))
-    printed = drawing.chance(0.08)
+    random, size = writer.random, writer.size
+    if writer.chance(0.35):
+        rule_sheet(writer.sheet, size, random)
+        writer.sheet.ink *= random.uniform(0.05, 0.09) / max(0.05, float(writer.sheet.ink.max()))
+    printed = writer.chance(0.08)
     pitch = size * random.uniform(1.25, 2.2)
-    slope = random.uniform(-0.4, 0.4) if drawing.chance(0.08) else random.normal(0, 0.05)
+    slope = random.uniform(-0.4, 0.4) if writer.chance(0.08) else random.normal(0, 0.05)
     between = random.uniform(*spacing)
     x = random.uniform(-0.3 * size, WIDTH / 4)
     middle = random.uniform(0.3 * size, pitch)
-    line, ruled = Line.sample(random, 2.0), drawing.chance(0.2)
+    line, ruled = Line.sample(random, 2.0), writer.chance(0.2)
     while middle < HEIGHT + 0.2 * size:
         start = x + random.normal(0, 0.2) * size
         end = start
         for _ in range(3):
-            end = drawing.write(
+            end = writer.write(
                 text(random),
                 end,
                 middle + slope * (end - start),
                 size,
-                drawing.style,
+                writer.style,
                 slope,
                 between,
                 printed,
             )
             end += size * random.uniform(0.5, 2.0)
-            if end > WIDTH or drawing.chance(0.5):
+            if end > WIDTH or writer.chance(0.5):
                 break
         if ruled:
-            _underline(drawing, middle, slope, line)
+            _underline(writer, middle, slope, line)
         middle += pitch * random.uniform(0.95, 1.2)
 
 
-def table(drawing: Drawing) -> None:
+def table(writer: SheetWriter) -> None:
     """Draw cells, each with a digit, a cross, a letter, or empty; perhaps with a heading."""
-    random, size = drawing.random, drawing.size
+    random, size = writer.random, writer.size
     print_style = PenStyle.sample(random)
     wide, high = size * random.uniform(1.1, 2.3, 2)
-    if drawing.chance(0.6):
+    if writer.chance(0.6):
         wide = high
     share_printed = random.choice([0.0, 0.5, 1.0], p=[0.6, 0.3, 0.1])
     filled = random.uniform(0.3, 1.0)
@@ -373,50 +371,50 @@ def table(drawing: Drawing) -> None:
     slope, lean = random.normal(0, 0.03, 2)
     left, top = random.uniform(-wide, 0.5 * wide), random.uniform(-high, 0.5 * high)
     columns, rows = int((WIDTH - left) / wide) + 1, int((HEIGHT - top) / high) + 1
-    if drawing.chance(0.4):
+    if writer.chance(0.4):
         columns, rows = (int(random.integers(1, most + 1)) for most in (columns, rows))
 
     def at(column: float, row: float) -> tuple[float, float]:
         x, y = left + column * wide, top + row * high
         return x + lean * y, y + slope * x
 
-    _borders(drawing, columns, rows, at)
+    _borders(writer, columns, rows, at)
     loose = random.uniform(0.02, 0.16)
     for column in range(columns):
         for row in range(rows):
-            if not drawing.chance(filled):
+            if not writer.chance(filled):
                 continue
-            is_printed = drawing.chance(share_printed)
-            character = drawing.digit()
-            if drawing.chance(share_letters):
-                character = drawing.any_of(string.ascii_letters)
-            if drawing.chance(share_crosses):
-                character, is_printed = drawing.any_of(CROSSES), False
-            style = print_style if is_printed else drawing.style
-            ink, label, _ = drawing.shape(character, size, style, is_printed)
+            is_printed = writer.chance(share_printed)
+            character = writer.digit()
+            if writer.chance(share_letters):
+                character = writer.any_of(string.ascii_letters)
+            if writer.chance(share_crosses):
+                character, is_printed = writer.any_of(CROSSES), False
+            style = print_style if is_printed else writer.style
+            ink, label, _ = writer.shape(character, size, style, is_printed)
             x, y = at(column + 0.5, row + 0.5)
             x, y = random.normal((x, y), loose * size)
-            drawing.put(character, ink, label, x - ink.shape[1] / 2, y - ink.shape[0] / 2)
-    if drawing.chance(0.3):
+            writer.put(character, ink, label, x - ink.shape[1] / 2, y - ink.shape[0] / 2)
+    if writer.chance(0.3):
         x, y = at(0, rows + 0.3)
         small = size * random.uniform(0.3, 0.7)
-        drawing.write(
+        writer.write(
             f"{texts.word(random)} {texts.word(random)}", x, y, small, print_style, printed=True
         )
 
 
 def _borders(
-    drawing: Drawing,
+    writer: SheetWriter,
     columns: int,
     rows: int,
     at: Callable[[float, float], tuple[float, float]],
 ) -> None:
     """Draw a table's lines; every third one may be thick, cells may stand apart."""
-    random, sheet = drawing.random, drawing.sheet
+    random, sheet = writer.random, writer.sheet
     thin, thick = Line.sample(random), Line.sample(random)
     every = int(random.choice([1, 3, 3, 100]))
     start = int(random.integers(3))
-    gap = 0.0 if drawing.chance(0.8) else random.uniform(0.03, 0.12)
+    gap = 0.0 if writer.chance(0.8) else random.uniform(0.03, 0.12)
     for column in range(columns + 1):
         line = thick if (column + start) % every == 0 else thin
         line.draw(sheet, at(column - gap, 0), at(column - gap, rows))
@@ -427,36 +425,36 @@ def _borders(
         line.draw(sheet, at(0, row), at(columns, row))
 
 
-def scattered(drawing: Drawing) -> None:
+def scattered(writer: SheetWriter) -> None:
     """Draw digits, letters and signs anywhere, on plain or ruled paper."""
-    random, sheet = drawing.random, drawing.sheet
-    rule_sheet(sheet, drawing.size, random)
+    random, sheet = writer.random, writer.sheet
+    rule_sheet(sheet, writer.size, random)
     share_others = random.choice([0.0, 0.5])
     taken: list[tuple[float, float, float, float]] = []
     for _ in range(random.integers(1, 14)):
         others = string.ascii_letters + "+-=()√%{}[]×÷"
-        character = drawing.any_of(others) if drawing.chance(share_others) else drawing.digit()
-        ink, label, _ = drawing.shape(character, drawing.size, drawing.style)
+        character = writer.any_of(others) if writer.chance(share_others) else writer.digit()
+        ink, label, _ = writer.shape(character, writer.size, writer.style)
         height, width = ink.shape
         x, y = random.uniform(-8, WIDTH - width + 8), random.uniform(-8, HEIGHT - height + 8)
         if all(
             x + width < x0 - 1 or x > x1 + 1 or y + height < y0 - 1 or y > y1 + 1
             for x0, y0, x1, y1 in taken
         ):
-            drawing.put(character, ink, label, x, y)
+            writer.put(character, ink, label, x, y)
             taken.append((x, y, x + width, y + height))
 
 
-def single(drawing: Drawing) -> None:
+def single(writer: SheetWriter) -> None:
     """Draw one digit, perhaps in a box; or an empty box, or one with a cross."""
-    random, size = drawing.random, drawing.size
-    character = drawing.digit()
-    if drawing.chance(0.15):
-        character = drawing.any_of(CROSSES)
-    ink, label, _ = drawing.shape(character, size, drawing.style)
+    random, size = writer.random, writer.size
+    character = writer.digit()
+    if writer.chance(0.15):
+        character = writer.any_of(CROSSES)
+    ink, label, _ = writer.shape(character, size, writer.style)
     height, width = ink.shape
     x, y = random.uniform(0, WIDTH - width), random.uniform(0, max(1, HEIGHT - height))
-    if drawing.chance(0.55):
+    if writer.chance(0.55):
         line = Line.sample(random)
         left, top, right, below = (size * random.uniform(0.02, 0.6, 4)).tolist()
         corners = [
@@ -466,14 +464,14 @@ def single(drawing: Drawing) -> None:
             (x - left, y + height + below),
         ]
         for start, end in zip(corners, corners[1:] + corners[:1], strict=True):
-            if drawing.chance(0.8):
-                side = Line.sample(random) if drawing.chance(0.2) else line
-                side.draw(drawing.sheet, start, end)
-        if drawing.chance(0.2):
+            if writer.chance(0.8):
+                side = Line.sample(random) if writer.chance(0.2) else line
+                side.draw(writer.sheet, start, end)
+        if writer.chance(0.2):
             return
-    drawing.put(character, ink, label, x, y)
+    writer.put(character, ink, label, x, y)
 
 
-def nothing(drawing: Drawing) -> None:
+def nothing(writer: SheetWriter) -> None:
     """Draw paper without writing."""
-    rule_sheet(drawing.sheet, drawing.size, drawing.random)
+    rule_sheet(writer.sheet, writer.size, writer.random)

@@ -21,7 +21,7 @@ OTHER_WEIGHT = 0.5  # of letters and signs, beside digits
 
 
 def draw_target(sheet: Sheet, maps: Array) -> None:
-    """Draw the maps that the network is to answer.
+    """Draw the maps that the network is to output.
 
     Args:
         sheet: what is written where.
@@ -62,11 +62,11 @@ def batch_of(sheets: Sequence[Sheet]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(ink), torch.from_numpy(maps)
 
 
-def loss(answer: Tensor, target: Tensor) -> Tensor:
+def loss(output: Tensor, target: Tensor) -> Tensor:
     """Compute the error for each digit, and less weighted, for each other character.
 
     Args:
-        answer: ``(B, NUM_CLASSES + 2, H, W)``, see `DetectorNetwork`.
+        output: ``(B, NUM_CLASSES + 2, H, W)``, see `DetectorNetwork`.
         target: ``(B, NUM_CLASSES + 3, H, W)``, see `draw_target`.
 
     Returns:
@@ -75,7 +75,7 @@ def loss(answer: Tensor, target: Tensor) -> Tensor:
     Source: the focal loss of Law and Deng, "CornerNet" (2018), and L1 for sizes, as in Zhou et al.,
     "Objects as points" (2019).
     """
-    logits, peaks = answer[:, :NUM_CLASSES].float(), target[:, :NUM_CLASSES]
+    logits, peaks = output[:, :NUM_CLASSES].float(), target[:, :NUM_CLASSES]
     is_peak = peaks == 1
     # log(1 - p) = log(p) - logit, which saves a pass over the maps.
     log_probs = F.logsigmoid(logits)
@@ -87,7 +87,7 @@ def loss(answer: Tensor, target: Tensor) -> Tensor:
     num_others = num_peaks[NUM_DIGITS:].sum().clamp(min=1)
     sums = focal.sum(dim=(0, 2, 3))
     is_there = is_peak.any(dim=1, keepdim=True)
-    sizes = (answer[:, NUM_CLASSES:].float() - target[:, NUM_CLASSES:-1]).abs() * is_there
+    sizes = (output[:, NUM_CLASSES:].float() - target[:, NUM_CLASSES:-1]).abs() * is_there
     digit_loss = sums[:NUM_DIGITS].sum() / num_digits
     other_loss = sums[NUM_DIGITS:].sum() / num_others
     size_loss: Tensor = sizes.sum() / is_there.sum().clamp(min=1)

@@ -33,10 +33,7 @@ class BaseTask(LightningModule):
     """Train a network by Adam with a schedule, in one process or several.
 
     Args:
-        lr: Adam's learning rate; with a schedule, its highest.
-        schedule: constant, or one_cycle: up in the first share `warmup` of all steps, then down
-            to nothing along a cosine.
-        warmup: that share, 0 <= warmup < 1.
+        lr, schedule, warmup: see `LitClassifier`.
 
     Attributes:
         network: the network.
@@ -55,10 +52,6 @@ class BaseTask(LightningModule):
         self._sums = torch.zeros(self.num_sums)
 
     @abstractmethod
-    def has_finite_outputs(self) -> bool:
-        """Return True if the outputs for an all-0 and an all-1 image are finite."""
-
-    @abstractmethod
     def _training_means(self, sums: Tensor) -> Mapping[str, float]:
         """Compute ``train/loss`` and ``train/acc`` from sums over steps and ranks, ``(S,)``."""
 
@@ -69,7 +62,7 @@ class BaseTask(LightningModule):
         return {**means, "lr": self.step_lr}
 
     def _add_to_sums(self, *values: Tensor) -> None:
-        """Add what a training step has, (S,) scalars, to the sums."""
+        """Add one step's values, S scalars, to the running sums."""
         step = torch.stack(values).detach()
         # In float64, the sums depend neither on the order nor on resuming.
         step = step if step.device.type == "mps" else step.double()  # which mps does not have
@@ -117,8 +110,8 @@ class BaseTask(LightningModule):
     def _lr_factor(self, step: int) -> float:
         if self.schedule == "constant":
             return 1.0
-        # Asked for here and not once and for all: a resumed run may be given more epochs. But not
-        # for step 0: it would set up the loader before the checkpoint's place in it is known.
+        # Queried at each step, because a resumed run may have more epochs; not at step 0, which
+        # would set up the dataloader before its state is restored.
         num_steps = self.trainer.estimated_stepping_batches if step else 1
         return one_cycle(step / num_steps, self.warmup)
 

@@ -14,7 +14,7 @@ from mnist_lit.data.images import Batch
 from mnist_lit.data.loaders import EpochShuffle
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
-from mnist_lit.models import ModuleSpec, Network, Shape, ask, class_path_of, paper_and_ink
+from mnist_lit.models import ModuleSpec, Network, Shape, ask, class_path_of, probe_images
 from mnist_lit.training import initial_weights
 from mnist_lit.training.base_task import BaseTask, Schedule, Share
 from mnist_lit.training.initial_weights import load_initial_weights
@@ -88,7 +88,7 @@ class LitClassifier(BaseTask):
                 **shape._asdict(),
             }
         )
-        self.example_input_array = paper_and_ink(shape)[:1]  # ModelSummary counts with it
+        self.example_input_array = probe_images(shape)[:1]  # ModelSummary counts with it
         self.loss = MeanMetric(nan_strategy="disable")  # a loss that diverges is shown as it is
         self.accuracy = MulticlassAccuracy(
             num_classes=num_classes, average="micro", validate_args=False
@@ -105,10 +105,6 @@ class LitClassifier(BaseTask):
                 print(f"{', '.join(anew)}: initialised at random, as the number of classes differs")
         if stage == "fit" and self.compiles:
             network.compile()
-
-    def has_finite_outputs(self) -> bool:
-        logits: Tensor = ask(self.network, paper_and_ink(self.shape).to(self.device))
-        return bool(logits.isfinite().all())
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits ``(B, K)`` of images ``(B, C, H, W)``, float in [0, 1] or uint8."""
@@ -176,9 +172,9 @@ def _check_fit(network: nn.Module, name: str, shape: Shape) -> None:
     """Refuse a network that does not fit the data.
 
     Raises:
-        UserError: it takes no such images, or puts out something else.
+        UserError: it takes no such images, or its output has another shape.
     """
-    images = paper_and_ink(shape)
+    images = probe_images(shape)
     try:
         logits = ask(network, images)
     except Exception as error:  # of somebody else's forward
@@ -187,9 +183,9 @@ def _check_fit(network: nn.Module, name: str, shape: Shape) -> None:
         ) from error
     if not isinstance(logits, Tensor) or logits.shape != (2, shape.num_classes):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UserError(f"{name} puts out {found} for 2 images of {shape.num_classes} classes")
+        raise UserError(f"{name} outputs {found} for 2 images of {shape.num_classes} classes")
     if not logits.is_floating_point():
-        raise UserError(f"{name} puts out {logits.dtype}: logits have to be real floats")
+        raise UserError(f"{name} outputs {logits.dtype}: logits have to be real floats")
 
 
 def _labels(targets: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from pytorch_lightning import Trainer
 from mnist_lit import __version__
 from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
-from mnist_lit.models import SHORT_NAMES, class_path_of
+from mnist_lit.models import full_class_path
 from mnist_lit.training.runs import Run
 
 # Options that say where things are, not what is trained.
@@ -51,7 +51,7 @@ FIXED = {
 IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 KNOWN_CODE = ("mnist_lit.", "pytorch_lightning.", "torch.nn.", "torch.optim.")
 
-# Lies beside the configs, where it is looked for, but is none: it has ranges instead of values.
+# In the configs folder, but a search space: it has ranges instead of values.
 SPACE = "sweep"
 
 
@@ -79,7 +79,7 @@ def _packaged_folder() -> Path:
 
 
 def check_file(path: Path, option: str = "--config") -> None:
-    """Refuse a file that is no config, before it is parsed.
+    """Refuse a file that is not a config, before it is parsed.
 
     Args:
         path: of the file.
@@ -90,10 +90,10 @@ def check_file(path: Path, option: str = "--config") -> None:
     """
     try:
         if not path.is_file():
-            raise UserError(f"{option} {path} is no file")
+            raise UserError(f"{option} {path} is not a file")
         path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise UserError(f"{option} {path} is no text, so it is no config") from None
+        raise UserError(f"{option} {path} is not text, so it is not a config") from None
     except OSError as error:
         raise UserError(f"{option} {path} cannot be read: {error.strerror}") from error
 
@@ -102,7 +102,7 @@ def load_yaml(text: str) -> Any:
     """Parse YAML as jsonargparse does, but refuse duplicate keys.
 
     Raises:
-        YAMLError: a section or an option is there twice, or the text is no YAML.
+        YAMLError: a section or an option is there twice, or the text is not YAML.
     """
     try:
         _refuse_duplicate_keys(yaml.compose(text, Loader=yaml.SafeLoader))
@@ -143,12 +143,6 @@ def callback_names(callbacks: Any) -> list[str]:
     return [str(path).rpartition(".")[2] for path in paths if path]
 
 
-def class_path(network: str) -> str:
-    """Return the class path of a short name; any other name as it is."""
-    known = SHORT_NAMES.get(network)
-    return class_path_of(known) if known else network
-
-
 def class_of(config: Any, section: str) -> str | None:
     """Return the class path that a section of a config names; None: the usual class."""
     part = config.get(section) if isinstance(config, dict) else None
@@ -184,7 +178,7 @@ def spelled_out(config: Any) -> Any:
         network = {"class_path": network}
     if not isinstance(network, dict) or not isinstance(network.get("class_path"), str):
         return config
-    named = {**network, "class_path": class_path(network["class_path"])}
+    named = {**network, "class_path": full_class_path(network["class_path"])}
     return {**config, "model": {**model, "network": named}}
 
 
@@ -222,7 +216,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     for name in differing:
         if _is_fixed(name) and (name != "optimizer.init_args.lr" or scheduled):
             raise UserError(
-                f"this run cannot go on with {sentences[name]}: give it the old value,"
+                f"this run cannot resume with {sentences[name]}: restore the old value,"
                 " or start a new run without --ckpt_path"
             )
     return list(sentences.values())
@@ -273,9 +267,8 @@ def defaults() -> dict[str, Any]:
         for name, parameter in signature(Trainer).parameters.items()
     }
     config = yaml.safe_load(Path(packaged("default")).read_text(encoding="utf-8"))
-    return {name: value for name, value in trainer.items() if name not in PLACES} | options_of(
-        config
-    )
+    usual = {**trainer, "lr_scheduler_interval": "epoch", **options_of(config)}
+    return {name: value for name, value in usual.items() if name not in PLACES}
 
 
 def provenance(run: Run) -> list[str]:

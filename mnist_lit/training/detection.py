@@ -6,12 +6,9 @@ import torch
 import torch.nn.functional as F
 from jsonargparse.typing import PositiveFloat, PositiveInt
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
-from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from mnist_lit.data.images import Batch
-from mnist_lit.models import Shape, ask, paper_and_ink
 from mnist_lit.models.characters import NUM_CLASSES, NUM_DIGITS
 from mnist_lit.models.detector import DetectorNetwork
 from mnist_lit.synthetic.sheet import HEIGHT, WIDTH
@@ -19,7 +16,6 @@ from mnist_lit.synthetic.targets import loss
 from mnist_lit.training.base_task import BaseTask, Schedule, Share
 
 MIN_PROB = 0.5  # of a digit that counts as detected
-MAX_GRADIENT = 5.0  # norm; longer gradients are clipped
 
 
 class LitDetector(BaseTask):
@@ -59,19 +55,12 @@ class LitDetector(BaseTask):
         maps: Tensor = self.network(ink)
         return maps
 
-    def has_finite_outputs(self) -> bool:
-        maps: Tensor = ask(self.network, paper_and_ink(Shape()).to(self.device))
-        return bool(maps.isfinite().all())
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ink, target = batch
         maps = self(ink)
         error = loss(maps, target)
         self._add_to_sums(torch.ones_like(error), error, *counts(maps.detach(), target))
         return error
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        clip_grad_norm_(self.parameters(), MAX_GRADIENT)
 
     def _training_means(self, sums: Tensor) -> Mapping[str, float]:
         steps, error, right, num = sums.tolist()

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from mnist_lit.models.detector import DIGIT_PX
 from mnist_lit.reading.detector import Detections, Detector
-from mnist_lit.reports.figures import RIGHT, WRONG, Drawing, styled
+from mnist_lit.reports.figures import RIGHT, WRONG, NotebookFigure, styled
 from mnist_lit.synthetic.data import SheetDataModule
 from mnist_lit.synthetic.sheet import Sheet
 from mnist_lit.training.detection import MIN_PROB, LitDetector
@@ -17,7 +17,7 @@ from mnist_lit.training.detection import MIN_PROB, LitDetector
 NUM_SHOWN = 18
 
 
-def draw_detections(model: LitDetector, data: SheetDataModule) -> Figure:
+def plot_sheets(model: LitDetector, data: SheetDataModule) -> Figure:
     """Draw the first test sheets with the digits that the detector finds."""
     sheets = [data.sheet("test", number) for number in range(NUM_SHOWN)]
     detector = Detector(model.network)
@@ -30,7 +30,7 @@ def draw_detections(model: LitDetector, data: SheetDataModule) -> Figure:
 @styled
 def drawing(sheets: Sequence[Sheet], detected: Sequence[Detections]) -> Figure:
     """Draw sheets with the digits that are detected: blue if right, orange and dashed if not."""
-    figure = Drawing(figsize=(12, 2.2 * len(sheets) / 3), layout="constrained")
+    figure = NotebookFigure(figsize=(12, 2.2 * len(sheets) / 3), layout="constrained")
     figure.suptitle(f"Synthetic sheets: digits detected with more than {MIN_PROB:.0%}")
     axes = figure.subplots(len(sheets) // 3, 3).flatten()
     for axis, sheet, found in zip(axes, sheets, detected, strict=True):

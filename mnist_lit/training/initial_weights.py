@@ -48,14 +48,16 @@ def _read_state(source: str) -> dict[str, Tensor]:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"model.weights {source} cannot be read: {error.strerror}") from error
-    except Exception as error:  # whatever bytes a file holds, torch.load meets them its own way
-        raise UserError(f"model.weights {source} is no checkpoint and no state_dict") from error
+    except Exception as error:  # damaged files raise many kinds of exceptions
+        raise UserError(
+            f"model.weights {source} is neither a checkpoint nor a state_dict"
+        ) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = network_state(dict(content)) or content["state_dict"]
     if not isinstance(content, Mapping) or not all(
         isinstance(value, Tensor) for value in content.values()
     ):
-        raise UserError(f"model.weights {source} is no checkpoint and no state_dict")
+        raise UserError(f"model.weights {source} is neither a checkpoint nor a state_dict")
     return dict(content)
 
 

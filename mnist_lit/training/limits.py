@@ -34,7 +34,7 @@ REFUSED_CALLBACKS: Mapping[type[Callback], str] = {
     GradientAccumulationScheduler: "a resumed run would not know how many batches make a step, so"
     " set --trainer.accumulate_grad_batches",
     OnExceptionCheckpoint: "a new run would begin with the checkpoint that it left; leave it out:"
-    " last.ckpt is saved anyway, and --ckpt_path last goes on from it",
+    " last.ckpt is saved anyway, and --ckpt_path last resumes from it",
     StochasticWeightAveraging: "its average is in no checkpoint, so take EMAWeightAveraging or"
     " WeightAveraging",
 }
@@ -108,7 +108,7 @@ def check(
         "trainer.limit_val_batches 0: without validation there is no best epoch": (
             given.limit_val_batches == 0
         ),
-        "trainer.check_val_every_n_epoch and val_check_interval: 0 is no interval": (
+        "trainer.check_val_every_n_epoch and val_check_interval: 0 is not an interval": (
             0 in (given.check_val_every_n_epoch, given.val_check_interval)
         ),
         f"trainer.val_check_interval: an epoch has {num_batches} steps, so take no more": (

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning import loggers
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
@@ -42,15 +41,7 @@ class ContinuingCSVLogger(loggers.CSVLogger):
 
     def __init__(self, run: Run, purge_step: int | None = None) -> None:
         super().__init__(run.folder.parent.parent, run.folder.parent.name, run.folder.name)
-        self.purge_step = purge_step
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> ExperimentWriter:
-        if self._experiment is None:
-            self._experiment = _ContinuingWriter(self.log_dir, self.purge_step)
-        assert isinstance(self._experiment, ExperimentWriter)
-        return self._experiment
+        self._experiment = _ContinuingWriter(self.log_dir, purge_step)
 
 
 class _ContinuingWriter(ExperimentWriter):

@@ -79,7 +79,7 @@ def gathered(value: T) -> list[T]:
 
 
 def leave_group(trainer: Trainer) -> None:
-    """Leave the process group after the training; rank 0 goes on alone."""
+    """Leave the process group after the training; rank 0 continues alone."""
     if trainer.world_size > 1:
         trainer.strategy.barrier()
         dist.destroy_process_group()

@@ -30,7 +30,7 @@ from mnist_lit.training.calibration import calibration_error, fit_temperature
 from mnist_lit.training.classification import LitClassifier
 from mnist_lit.training.config_files import defaults, options_of, provenance
 from mnist_lit.training.detection import LitDetector
-from mnist_lit.training.detection_results import draw_detections
+from mnist_lit.training.detection_results import plot_sheets
 from mnist_lit.training.loggers import history
 from mnist_lit.training.processes import single_process_trainer
 from mnist_lit.training.run_loggers import log_end
@@ -70,8 +70,7 @@ def finish(
         measured = _test(trainer, model, data)
     results = {**facts, **measured}
     with saved(run, results):
-        pictures = draw(run.figures, drawings(run, model, data, probs))
-        run_data = None
+        pictures = save_figures(run.figures, figure_makers(run, model, data, probs))
         if isinstance(model, LitClassifier) and probs is not None:
             with warning_if_failed("the report"):
                 classifier = Classifier.load(run.best, type(model.network))
@@ -84,7 +83,7 @@ def finish(
         metrics = {**logged, "epoch": trainer.current_epoch}
         for logger in loggers:
             with warning_if_failed(f"logging the results to {type(logger).__name__}"):
-                log_end(logger, config, trainer.global_step, metrics, pictures, run_data)
+                log_end(logger, config, trainer.global_step, metrics, pictures)
 
 
 def _test(trainer: Trainer, model: LightningModule, data: MNISTDataModule) -> dict[str, float]:
@@ -131,25 +130,25 @@ def _evaluate(
 @contextmanager
 def saved(run: Run, results: Mapping[str, Any]) -> Iterator[None]:
     """Save ``results.json``; if the process dies inside the block, resuming the run repeats it."""
-    run.drawing.touch()
+    run.pending.touch()
     with whole_file(run.results) as path:
         path.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     yield
-    run.drawing.unlink(missing_ok=True)
+    run.pending.unlink(missing_ok=True)
 
 
-def draw(folder: Path, drawings: Mapping[str, Callable[[], Figure]]) -> list[Path]:
+def save_figures(folder: Path, makers: Mapping[str, Callable[[], Figure]]) -> list[Path]:
     """Save figures as PNG.
 
     Args:
         folder: where.
-        drawings: for each name, a function that makes the figure.
+        makers: for each name, a function that makes the figure.
 
     Returns:
         The files; one that fails costs a warning, and none of the others.
     """
     paths = []
-    for name, make in drawings.items():
+    for name, make in makers.items():
         path = folder / f"{name}.png"
         with warning_if_failed(f"the figure {name}"):
             with whole_file(path) as temporary:
@@ -186,7 +185,7 @@ def gather_run_data(
         results: as in ``results.json``.
         classifier: the run's best checkpoint.
         dataset: N images.
-        probs: ``(N, K)`` the classifier's answers.
+        probs: ``(N, K)`` the classifier's predictions.
     """
     return RunData(
         name=run.folder.name,
@@ -223,7 +222,7 @@ def _acc_per_class(counts: Tensor, classes: Sequence[str]) -> dict[str, float | 
     }
 
 
-def drawings(
+def figure_makers(
     run: Run, model: LightningModule, data: MNISTDataModule, probs: Tensor | None
 ) -> dict[str, Callable[[], Figure]]:
     """Return a function for each figure of a run, by the figure's name.
@@ -232,11 +231,11 @@ def drawings(
         run: its folder.
         model: with the weights of the best checkpoint.
         data: what it was trained on.
-        probs: of the test images, ``(N, K)``; None: the model is no `LitClassifier`.
+        probs: of the test images, ``(N, K)``; None: the model is not a `LitClassifier`.
     """
     found: dict[str, Callable[[], Figure]] = {"curves": lambda: figures.curves(history(run))}
     if isinstance(model, LitDetector) and isinstance(data, SheetDataModule):
-        found["sheets"] = lambda: draw_detections(model, data)
+        found["sheets"] = lambda: plot_sheets(model, data)
     if isinstance(model, LitClassifier) and probs is not None:
         images, labels = data.images("test").images, data.images("test").chosen_labels
         found |= {

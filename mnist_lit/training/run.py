@@ -57,7 +57,7 @@ def train_run(
         if peer_died(error):
             raise
         said = f"{type(error).__name__}: {one_line(error)}"
-        raise UserError(f"no training can go on from {path} ({said})") from error
+        raise UserError(f"no training can resume from {path} ({said})") from error
     trainer.loggers = loggers  # TrainingLog has kept them open
 
 
@@ -84,7 +84,7 @@ def evaluate_run(
         config: all options, nested as in a config file.
 
     Raises:
-        UserError: there is no best checkpoint, or its answers are not finite.
+        UserError: there is no best checkpoint, or its loss is not finite.
     """
     if not run.best.is_file():
         raise UserError(
@@ -174,7 +174,7 @@ def resumable(trainer: Trainer, resume_command: Callable[[Path], Sequence[str]])
         if last.path is None or not last.path.is_file():
             return "start again: no step was saved yet"
         launcher = launched_by() if trainer.world_size > 1 else None
-        way = f"go on, by {launcher} as before, with" if launcher else "go on with"
+        way = f"resume, by {launcher} as before, with" if launcher else "resume with"
         return f"{way}: {as_typed(resume_command(last.path))}"
 
     try:
@@ -194,7 +194,7 @@ def resumable(trainer: Trainer, resume_command: Callable[[Path], Sequence[str]])
     except (MisconfigurationException, ImportError) as error:  # objections of callbacks' own
         raise UserError(one_line(error)) from error
     except OSError as error:
-        raise UserError(f"{error}; mend that, then {how()}") from error
+        raise UserError(f"{error}; fix that, then {how()}") from error
     except RuntimeError as error:
         if not peer_died(error):
             raise

@@ -1,9 +1,8 @@
 """The loggers of a run: TensorBoard and CSV in its folder, and others such as MLflow."""
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,11 @@ from torch.utils.tensorboard.summary import hparams
 from mnist_lit.console import warning_if_failed
 from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
-from mnist_lit.reports.measures import balanced_sample, last_hidden
-from mnist_lit.reports.run_data import NOTHING, RunData, as_text
+from mnist_lit.reports.run_data import NOTHING, as_text
 from mnist_lit.training.config_files import defaults, options_of
 from mnist_lit.training.loggers import ContinuingCSVLogger
 from mnist_lit.training.runs import Run
 
-NUM_EMBEDDED = 1000  # test images in TensorBoard's projector
 # Columns of TensorBoard's HParams tab for every run; others only for what is not the default.
 COMPARED = {
     "seed_everything",
@@ -38,7 +35,7 @@ COMPARED = {
     "trainer.max_epochs",
 }
 # Loggers with run ids of their own, and the argument by which they resume such a run.
-NUMBERED_BY = {"MLFlowLogger": "run_id", "WandbLogger": "version"}
+RESUME_ARGUMENT = {"MLFlowLogger": "run_id", "WandbLogger": "version"}
 
 
 def split_loggers(given: Any, root: Path) -> tuple[dict[str, Any] | None, list[Namespace]]:
@@ -96,14 +93,14 @@ def _class_name(logger: Namespace) -> str:
 
 def restore_logger_ids(others: Sequence[Namespace], run: Run | None) -> None:
     """Restore the ids by which loggers resume their own runs."""
-    known = _numbers(run) if run else {}
+    known = _stored_ids(run) if run else {}
     for logger in others:
         name = _class_name(logger)
         if name in known:
-            logger.init_args[NUMBERED_BY[name]] = known[name]
+            logger.init_args[RESUME_ARGUMENT[name]] = known[name]
 
 
-def _numbers(run: Run) -> dict[str, str]:
+def _stored_ids(run: Run) -> dict[str, str]:
     try:
         numbers = json.loads(run.loggers.read_bytes())
     except (OSError, ValueError):  # of a run that has no such loggers, or was cut off
@@ -143,9 +140,9 @@ def log_config(run: Run, given: Sequence[Logger], config: Mapping[str, Any]) -> 
     others = [logger for logger in given if not isinstance(logger, own)]
     for logger in others:
         if isinstance(logger, loggers.MLFlowLogger | loggers.WandbLogger):
-            _ = logger.experiment  # before, it has no number
+            _ = logger.experiment  # creates the run, and with it the id
             numbers[type(logger).__name__] = logger.version
-    if numbers == _numbers(run):
+    if numbers == _stored_ids(run):
         return
     for logger in others:
         logger.log_hyperparams(_as_hparams(options_of(config)))
@@ -159,9 +156,8 @@ def log_end(
     step: int,
     metrics: Mapping[str, float] | None = None,
     pictures: Sequence[Path] = (),
-    run_data: RunData | None = None,
 ) -> None:
-    """Log metrics, figures and predictions at the end of a run, and close the logger.
+    """Log metrics and figures at the end of a run, and close the logger.
 
     Args:
         logger: which.
@@ -169,7 +165,6 @@ def log_end(
         step: the last one.
         metrics: of the test images.
         pictures: PNG files.
-        run_data: of the run; None: there is none.
     """
     try:
         if metrics:
@@ -178,8 +173,6 @@ def log_end(
             log_compared(logger, config)
         for path in pictures:
             log_figure(logger, path, step)
-        if run_data and isinstance(logger, loggers.TensorBoardLogger):
-            log_answers(logger, run_data, step)
     finally:
         finalize(logger)
 
@@ -202,24 +195,6 @@ def _compared(config: Mapping[str, Any]) -> dict[str, bool | float | str]:
             if name in COMPARED or as_text(value) != usual.get(name, NOTHING)
         }
     )
-
-
-def log_answers(logger: loggers.TensorBoardLogger, run_data: RunData, step: int) -> None:
-    """Log precision-recall curves, embeddings and the graph to TensorBoard."""
-    writer, network = logger.experiment, run_data.classifier.network
-    for label, name in enumerate(run_data.classes):
-        is_class, probs = run_data.labels == label, run_data.probs[:, label]
-        writer.add_pr_curve(f"precision and recall/{name}", is_class.numpy(), probs.numpy(), step)
-    some = balanced_sample(run_data.labels, NUM_EMBEDDED)
-    images = run_data.images(some) / 255
-    hidden = last_hidden(network, images)
-    if hidden is not None:
-        names = [run_data.classes[label] for label in run_data.labels[some].tolist()]
-        shown = 1 - images if images.shape[1] == 1 else images
-        writer.add_embedding(hidden, names, shown, step, tag="hidden")
-    with warnings.catch_warnings(), suppress(Exception):  # not every network can be traced
-        warnings.simplefilter("ignore")  # TensorBoard's way to trace one is deprecated
-        writer.add_graph(network, images[:1])
 
 
 def log_figure(logger: Logger, path: Path, step: int) -> None:
@@ -250,7 +225,7 @@ def finalize(logger: Logger) -> None:
     """Flush and close a logger."""
     logger.finalize("success")
     if isinstance(logger, loggers.WandbLogger):
-        logger.experiment.finish()  # else the next run of this process would go on with its one
+        logger.experiment.finish()  # else the next run of this process would continue it
 
 
 def _as_hparams(options: Mapping[str, Any]) -> dict[str, bool | float | str]:

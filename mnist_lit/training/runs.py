@@ -15,11 +15,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pytorch_lightning import LightningModule
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 from mnist_lit import __version__
 from mnist_lit.checkpoints import load_checkpoint, save_checkpoint
 from mnist_lit.errors import UserError
 from mnist_lit.files import user_path, whole_file
+from mnist_lit.models import ask
 from mnist_lit.training.base_task import BaseTask
 
 FIT, DETECTOR = "version", "detector"  # prefixes of run folders: of classifiers, of detectors
@@ -56,7 +58,7 @@ class Run:
     @property
     def is_finished(self) -> bool:
         """True if results are saved, and drawing figures and report was attempted."""
-        return self.has_results and not self.drawing.exists()
+        return self.has_results and not self.pending.exists()
 
     @property
     def config(self) -> Path:
@@ -95,7 +97,7 @@ class Run:
         return self.folder / "results.json"
 
     @property
-    def drawing(self) -> Path:
+    def pending(self) -> Path:
         """A file that exists while figures and report of the saved results are being made."""
         return self.folder / ".drawing"
 
@@ -125,7 +127,7 @@ def runs_in(folder: Path, kind: str = FIT) -> list[Run]:
 
 
 def trials_in(folder: Path) -> list[Run]:
-    """List the complete trials of a sweep's folder; none if it is no such folder."""
+    """List the complete trials of a sweep's folder; none if it is another folder."""
     table = folder / "trials.csv"
     if not table.is_file():
         return []
@@ -211,7 +213,12 @@ def find_checkpoint(which: str, root: Path, kind: str = FIT) -> Path:
         return path.resolve()
     path = user_path(which)
     if not path.is_file():
-        raise UserError(f"no checkpoint at {which}; --ckpt_path takes best, last or a file")
+        inside = Run(path).best
+        if inside.is_file():
+            raise UserError(f"{which} is a folder; did you mean {inside}?")
+        raise UserError(
+            f"no checkpoint at {which}: --ckpt_path takes best, last, a file, or, for fit, auto"
+        )
     return path.resolve()
 
 
@@ -219,7 +226,8 @@ def load_weights(model: LightningModule, path: Path) -> None:
     """Load the weights of a checkpoint into a model.
 
     Raises:
-        UserError: the checkpoint cannot be read, is of another network, or of one without answers.
+        UserError: the checkpoint cannot be read, is of another network, or its outputs are NaN or
+            infinite.
     """
     try:
         model.load_state_dict(load_checkpoint(path)["state_dict"])
@@ -228,8 +236,11 @@ def load_weights(model: LightningModule, path: Path) -> None:
             f"{path} holds another network than the one here: give the --config of its run,"
             " or its --model options, and leave its code as it was"
         ) from error
-    if isinstance(model, BaseTask) and not model.has_finite_outputs():
-        raise UserError(f"{path} holds a network whose answers are no numbers: train again")
+    if isinstance(model, BaseTask):
+        assert isinstance(model.example_input_array, Tensor)
+        outputs = ask(model, model.example_input_array.to(model.device))
+        if not outputs.isfinite().all():
+            raise UserError(f"the network in {path} gives NaN or infinite outputs: train again")
 
 
 def store_temperature(path: Path, temperature: float) -> None:
@@ -258,13 +269,13 @@ def start(ckpt_path: str | None, root: Path, kind: str = FIT) -> Start:
     """Find the run folder and the checkpoint that a training starts from.
 
     Args:
-        ckpt_path: the checkpoint to go on from, as for `find_checkpoint`, or ``auto``; None: a new
+        ckpt_path: the checkpoint to resume from, as for `find_checkpoint`, or ``auto``; None: a new
             run.
         root: below which runs are.
         kind: of which runs.
 
     Raises:
-        UserError: there is no such checkpoint, or no training can go on from it.
+        UserError: there is no such checkpoint, or no training can resume from it.
     """
     ckpt_path = unfinished(ckpt_path, root, kind)
     if ckpt_path is None:
@@ -284,7 +295,7 @@ def start(ckpt_path: str | None, root: Path, kind: str = FIT) -> Start:
         epochs_done(checkpoint), int(checkpoint["global_step"]), dict(checkpoint["callbacks"])
     except (LookupError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path} holds a network, but not its training: no run can go on from it"
+            f"{path} holds a network, but not its training: no run can resume from it"
         ) from error
     return Start(run_of(path), path, checkpoint)
 

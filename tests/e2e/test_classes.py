@@ -88,6 +88,25 @@ def test_new_pictures_are_classified(folder: Path, capsys: Printed) -> None:
     assert "apple" in capsys.readouterr().out
 
 
+def test_each_page_has_its_class(run: Run, folder: Path, capsys: Printed) -> None:
+    first, *others = (Image.open(folder / "new" / f"{number}.png") for number in (0, 2))
+    first.save("pages.tif", save_all=True, append_images=others)
+    assert main(["predict", "pages.tif", "--ckpt_path=best", "--format=csv"]) == 0
+    rows = _rows(capsys.readouterr().out)
+    answer = Classifier.load(run.best).classify("pages.tif")
+
+    assert [(row["class"], row["page"]) for row in rows] == [("apple", "1"), ("sky", "2")]
+    assert (answer.label, answer.note) == ("apple", "only the first page was read")
+
+
+def test_unreadable_picture_leaves_no_part_of_a_submission(capsys: Printed) -> None:
+    assert main(["predict", "new/0.png", "absent.png", "--ckpt_path=best", "--format=kaggle"]) == 1
+    printed = capsys.readouterr()
+
+    assert not printed.out
+    assert "absent.png" in printed.err
+
+
 def test_classes_are_measured(capsys: Printed) -> None:
     assert main(["predict", "--truth=new/labels.csv", "--ckpt_path=last"]) == 0
     printed = capsys.readouterr().out
@@ -103,7 +122,7 @@ def test_file_that_is_no_picture_leaves_the_others(folder: Path, capsys: Printed
     rows = _rows(capsys.readouterr().out)
 
     assert [row["class"] for row in rows] == ["apple", "", "", "sky"]
-    assert "is no picture" in rows[1]["error"]
+    assert "is not a picture" in rows[1]["error"]
     assert "absent.png" in rows[2]["error"]
 
 

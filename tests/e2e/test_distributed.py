@@ -1,4 +1,4 @@
-"""Several processes train as one does, end together, and go on."""
+"""Several processes train as one does, end together, and resume."""
 
 import json
 import os
@@ -182,7 +182,7 @@ def test_rank_that_lightning_started_dies_and_no_process_is_left(tmp_path: Path)
         _, printed = stopped.communicate(timeout=60)
 
     (said,) = [line for line in printed.splitlines() if line]
-    assert "has died; go on with: python -m mnist_lit fit" in said
+    assert "has died; resume with: python -m mnist_lit fit" in said
     assert said.endswith(f"--ckpt_path {_run(tmp_path).last}")
     assert stopped.returncode == 2
     assert not _processes_of(tmp_path)
@@ -212,7 +212,7 @@ def test_ctrl_c_saves_and_is_said_once(tmp_path: Path) -> None:
         _, printed = started.communicate(timeout=30)
 
     (said,) = [line for line in printed.splitlines() if line]
-    assert said.startswith("SIGINT: stopped; go on with:")
+    assert said.startswith("SIGINT: stopped; resume with:")
     assert started.returncode == 130
     assert not _processes_of(tmp_path)
 
@@ -249,7 +249,7 @@ def test_two_nodes_meet_and_torchrun_starts_what_died_again(
             node.terminate()
 
     assert codes == [0, 0], said.read_text()
-    assert "goes on from step 13" in said.read_text()
+    assert "from step 13" in said.read_text()
     assert differences(uninterrupted, _run(tmp_path)) == []
 
 

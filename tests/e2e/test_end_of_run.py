@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from mnist_lit.__main__ import main
 from mnist_lit.console import dispensable_output, warning_if_failed
-from mnist_lit.training.results import draw
+from mnist_lit.training.results import save_figures
 from mnist_lit.training.runs import Run
 
 pytestmark = pytest.mark.slow
@@ -119,7 +119,7 @@ def test_figure_report_and_logger_that_fail_cost_a_warning_each(
     assert "test/confusion" not in rows[0], "only numbers are logged"
 
 
-def test_run_that_was_ended_while_it_was_drawn_is_drawn_when_it_goes_on(
+def test_run_that_was_ended_while_it_was_drawn_is_drawn_on_resuming(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*args: object) -> Figure:
@@ -146,7 +146,7 @@ def test_drawing_that_fails_leaves_the_others(
     def fails() -> Figure:
         raise ValueError
 
-    paths = draw(tmp_path, {"one": Figure, "two": fails, "three": Figure})
+    paths = save_figures(tmp_path, {"one": Figure, "two": fails, "three": Figure})
 
     assert [path.name for path in paths] == ["one.png", "three.png"]
     assert sorted(tmp_path.iterdir()) == sorted(paths), "leftovers"

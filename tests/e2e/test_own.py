@@ -93,8 +93,8 @@ def test_class_of_a_checkpoint_is_never_looked_for(
 @pytest.mark.parametrize(
     ("network", "said"),
     [
-        ("os.system", "is no Module"),
-        ("own.stripes", "is no Module"),
+        ("os.system", "is not a Module"),
+        ("own.stripes", "is not a Module"),
         ("own.Missing", "no class own.Missing"),
         ("nowhere", "no class nowhere"),
         ("own.Picky", "cannot be built"),
@@ -131,7 +131,7 @@ def test_config_beside_a_checkpoint_from_elsewhere_runs_nothing(
         (["--model.network=collections.OrderedDict"], "OrderedDict"),
         (["--model.network=own.Missing"], "own.Missing"),
         (["--model.network=own.Picky"], "own.Picky cannot be built: not today"),
-        (["--model.network=own.OneClass"], "puts out (2, 1) for 2 images of 10 classes"),
+        (["--model.network=own.OneClass"], "outputs (2, 1) for 2 images of 10 classes"),
         (["--model.network=own.Perceptron", "--model.network.hiden=3"], "hiden"),
         (["--model.network=own.Perceptron", "--model.network.hidden=many"], "hidden"),
         (
@@ -141,7 +141,7 @@ def test_config_beside_a_checkpoint_from_elsewhere_runs_nothing(
         (["--model.network=own.ExtraState"], "network._extra_state is a dict"),
         (["--model.network=own.Masked"], "network.mask has values that are not finite"),
         (["--model.network=own.ComplexWeights"], "network.last.weight is complex"),
-        (["--model.network=own.ComplexLogits"], "puts out torch.complex64"),
+        (["--model.network=own.ComplexLogits"], "outputs torch.complex64"),
         (["--model.network=own.Frozen"], "own.Frozen has nothing to train"),
         (["--model.loss=own.PerImage"], "PerImage returns a tensor of shape (2,)"),
         (
@@ -227,7 +227,7 @@ def test_plain_trainer_takes_either_half(tmp_path: Path) -> None:
     trainer.fit(LitClassifier(own.Perceptron(10, 1, 28)), MNISTDataModule(batch_size=1000))
     trainer.save_checkpoint(tmp_path / "plain.ckpt")
 
-    with pytest.raises(UserError, match="is no checkpoint made by `mnist-lit fit`"):
+    with pytest.raises(UserError, match="is not a checkpoint made by `mnist-lit fit`"):
         Classifier.load(tmp_path / "plain.ckpt", own.Perceptron)
 
 
@@ -260,7 +260,7 @@ def test_own_optimizer_and_schedule_are_used(fit: Fit, capsys: Printed) -> None:
     root = f"--trainer.default_root_dir={run.folder.parents[1]}"
     for option in ("--optimizer.weight_decay=0.2", "--optimizer.lr=0.1", "--lr_scheduler.T_max=9"):
         assert main(["fit", root, *options, option]) == 2
-        assert "this run cannot go on with" in capsys.readouterr().err
+        assert "this run cannot resume with" in capsys.readouterr().err
 
 
 SCHEDULE = """
@@ -374,9 +374,14 @@ def test_folder_that_is_no_data_set_is_refused(what: str, tmp_path: Path) -> Non
     if what == "damaged":
         Image.new("L", (9, 9)).save(tmp_path / "a" / "1.png")
         (tmp_path / "b" / "1.png").write_bytes(b"\x89PNG")
-    said = {"no pictures": "no pictures in the sub-folders", "damaged": "1.png is no picture"}
+    said = {
+        "empty": "has no sub-folders",
+        "one class": "has one sub-folder, a: one for each of two or more classes is needed",
+        "no pictures": "no pictures in the sub-folders",
+        "damaged": "1.png is not a picture",
+    }
 
-    with pytest.raises(UserError, match=said.get(what, "no sub-folders")):
+    with pytest.raises(UserError, match=said[what]):
         load(str(tmp_path), tmp_path)
 
 
@@ -439,7 +444,7 @@ def test_training_starts_from_weights_and_trains_what_is_not_frozen(
     torch.save(_state(brief_run), weights)  # without anything else
     options = [f"--model.weights={weights}", "--model.freeze=[conv*,fc1.*]", *QUICKLY]
     fit_in(tmp_path, *options, "--trainer.max_epochs=1")
-    weights.unlink()  # a run that goes on has its own
+    weights.unlink()  # a resumed run has its own
     run = fit_in(tmp_path, "--ckpt_path=last", "--trainer.max_epochs=2")
 
     before, after = _state(brief_run), _state(run)
@@ -463,7 +468,7 @@ def test_weights_get_another_head_for_other_classes(tmp_path: Path, capsys: Prin
     ("options", "said"),
     [
         (["--model.weights=absent.pt"], "absent.pt cannot be read"),
-        (["--model.weights=text.pt"], "is no checkpoint and no state_dict"),
+        (["--model.weights=text.pt"], "is neither a checkpoint nor a state_dict"),
         (["--model.weights=packaged", "--model.network=wide"], "are of another network"),
         (["--model.freeze=[con1*]"], "con1* fits no parameter: there are conv1.weight"),
     ],
@@ -574,7 +579,7 @@ def test_module_that_is_none_is_one_line(tmp_path: Path, capsys: Printed) -> Non
     assert main(["fit", root, "--model=own.Absent"]) == 2
     first, second = capsys.readouterr().err.splitlines()
 
-    assert "own.Perceptron is no LightningModule" in first
+    assert "own.Perceptron is not a LightningModule" in first
     assert "no class own.Absent" in second
     assert not list(tmp_path.iterdir())
 

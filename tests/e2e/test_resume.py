@@ -135,7 +135,8 @@ def test_signal_saves_and_says_how_to_go_on(
 
     assert stopped.returncode == 128 + signum
     (line,) = [line for line in stopped.stderr.splitlines() if line]
-    assert line.startswith(f"{signum.name}: stopped; go on with: python -m mnist_lit fit --trainer")
+    how = "resume with: python -m mnist_lit fit --trainer"
+    assert line.startswith(f"{signum.name}: stopped; {how}")
     assert line.endswith(f"--ckpt_path {run.last}")
     assert saved["global_step"] == 8, "the step is finished, and no other one"
     assert differences(uninterrupted, run) == []
@@ -250,7 +251,7 @@ def test_checkpoint_cannot_run_code(tmp_path: Path, capsys: pytest.CaptureFixtur
     torch.save({"mnist_lit": {"version": "0.1"}, "payload": Payload()}, tmp_path / "evil.ckpt")
 
     assert main(["test", f"--ckpt_path={tmp_path / 'evil.ckpt'}"]) == 2
-    assert "is no checkpoint made by" in capsys.readouterr().err
+    assert "is not a checkpoint made by" in capsys.readouterr().err
     assert not (tmp_path / "executed").exists()
 
 

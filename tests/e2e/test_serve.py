@@ -103,7 +103,7 @@ def bomb(side: int) -> bytes:
     ("make", "said"),
     [
         (lambda picture: b"", "send the picture's bytes"),
-        (lambda picture: b"hello", "is no picture"),
+        (lambda picture: b"hello", "is not a picture"),
         (lambda picture: picture[: len(picture) // 2], "damaged or cut off"),
         (lambda picture: bomb(5001), "more than 25 million pixels"),
         (lambda picture: bomb(20_000), "million pixels"),

@@ -129,7 +129,7 @@ def test_test_images_are_seen_when_everything_is_chosen(searched: tuple[Path, li
 def test_held_back_images_are_given_to_nobody() -> None:
     data = MNISTDataModule()
     data.setup()
-    data.hold_test_back()
+    data.holds_test_back = True
 
     assert len(data.images("val")) == 5000
     for ask in (lambda: data.images("test"), data.test_dataloader, data.predict_dataloader):
@@ -335,12 +335,12 @@ def test_folders_of_another_study_are_not_adopted(left: str, tmp_path: Path) -> 
         ("model.lr: {low: 0.001}", "missing 1 required positional argument: 'high'"),
         ("model.lr: 0.001", "0.001 is neither a range nor choices"),
         ("data.batch_size: {low: 100, high: 250, step: 100}", "not divisible by `step`"),
-        ("model.network.dropout: {low: 0.5, high: 1.5}", "dropout 1.5 is no share"),
+        ("model.network.dropout: {low: 0.5, high: 1.5}", "dropout 1.5 is out of range"),
         ("model.schedule: {choices: [constant, constant]}", "a choice comes twice"),
         ("seed_everything: {choices: [1, 2]}", "seed_everything has to be the same"),
         ("'model.lr=1 --x': {choices: [1, 2]}", "model.lr=1 --x 1"),
         ("[model.lr]", "names no options"),
-        ("model.lr: {low", "is no YAML"),
+        ("model.lr: {low", "is not YAML"),
     ],
 )
 def test_what_cannot_be_tried_is_said_before_any_trial(
@@ -363,7 +363,7 @@ def test_what_cannot_be_tried_is_said_before_any_trial(
         (["--ckpt_path=last"], "sweep takes no --ckpt_path"),
         (["--trainer.fast_dev_run=1"], "complete runs"),
         (["--best_checkpoint.monitor=train/loss"], "chooses by validation"),
-        (["--space=nowhere.yaml"], "--space nowhere.yaml is no file"),
+        (["--space=nowhere.yaml"], "--space nowhere.yaml is not a file"),
         (["--storage=nothing{}"], "the study cannot be used"),
     ],
 )
@@ -464,7 +464,7 @@ def test_interrupted_sweep_ends_as_if_it_had_not_been(
     roots = [tmp_path / name for name in ("interrupted", "whole")]
     for root in roots:
         root.mkdir()
-    # Saved after every step, so that there is always something to go on from.
+    # Saved after every step, so that there is always something to resume from.
     args, whole = (arguments(root, 3, "--last_checkpoint.every_s=0") for root in roots)
     ends = ((0, signal.SIGINT, TrialState.WAITING), (1, signal.SIGKILL, TrialState.RUNNING))
     for number, signum, state in ends:
@@ -475,7 +475,7 @@ def test_interrupted_sweep_ends_as_if_it_had_not_been(
         if signum == signal.SIGINT:
             assert process.returncode == 130
             (line,) = [line for line in said.splitlines() if line]
-            assert line.startswith("SIGINT: stopped; go on with: mnist-lit sweep --space")
+            assert line.startswith("SIGINT: stopped; resume with: mnist-lit sweep --space")
         assert trials_in(roots[0])[number].state == state
     assert main(args) == 0
     assert main(whole) == 0

@@ -221,7 +221,7 @@ class Counting(Perceptron):
 
 
 class PerImage(nn.Module):
-    """A loss that is no scalar."""
+    """A loss that is not a scalar."""
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         return nn.functional.cross_entropy(logits, labels, reduction="none")

@@ -158,7 +158,7 @@ function combine(a, b, operator) {
   return out;
 }
 
-// What many values come to, one added after the other; `end` gets what they come to and their number.
+// Reductions: start, step, and the final value from the result and the number of values.
 const LARGEST = { start: -Infinity, add: (most, value) => Math.max(most, value), end: (most) => most };
 const MEAN = { start: 0, add: (sum, value) => sum + value, end: (sum, count) => sum / count };
 
@@ -249,7 +249,7 @@ function fillFrames(frames, x, first, count, { top, left, width: wide, area }) {
   }
 }
 
-/** What the values in a window come to, that moves over each map: beyond it, there are none. */
+/** Pool each window; padding does not count. */
 function pool(x, { kernel_shape, pads = [0, 0, 0, 0], strides = [1, 1] }, { start, add, end }) {
   const [rows, columns] = kernel_shape;
   const [batch, channels, height, width] = x.shape;

@@ -127,7 +127,7 @@ function variance(values) {
   return mean(values.map((value) => (value - centre) ** 2));
 }
 
-/** Take medians over windows wider than any stroke; beyond its rim the paper goes on. */
+/** Take medians over windows wider than any stroke; beyond its rim the paper continues. */
 function windowMedians(plane, window) {
   const size = Math.floor(window * Math.max(plane.width, plane.height)) | 1;
   return medianFiltered(plane, size, withCleanRim(plane));

@@ -267,7 +267,7 @@ function fit() {
   redraw();
 }
 
-/** On to another screen, which may have smaller pixels. */
+/** Redraw when the pixel ratio changes. */
 function watchPixels() {
   const pixels = matchMedia(`(resolution: ${devicePixelRatio}dppx)`);
   pixels.addEventListener("change", () => (fit(), watchPixels()), { once: true });
@@ -371,7 +371,7 @@ let kept = null; // the last one: its name, and the answers before and after it
  * @param given `correct(image, digit)`, which keeps a correction and returns its name;
  *   `takeBack(name)`; and `collect`, which says where corrections are kept.
  */
-export function letTeach(given) {
+export function enableCorrections(given) {
   teacher = given;
   document.body.classList.add("teaching");
   element("teach").hidden = false;
@@ -382,7 +382,7 @@ export function letTeach(given) {
     bar.addEventListener("click", () => teach(digit));
     bar.addEventListener("keydown", ({ key }) => key === "Enter" && teach(digit));
   });
-  element("untaught").addEventListener("click", untake);
+  element("untaught").addEventListener("click", undoCorrection);
   showTaught(`Wrong? Tap the right digit above: it is kept in ${teacher.collect} on the server's machine.`);
 }
 
@@ -402,7 +402,7 @@ async function teach(digit) {
   showTaught(`Kept as ${digit}.`);
 }
 
-async function untake() {
+async function undoCorrection() {
   await teacher.takeBack(kept.name);
   if (answer === kept.after) answer = kept.before;
   kept = null;

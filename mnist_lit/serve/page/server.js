@@ -1,6 +1,6 @@
 // The page of `serve`: the server reads.
 
-import { letTeach, say, start } from "./page.js";
+import { enableCorrections, say, start } from "./page.js";
 
 const TIMEOUT_MS = 15_000;
 const HEARTBEAT_MS = 3000;
@@ -60,4 +60,4 @@ const takeBack = (name) => fetch(`corrections/${name}`, { method: "DELETE" });
 
 start({ read });
 const { collect } = await fetch("network").then((response) => response.json()).catch(() => ({}));
-if (collect) letTeach({ correct, takeBack, collect });
+if (collect) enableCorrections({ correct, takeBack, collect });

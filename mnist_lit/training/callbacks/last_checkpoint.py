@@ -87,8 +87,8 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         due = bool(self._received) or time.monotonic() - self._saved_at >= self.every_s
         due = self._vote.after_step(due, trainer)
-        # Not before a validation, which a run resumed from there would leave out; nor with
-        # gradients that are still to be added to.
+        # Not before a validation, which a run resumed from there would leave out; nor in the
+        # middle of gradient accumulation.
         is_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if due and is_step and not _is_validated_after(trainer, batch_idx):
             self._save(trainer)

@@ -11,8 +11,8 @@ from rich.progress import TimeElapsedColumn, TimeRemainingColumn
 class Progress(RichProgressBar):
     """Lightning's progress bar, redrawn a few times a second, and a line for every epoch."""
 
-    def __init__(self, redraws_per_s: int = 4) -> None:
-        super().__init__(refresh_rate=redraws_per_s)
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=4)  # times a second
         self._redraw_at = 0.0
 
     def on_train_batch_end(

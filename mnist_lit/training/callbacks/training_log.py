@@ -26,7 +26,7 @@ class TrainingLog(Callback):
         self.images_per_s = 0.0
         self._epoch_is_whole = False
         self._images = 0  # of this epoch so far
-        self._seconds = 0.0  # of this epoch's training so far, without what runs since _since
+        self._seconds = 0.0  # training seconds of this epoch up to `_since`
         self._since = 0.0
         self._fit_since: float | None = None  # while it trains
 
