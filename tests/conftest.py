@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mnist_lit.__main__ import main
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 if TYPE_CHECKING:  # most tests need neither
     from playwright.sync_api import Browser

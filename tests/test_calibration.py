@@ -7,7 +7,7 @@ from conftest import results_of
 from mnist_lit import Classifier
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.training.calibration import calibration_error, fit_temperature
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 
 def _honest_logits() -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ from mnist_lit.__main__ import main
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import UserError
 from mnist_lit.reading.classifier import PACKAGED, Classifier
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 ODD: dict[str, Any] = {
     "none": None,

@@ -27,7 +27,7 @@ from mnist_lit.reading.classifier import tilted_views
 from mnist_lit.reading.limits import PictureError
 from mnist_lit.reading.result import joined
 from mnist_lit.training.classification import LitClassifier
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ from mnist_lit.synthetic.sheet import FAINT, HEIGHT, WIDTH, Sheet, touching_x
 from mnist_lit.synthetic.surroundings import crop_anywhere
 from mnist_lit.synthetic.targets import batch_of, loss
 from mnist_lit.training.detection import LitDetector, counts
-from mnist_lit.training.runs import load_weights
+from mnist_lit.training.run_folders import load_weights
 
 SMALL = ("--config=detector", "--model.width=16", "--data.num_sheets=36", "--data.batch_size=12")
 FEW = ("--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1")

@@ -20,7 +20,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.reading.classifier import PACKAGED
 from mnist_lit.serve.corrections import Corrections
 from mnist_lit.training import config_files
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 CONFIGS = [Path(config_files.packaged(name)) for name in sorted(config_files.packaged_names())]
 

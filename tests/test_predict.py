@@ -14,7 +14,7 @@ from PIL import Image
 
 from mnist_lit.__main__ import main
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 Printed = pytest.CaptureFixture[str]
 

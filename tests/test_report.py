@@ -27,7 +27,7 @@ from mnist_lit.reports import measures
 from mnist_lit.reports.pages import comparison_page, run_page
 from mnist_lit.reports.run_data import RunData, differing
 from mnist_lit.training.calibration import calibration_error
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 DIGITS = tuple("0123456789")
 

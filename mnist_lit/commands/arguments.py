@@ -48,6 +48,6 @@ def checkpoint_path(given: str | None) -> str | None:
     """
     if given not in ("best", "last"):
         return given
-    from mnist_lit.training.runs import find_checkpoint  # which takes seconds to import
+    from mnist_lit.training.run_folders import find_checkpoint  # which takes seconds to import
 
     return str(find_checkpoint(given, Path()))

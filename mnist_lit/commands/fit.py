@@ -38,7 +38,7 @@ from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.files import user_path
 from mnist_lit.models import ModuleSpec, Shape, class_path_of, find_class
-from mnist_lit.training import config_files, limits, processes, run_loggers, runs
+from mnist_lit.training import config_files, limits, loggers, processes, run_folders
 from mnist_lit.training.base_task import BaseTask, unsaved_buffers
 from mnist_lit.training.callbacks import (
     BestCheckpoint,
@@ -59,7 +59,7 @@ from mnist_lit.training.run import (
     resumable,
     train_run,
 )
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 # Class weights of a loss, say, are given as lists.
 register_type(
@@ -143,8 +143,8 @@ class CLI(LightningCLI):
         self.data_module = MNISTDataModule
         if "data" in chosen:
             self.data_module = find_class(chosen["data"], MNISTDataModule)
-        self.kind = runs.DETECTOR if issubclass(self.task, LitDetector) else runs.FIT
-        self.start = runs.Start()
+        self.kind = run_folders.DETECTOR if issubclass(self.task, LitDetector) else run_folders.FIT
+        self.start = run_folders.Start()
         self.changes: list[str] = []  # of the config, since the run that is resumed
         self.new_run: Run | None = None  # the folder made here
         self.run: Run | None = None  # what `fit` has completed
@@ -169,7 +169,7 @@ class CLI(LightningCLI):
         except BaseException:
             trainer = getattr(self, "trainer", None)
             if self.new_run and not (trainer and has_begun(trainer, self.start)):
-                runs.discard(self.new_run)
+                run_folders.discard(self.new_run)
             raise
 
     @staticmethod
@@ -254,20 +254,20 @@ class CLI(LightningCLI):
         """Split off the loggers that write into the run folder, which is not known yet."""
         given = self.options.trainer
         self.root = root = user_path(given.default_root_dir or os.getcwd())
-        self.tensorboard, others = run_loggers.split_loggers(given.logger, root)
+        self.tensorboard, others = loggers.split_loggers(given.logger, root)
         if self.subcommand == "fit":
             self.start = self.beginning(root)
             run = self.start.run
         else:
             which = self.options.ckpt_path or "best"
-            self.checkpoint_path = runs.find_checkpoint(which, root, self.kind)
-            run = runs.run_of(self.checkpoint_path)
-        run_loggers.restore_logger_ids(others, run)
+            self.checkpoint_path = run_folders.find_checkpoint(which, root, self.kind)
+            run = run_folders.run_of(self.checkpoint_path)
+        loggers.restore_logger_ids(others, run)
         given.logger = others or False
 
-    def beginning(self, root: Path) -> runs.Start:
+    def beginning(self, root: Path) -> run_folders.Start:
         """Return the folder and checkpoint that `fit` starts from, below ``root``."""
-        return runs.start(self.options.ckpt_path, root, self.kind)
+        return run_folders.start(self.options.ckpt_path, root, self.kind)
 
     def run_folder(self) -> Run | None:
         """Return the folder that `fit` writes to, a new one unless a run is resumed.
@@ -278,7 +278,7 @@ class CLI(LightningCLI):
             return None
         if self.start.run is None:
             text = config_files.as_file(self.config_yaml, [])
-            self.new_run = runs.claim(self.root, text, self.kind)
+            self.new_run = run_folders.claim(self.root, text, self.kind)
         return self.start.run or self.new_run
 
     def _check_values(self) -> None:
@@ -345,7 +345,7 @@ class CLI(LightningCLI):
             elif not processes.is_rank_zero():
                 kwargs["logger"] = False
             kwargs["plugins"].append(
-                runs.RunCheckpointIO(self.nested_config, self._replace_results)
+                run_folders.RunCheckpointIO(self.nested_config, self._replace_results)
             )
         trainer = super().instantiate_trainer(**kwargs)
         limits.check_device(trainer)
@@ -355,13 +355,13 @@ class CLI(LightningCLI):
         checkpoint = self.start.checkpoint
         purge_step = checkpoint["global_step"] if checkpoint else 0
         is_new = run == self.new_run
-        return run_loggers.run_loggers(
+        return loggers.run_loggers(
             run, self.tensorboard, others, self.nested_config, None if is_new else purge_step
         )
 
     def _replace_results(self) -> None:
         """Replace the results and the config of a run that is resumed."""
-        if self.folder and self.start != runs.Start():
+        if self.folder and self.start != run_folders.Start():
             self.folder.results.unlink(missing_ok=True)
             # TensorBoard's logger writes it anew.
             (self.folder.folder / "hparams.yaml").unlink(missing_ok=True)
@@ -383,9 +383,9 @@ class CLI(LightningCLI):
         if start.checkpoint and start.checkpoint_path:
             self.changes = changes_since(start.checkpoint, self.trainer, config)
             # Another network is refused before anything is written.
-            runs.load_weights(model, start.checkpoint_path)
+            run_folders.load_weights(model, start.checkpoint_path)
         run = self.folder
-        lock = runs.run_lock(run) if run else nullcontext()
+        lock = run_folders.run_lock(run) if run else nullcontext()
         with resumable(self.trainer, self.resume_command), lock:
             if is_finished(start, self.trainer):
                 if run:
@@ -398,7 +398,7 @@ class CLI(LightningCLI):
                 step = start.checkpoint["global_step"]
                 print(f"resuming {run.folder} from step {step}", *self.changes, sep="\n  ")
             if run:
-                run_loggers.log_config(run, self.trainer.loggers, config)
+                loggers.log_config(run, self.trainer.loggers, config)
             train_run(self.trainer, model, datamodule, start)
             processes.leave_group(self.trainer)
             if run:
@@ -449,6 +449,6 @@ class CLI(LightningCLI):
             plain_console().print(scores(metrics, [name]))
 
     def _load_weights(self, model: LightningModule) -> None:
-        runs.load_weights(model, self.checkpoint_path)
+        run_folders.load_weights(model, self.checkpoint_path)
         if self.trainer.is_global_zero:
             print(f"checkpoint {self.checkpoint_path}")

@@ -22,7 +22,7 @@ from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.files import user_path
 from mnist_lit.models import ModuleSpec, Shape, find_class, full_class_path
-from mnist_lit.training import config_files, runs
+from mnist_lit.training import config_files, run_folders
 
 HELP_HINT = "`mnist-lit COMMAND --help` lists the options"
 MAX_SHOWN = 80  # characters of a value that is refused
@@ -112,14 +112,14 @@ def with_config(args: list[str]) -> list[str]:
     if given.config or not given.ckpt_path or not given.root:  # a new run; or a value is missing
         return args
     root = user_path(given.root)
-    which = runs.unfinished(given.ckpt_path, root) if command == "fit" else given.ckpt_path
+    which = run_folders.unfinished(given.ckpt_path, root) if command == "fit" else given.ckpt_path
     if which is None:
         return args
     if command == "fit" and which == "last":
-        run = runs.newest(root)
+        run = run_folders.newest(root)
         if run.has_config:  # there may be no checkpoint yet
             return [command, "--config", str(run.config), *options]
-    path = runs.find_checkpoint(which, root)
+    path = run_folders.find_checkpoint(which, root)
     # A newer run may begin before it is loaded: its path is fixed here.
     named = {option.rpartition("=")[2] for option in options}
     config = config_of(path, root, named)
@@ -183,10 +183,10 @@ def config_of(checkpoint_path: Path, root: Path, named: Collection[str]) -> str:
     Raises:
         UserError: it names code that nobody has named on the command line.
     """
-    run = runs.run_of(checkpoint_path)
+    run = run_folders.run_of(checkpoint_path)
     if run and run.has_config:
         # A sweep's trials are a folder deeper.
-        if runs.runs_folder(root).resolve() in run.folder.resolve().parents[:2]:
+        if run_folders.runs_folder(root).resolve() in run.folder.resolve().parents[:2]:
             return str(run.config)
         config_files.check_file(run.config)
         try:

@@ -18,7 +18,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.files import write_csv
 from mnist_lit.training import limits
 from mnist_lit.training.callbacks import Interrupted
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 MAX_SEED = 2**32 - 1  # NumPy's
 

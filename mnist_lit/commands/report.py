@@ -19,9 +19,9 @@ from mnist_lit.models import Shape, find_class, named_class
 from mnist_lit.reading.classifier import Classifier
 from mnist_lit.reports.pages import comparison_page, run_page
 from mnist_lit.reports.run_data import RunData
-from mnist_lit.training import config_files, runs
+from mnist_lit.training import config_files, run_folders
 from mnist_lit.training.results import gather_run_data, measure
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 BATCH_SIZE = 1000
 VAL_METRICS = ("val/acc", "val/loss")
@@ -85,16 +85,18 @@ def _find_runs(folders: Sequence[str]) -> list[Run]:
         UserError: a run is not finished, or a folder holds no finished run.
     """
     if not folders:
-        return [_finished(runs.newest(Path()))]
+        return [_finished(run_folders.newest(Path()))]
     found = []
     for text in folders:
         folder = user_path(text).resolve()
         if Run(folder).exists:
             found.append(_finished(Run(folder)))
             continue
-        inside = runs.trials_in(folder) or [run for run in runs.runs_in(folder) if run.has_results]
+        inside = run_folders.trials_in(folder) or [
+            run for run in run_folders.runs_in(folder) if run.has_results
+        ]
         if not inside:
-            raise UserError(f"{text} is no run, and there is no finished one in it")
+            raise UserError(f"{text} is not a run, and holds no finished one")
         found += inside
     return list(dict.fromkeys(found))
 

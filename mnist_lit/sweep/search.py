@@ -18,7 +18,7 @@ from mnist_lit.sweep import summary
 from mnist_lit.sweep.space import Space, arguments, edges, num_combinations, read
 from mnist_lit.sweep.study import Sweep, first_attempt
 from mnist_lit.sweep.trials import Objective, Paused, TrialFit
-from mnist_lit.training import config_files, runs
+from mnist_lit.training import config_files, run_folders
 from mnist_lit.training.results import counted, show
 
 
@@ -36,8 +36,8 @@ def search(given: Namespace, options: Sequence[str], command: Sequence[str]) -> 
     args = with_config(["fit", *options])
     base = TrialFit(args)
     root = Path(base.options.trainer.default_root_dir or "")
-    folder = runs.runs_folder(root) / given.study
-    if not runs.runs_in(folder):  # else they have been checked
+    folder = run_folders.runs_folder(root) / given.study
+    if not run_folders.runs_in(folder):  # else they have been checked
         check_edges(args, space)
     try:
         config = config_files.options_of(yaml.safe_load(base.config_yaml))

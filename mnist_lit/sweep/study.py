@@ -24,9 +24,9 @@ from sqlalchemy import URL
 from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
 from mnist_lit.sweep.space import Space, num_combinations, values
-from mnist_lit.training import runs
+from mnist_lit.training import run_folders
 from mnist_lit.training.callbacks.best_checkpoint import mode_of
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 HEARTBEAT_S = 5  # between two signs of life of a process that trains a trial
 DEAD_AFTER_S = 20  # without one: another process continues the trial
@@ -88,7 +88,7 @@ class Sweep:
                         f"{self.folder.name} was begun with {name} {before.get(name)}, not"
                         f" {now.get(name)}: leave it as it was, or take another --study"
                     )
-            for run in runs.runs_in(self.folder):
+            for run in run_folders.runs_in(self.folder):
                 self.claim(run.version)
 
     def sampler(self, index: int) -> BaseSampler:

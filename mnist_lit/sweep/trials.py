@@ -16,9 +16,9 @@ from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.sweep.space import arguments, suggest
 from mnist_lit.sweep.study import Sweep, best_epoch, first_attempt, last_attempts
-from mnist_lit.training import limits, runs
+from mnist_lit.training import limits, run_folders
 from mnist_lit.training.callbacks import Interrupted
-from mnist_lit.training.runs import Run, Start
+from mnist_lit.training.run_folders import Run, Start
 
 
 class Paused(BaseException):
@@ -79,7 +79,7 @@ class TrialFit(CLI):
         if self.options.ckpt_path:
             raise UserError("sweep takes no ckpt_path: each trial is a run of its own")
         if self.trial_run and self.trial_run.last.is_file():
-            return runs.start(str(self.trial_run.last), root)
+            return run_folders.start(str(self.trial_run.last), root)
         return Start(self.trial_run)
 
     def callbacks(self) -> list[Callback]:

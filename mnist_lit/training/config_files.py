@@ -21,7 +21,7 @@ from mnist_lit import __version__
 from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
 from mnist_lit.models import full_class_path
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 # Options that say where things are, not what is trained.
 PLACES = {"ckpt_path", "data.data_dir", "trainer.default_root_dir"}

@@ -29,12 +29,12 @@ from mnist_lit.synthetic.data import SheetDataModule
 from mnist_lit.training.calibration import calibration_error, fit_temperature
 from mnist_lit.training.classification import LitClassifier
 from mnist_lit.training.config_files import defaults, options_of, provenance
+from mnist_lit.training.csv_logger import history
 from mnist_lit.training.detection import LitDetector
 from mnist_lit.training.detection_results import plot_sheets
-from mnist_lit.training.loggers import history
+from mnist_lit.training.loggers import log_end
 from mnist_lit.training.processes import single_process_trainer
-from mnist_lit.training.run_loggers import log_end
-from mnist_lit.training.runs import Run, store_temperature
+from mnist_lit.training.run_folders import Run, store_temperature
 
 LOGGED = ("test/acc", "test/loss")  # of a classifier's results, to loggers
 LABELS = dict(zip(SETS, ("training", "validation", "test"), strict=True))

@@ -14,14 +14,13 @@ from pytorch_lightning.callbacks import Callback
 
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
-from mnist_lit.training import config_files, results, runs
+from mnist_lit.training import config_files, results, run_folders
 from mnist_lit.training.callbacks import Interrupted, LastCheckpoint, StopEarly, TrainingLog
 from mnist_lit.training.callbacks.random_state import num_ranks
 from mnist_lit.training.classification import LitClassifier
-from mnist_lit.training.loggers import silencing_disk_errors
+from mnist_lit.training.loggers import closing_if_failed, silencing_disk_errors
 from mnist_lit.training.processes import launched_by, peer_died, requeue
-from mnist_lit.training.run_loggers import closing_if_failed
-from mnist_lit.training.runs import Run, Start
+from mnist_lit.training.run_folders import Run, Start
 
 C = TypeVar("C", bound=Callback)
 
@@ -92,7 +91,7 @@ def evaluate_run(
             " max_steps or max_time, or lower trainer.check_val_every_n_epoch"
         )
     with closing_if_failed(trainer.loggers):
-        runs.load_weights(model, run.best)
+        run_folders.load_weights(model, run.best)
         facts = run_facts(trainer, model, config)
         if data.holds_test_back:
             results.leave_untested(trainer, config)
@@ -130,7 +129,7 @@ def changes_since(
     Raises:
         UserError: the run cannot be resumed with this config.
     """
-    epochs = runs.epochs_done(checkpoint)
+    epochs = run_folders.epochs_done(checkpoint)
     if epochs > (trainer.max_epochs or 0) >= 0:
         number = results.counted(epochs, "epoch")
         raise UserError(f"this run has had {number} already: raise --trainer.max_epochs")
@@ -149,7 +148,7 @@ def is_finished(start: Start, trainer: Trainer) -> bool:
     stopper = found_callback(trainer, StopEarly)
     stopping = checkpoint["callbacks"].get(stopper.state_key, {"wait_count": 0})
     return bool(
-        runs.epochs_done(checkpoint) >= (trainer.max_epochs or 0) >= 0
+        run_folders.epochs_done(checkpoint) >= (trainer.max_epochs or 0) >= 0
         or checkpoint["global_step"] >= trainer.max_steps != -1
         or stopping["wait_count"] >= stopper.patience
     )

@@ -17,7 +17,7 @@ from server import running
 
 from mnist_lit import Classifier
 from mnist_lit.__main__ import main
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 pytestmark = pytest.mark.slow
 Printed = pytest.CaptureFixture[str]

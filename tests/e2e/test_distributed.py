@@ -19,7 +19,7 @@ from torch import Tensor
 from mnist_lit.__main__ import main
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.data.loaders import EpochShuffle
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from mnist_lit.__main__ import main
 from mnist_lit.console import dispensable_output, warning_if_failed
 from mnist_lit.training.results import save_figures
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 pytestmark = pytest.mark.slow
 

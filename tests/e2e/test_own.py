@@ -34,7 +34,7 @@ from mnist_lit.data.sources import load
 from mnist_lit.errors import UserError
 from mnist_lit.models import CNN
 from mnist_lit.training.dry_run import check_training_step
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from conftest import QUICKLY
 from mnist_lit.__main__ import main
 from mnist_lit.commands import repeat
 from mnist_lit.training.callbacks import Interrupted
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 pytestmark = pytest.mark.slow
 

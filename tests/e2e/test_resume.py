@@ -17,7 +17,7 @@ from same import differences
 
 from mnist_lit.__main__ import main
 from mnist_lit.models import Wide
-from mnist_lit.training.runs import Run, claim
+from mnist_lit.training.run_folders import Run, claim
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unmeasured")]
 
@@ -347,7 +347,7 @@ def test_folder_that_another_process_has_taken_is_left_to_it(
         taken[0].acquire()
         return run
 
-    monkeypatch.setattr("mnist_lit.training.runs.claim", claim_and_lose)
+    monkeypatch.setattr("mnist_lit.training.run_folders.claim", claim_and_lose)
     assert main(["fit", f"--trainer.default_root_dir={tmp_path}", *STRONG]) == 2
     taken[0].release()
 

@@ -33,7 +33,7 @@ from mnist_lit.sweep import space, study, summary
 from mnist_lit.sweep.study import Sweep, last_attempts
 from mnist_lit.sweep.trials import Objective, TrialFit
 from mnist_lit.training import config_files
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ from conftest import QUICKLY, SMALL_DIGITS, Fit
 from mlflow.tracking import MlflowClient
 
 from mnist_lit.__main__ import main
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 pytestmark = pytest.mark.slow
 

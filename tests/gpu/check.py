@@ -56,7 +56,7 @@ from mnist_lit.checkpoints import load_checkpoint  # noqa: E402
 from mnist_lit.data.module import MNISTDataModule  # noqa: E402
 from mnist_lit.files import whole_file  # noqa: E402
 from mnist_lit.training.classification import LitClassifier  # noqa: E402
-from mnist_lit.training.runs import Run  # noqa: E402
+from mnist_lit.training.run_folders import Run  # noqa: E402
 
 CPU_TEST_ACC, CPU_SD = 0.9902, 0.0006  # default config, n = 5, README
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "jsonargparse", "numpy")

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from same import differences
 
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["--trainer.max_epochs=4", "--trainer.enable_progress_bar=false"]

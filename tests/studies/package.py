@@ -21,7 +21,7 @@ from mnist_lit.files import whole_file
 from mnist_lit.reading.classifier import PACKAGED, Classifier
 from mnist_lit.reading.detector import PACKAGED as DETECTOR
 from mnist_lit.training.calibration import calibration_error
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 CARD = PACKAGED.with_name("README.md")
 KEPT = ("mnist_lit", "hyper_parameters", "state_dict", "temperature", "classes")

@@ -24,7 +24,7 @@ from mnist_lit.__main__ import main as run_command
 from mnist_lit.data.styles import STROKES, Stroke, with_styles
 from mnist_lit.serve.corrections import Corrections
 from mnist_lit.training.calibration import calibration_error
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 NUM_POOL = 3500  # digits of a hand from which corrections come
 NUM_CHOOSE = 1500  # of them, to measure on while a config is chosen

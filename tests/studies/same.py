@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_lit.training.runs import Run
+from mnist_lit.training.run_folders import Run
 
 # What may differ: how long it took, where it lies, and what was asked of the process.
 CIRCUMSTANCES = {"TrainingLog", "dirpath", "mnist_lit"}

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from mnist_lit.errors import UserError
-from mnist_lit.training import runs
-from mnist_lit.training.runs import Run, claim
+from mnist_lit.training import run_folders
+from mnist_lit.training.run_folders import Run, claim
 
 
 def test_every_claim_gets_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -16,47 +16,47 @@ def test_every_claim_gets_a_folder_of_its_own(tmp_path: Path) -> None:
 
     assert sorted(run.version for run in claimed) == list(range(40))
     assert [run.config.read_text() for run in claimed] == list(map(str, range(40)))
-    assert len(list(runs.runs_folder(tmp_path).iterdir())) == 40, "leftovers"
+    assert len(list(run_folders.runs_folder(tmp_path).iterdir())) == 40, "leftovers"
 
 
 def test_folder_with_nothing_in_it_is_no_run(tmp_path: Path) -> None:
     run = claim(tmp_path, "a config")
-    folder = runs.runs_folder(tmp_path)
+    folder = run_folders.runs_folder(tmp_path)
     for name in ("version_7", "version_²", "version_x"):
         (folder / name).mkdir()
 
-    assert runs.newest(tmp_path) == run
+    assert run_folders.newest(tmp_path) == run
     assert claim(tmp_path, "").version == 8, "a folder that is there is taken, though"
 
 
 def test_runs_of_a_detector_are_not_those_of_fit(tmp_path: Path) -> None:
-    found = claim(tmp_path, "a config", runs.DETECTOR)
+    found = claim(tmp_path, "a config", run_folders.DETECTOR)
 
     assert found.folder.name == "detector_0"
-    assert runs.newest(tmp_path, runs.DETECTOR) == found
-    assert runs.unfinished("auto", tmp_path, runs.DETECTOR) == "last"
-    assert runs.unfinished("auto", tmp_path) is None, "fit begins a new one"
+    assert run_folders.newest(tmp_path, run_folders.DETECTOR) == found
+    assert run_folders.unfinished("auto", tmp_path, run_folders.DETECTOR) == "last"
+    assert run_folders.unfinished("auto", tmp_path) is None, "fit begins a new one"
     with pytest.raises(UserError, match="no run in"):
-        runs.newest(tmp_path)
+        run_folders.newest(tmp_path)
 
 
 def test_without_a_run_there_is_no_newest(tmp_path: Path) -> None:
-    (runs.runs_folder(tmp_path) / "version_0").mkdir(parents=True)
+    (run_folders.runs_folder(tmp_path) / "version_0").mkdir(parents=True)
 
     with pytest.raises(UserError, match="no run in"):
-        runs.newest(tmp_path)
+        run_folders.newest(tmp_path)
 
 
 def test_run_whose_results_were_not_drawn_is_unfinished(tmp_path: Path) -> None:
     run = claim(tmp_path, "a config")
     run.results.write_text("{}", encoding="utf-8")
     assert run.is_finished
-    assert runs.unfinished("auto", tmp_path) is None
+    assert run_folders.unfinished("auto", tmp_path) is None
 
     run.pending.touch()
     assert not run.is_finished
     assert run.has_results
-    assert runs.unfinished("auto", tmp_path) == "last"
+    assert run_folders.unfinished("auto", tmp_path) == "last"
 
 
 @pytest.mark.parametrize(("content", "is_complete"), [("", False), ("{", False), ("{}", True)])

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mnist_lit.training.loggers import ContinuingCSVLogger, rows_before
-from mnist_lit.training.runs import Run
+from mnist_lit.training.csv_logger import ContinuingCSVLogger, rows_before
+from mnist_lit.training.run_folders import Run
 
 WHOLE = "loss,step\n2.5,9\n,9\n1.5,19\n0.5,29\n"
 
