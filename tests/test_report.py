@@ -381,7 +381,7 @@ def test_report_on_no_finished_run_is_one_line(
     what: str, brief_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "some"
-    said = "is no run, and there is no finished one in it"
+    said = "is not a run, and holds no finished one"
     if what in ("empty", "trials"):
         folder.mkdir()
     if what == "trials":
