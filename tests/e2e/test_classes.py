@@ -184,7 +184,7 @@ def url(folder: Path) -> Iterator[str]:
         assert (status, answer["class"]) == (200, "apple")
         status, answer = server.predict(b"no picture")
         assert status == 400
-        assert "no picture" in answer["detail"]
+        assert "not a picture" in answer["detail"]
 
 
 def test_page_classifies_what_is_chosen(browser: Browser, url: str, folder: Path) -> None:

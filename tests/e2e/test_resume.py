@@ -293,7 +293,7 @@ def test_disk_that_fills_up_is_one_line(size_kb: int, tmp_path: Path) -> None:
 
     (line,) = stopped.stderr.splitlines()
     assert stopped.returncode == 2
-    assert "No space left on device; mend that, then " in line
+    assert "No space left on device; fix that, then " in line
     assert f"--ckpt_path {run.last}" in line or "start again: no step was saved yet" in line
     assert not leftovers
     assert bool(saved) == ("start again" not in line)
