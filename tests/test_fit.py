@@ -175,7 +175,7 @@ def test_configs_come_with_the_package(
     for options in (["--config", "speedrun"], ["--config=speedrun"], ["-c", "speedrun"]):
         assert main(["fit", *options, "--trainer.fast_dev_run=1"]) == 0
     assert main(["fit", "--config", "nowhere"]) == 2
-    assert "nowhere" in capsys.readouterr().err
+    assert "nowhere: no such file, and none of the packaged: best, " in capsys.readouterr().err
 
 
 def test_default_config_states_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +230,7 @@ def test_seed_changes_the_weights(fit: Fit) -> None:
         (["--trainer.strategy=fsdp", "--trainer.accelerator=cpu"], "`fsdp` requires a GPU"),
         (["--config=nowhere.yaml"], "nowhere.yaml"),
         (["--ckpt_path=last"], "no run in"),
-        (["--ckpt_path=nowhere.ckpt"], "nowhere.ckpt"),
+        (["--ckpt_path=nowhere.ckpt"], "nowhere.ckpt: --ckpt_path takes best, last, a file, or"),
         ([f"--ckpt_path={PACKAGED}"], "holds a network, but not its training"),
         (["--ckpt_path"], "ckpt_path"),
         (["--early_stopping.monitor=val/accuracy"], "early_stopping.monitor"),

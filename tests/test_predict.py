@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -151,6 +152,17 @@ def test_unreadable_file_does_not_stop_the_others(
     for form in ("csv", "table"):
         assert main(["predict", *paths, f"--format={form}"]) == 1
         assert "not a picture" in " ".join(capsys.readouterr().out.split())
+
+
+def test_json_is_valid_in_any_encoding(pictures: Path, capsys: Printed, tmp_path: Path) -> None:
+    path = tmp_path / "zwölf\x7f.png"
+    shutil.copy(pictures / "42.png", path)
+    assert main(["predict", str(path), "--format=json", "--network=cnn"]) == 0
+    printed = capsys.readouterr().out
+
+    assert printed.rstrip("\n").isprintable()
+    assert printed.isascii()
+    assert json.loads(printed)["path"] == str(path)
 
 
 def test_folder_without_pictures_does_not_stop_the_others(
