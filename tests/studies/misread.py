@@ -48,7 +48,7 @@ def main() -> None:
         axis.axis("off")
     for axis, (kind, picture, read) in zip(axes, shown, strict=False):
         axis.imshow(Image.open(BytesIO(picture.file)).convert("RGB"))
-        title = f"{kind}\n{picture.number}, read {read or 'as nothing'}"
+        title = f"{kind}\n{picture.number or 'nothing'}, read {read or 'as nothing'}"
         axis.set_title(title, fontsize=9)
     figure.savefig(given.output, dpi=80)
 
