@@ -103,11 +103,12 @@ def with_config(args: list[str]) -> list[str]:
     parser.add_argument("--ckpt_path", nargs="?", default=None if command == "fit" else "best")
     parser.add_argument("--trainer.default_root_dir", dest="root", nargs="?", default=".")
     given, _ = parser.parse_known_args(options)
+    packaged = config_files.packaged_names()
     for config in filter(None, given.config or []):
         if os.path.exists(config):
             config_files.check_file(Path(config))
-        elif not re.search(r"[:\n]", config) and config not in config_files.packaged_names():
-            names = ", ".join(sorted(config_files.packaged_names()))
+        elif config not in packaged and not re.search(r"[:\n]", config):  # which YAML has
+            names = ", ".join(sorted(packaged))
             raise UserError(f"--config {config}: no such file, and none of the packaged: {names}")
     if given.config or not given.ckpt_path or not given.root:  # a new run; or a value is missing
         return args

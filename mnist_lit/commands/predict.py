@@ -6,10 +6,12 @@ import re
 import sys
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -29,6 +31,9 @@ PAGES_AHEAD = 8  # decoded while others are read
 NUM_THREADS = 2  # that decode
 BATCH_SIZE = 64  # pictures that are classified at once
 MIN_PAGES_OF_BAR = 64  # fewer are read at once
+
+
+D = TypeVar("D", Ink, torch.Tensor)
 
 
 def main(args: Sequence[str]) -> int:
@@ -139,39 +144,37 @@ def _pictures_in(folder: str) -> list[str]:
 
 def _read(classifier: Classifier, pages: Sequence[Page]) -> Iterator[Result]:
     """Read pages in their order; the next ones are decoded meanwhile."""
+    find = partial(_decoded, find_ink)
     with ThreadPoolExecutor(NUM_THREADS) as threads:
         waiting = iter(pages)
-        ahead = deque(threads.submit(_find, page) for page in islice(waiting, PAGES_AHEAD))
+        ahead = deque(threads.submit(find, page) for page in islice(waiting, PAGES_AHEAD))
         for page in pages:
             found = ahead.popleft().result()
-            ahead += [threads.submit(_find, following) for following in islice(waiting, 1)]
+            ahead += [threads.submit(find, following) for following in islice(waiting, 1)]
             answer = classifier.read_ink(found) if isinstance(found, Ink) else found
             yield Result(str(page.picture), answer, page=page.number)
 
 
-def _find(page: Page) -> Ink | PictureError:
+def _decoded(decode: Callable[[Page], D], page: Page) -> D | PictureError:
+    """Decode a page; return the error of one that cannot be read."""
+    path = str(page.picture)
+    if os.path.isdir(path) and os.access(path, os.R_OK):
+        return PictureError(f"{path} is a folder without pictures")
     try:
-        return find_ink(page)
+        return decode(page)
     except PictureError as error:
         return error
 
 
 def _classify(classifier: Classifier, pages: Sequence[Page]) -> Iterator[Result]:
     """Classify pages in batches, in their order."""
-
-    def decoded(page: Page) -> torch.Tensor | PictureError:
-        try:
-            return classifier.preprocessing(page)
-        except PictureError as error:
-            return error
-
     with ThreadPoolExecutor(NUM_THREADS) as threads:
         for start in range(0, len(pages), BATCH_SIZE):
             batch = pages[start : start + BATCH_SIZE]
-            decoded_ones = list(threads.map(decoded, batch))
-            images = [image for image in decoded_ones if isinstance(image, torch.Tensor)]
+            decoded = list(threads.map(partial(_decoded, classifier.preprocessing), batch))
+            images = [image for image in decoded if isinstance(image, torch.Tensor)]
             rows = iter(classifier.probabilities(torch.stack(images)) if images else ())
-            for page, found in zip(batch, decoded_ones, strict=True):
+            for page, found in zip(batch, decoded, strict=True):
                 if isinstance(found, PictureError):
                     answer: Classification | PictureError = found
                 else:

@@ -54,14 +54,8 @@ DOWNLOADS: Mapping[str, Download] = {
         tuple(FashionMNIST.classes),
         offline_hint=", or, on Debian and Ubuntu, `apt-get install dataset-fashion-mnist`",
     ),
-    "kmnist": Download(
-        KMNIST,
-        tuple(KMNIST.classes),
-    ),
-    "qmnist": Download(
-        QMNIST,
-        DIGITS,
-    ),
+    "kmnist": Download(KMNIST, tuple(KMNIST.classes)),
+    "qmnist": Download(QMNIST, DIGITS),
     **{f"emnist_{split}": _emnist(split) for split in EMNIST.splits},
 }
 

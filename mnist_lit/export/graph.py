@@ -58,8 +58,8 @@ def as_onnx(classifier: Classifier, with_maps: bool = False) -> ModelProto:
         UserError: the network does something that ONNX cannot express.
     """
     images = probe_images(classifier.shape)
-    has_maps = classifier.feature_maps(images).numel() > 0
-    outputs = _Outputs(classifier, with_maps and has_maps)
+    has_maps = with_maps and classifier.feature_maps(images).numel() > 0
+    outputs = _Outputs(classifier, has_maps)
     sizes = {0: torch.export.Dim("batch")}
     model = _converted(outputs, images, sizes, list(outputs(images)))
     return _labelled(model, classifier)

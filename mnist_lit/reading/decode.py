@@ -79,9 +79,8 @@ def pages_of(picture: Picture, most: int = MAX_PAGES) -> list[Page]:
         return [Page(picture)]
     pages = [Page(picture, frame, number) for number, frame in enumerate(frames[:most], start=1)]
     if len(frames) > most:
-        one = "only the first page was read"
-        note = f"only the first {most} pages were read" if most > 1 else one
-        pages[-1] = replace(pages[-1], note=note)
+        those = "page was" if most == 1 else f"{most} pages were"
+        pages[-1] = replace(pages[-1], note=f"only the first {those} read")
     return pages
 
 
@@ -183,9 +182,7 @@ def _file(source: str | os.PathLike[str] | bytes) -> Iterator[BinaryIO]:
         yield BytesIO(source)
         return
     path = Path(source)
-    if path.is_dir():
-        raise PictureError("is a folder without pictures")
-    if not path.is_file():
+    if not (path.is_file() or path.is_dir()):
         path.stat()  # it may not be there at all
         raise PictureError("is a pipe or a device, not a picture")
     with path.open("rb") as file:

@@ -267,7 +267,7 @@ def defaults() -> dict[str, Any]:
         for name, parameter in signature(Trainer).parameters.items()
     }
     config = yaml.safe_load(Path(packaged("default")).read_text(encoding="utf-8"))
-    usual = {**trainer, "lr_scheduler_interval": "epoch", **options_of(config)}
+    usual = {**trainer, **options_of(config)}
     return {name: value for name, value in usual.items() if name not in PLACES}
 
 

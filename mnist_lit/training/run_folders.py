@@ -212,10 +212,8 @@ def find_checkpoint(which: str, root: Path, kind: str = FIT) -> Path:
             )
         return path.resolve()
     path = user_path(which)
-    if not path.is_file():
-        inside = Run(path).best
-        if inside.is_file():
-            raise UserError(f"{which} is a folder; did you mean {inside}?")
+    # Of a run's folder, load_checkpoint says which file is meant.
+    if not path.is_file() and not Run(path).best.is_file():
         raise UserError(
             f"no checkpoint at {which}: --ckpt_path takes best, last, a file, or, for fit, auto"
         )
