@@ -14,8 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from mnist_lit.__main__ import main
+from mnist_lit.commands.command_line import CommandLine
 from mnist_lit.commands.fit import CLI
-from mnist_lit.commands.options import replaced_callbacks
 from mnist_lit.errors import UserError
 from mnist_lit.reading.classifier import PACKAGED
 from mnist_lit.serve.corrections import Corrections
@@ -375,7 +375,7 @@ def test_callbacks_that_are_kept_or_left_out_are_not_named(
 ) -> None:
     args = ["fit", "--config", config_files.packaged("best"), option]
 
-    assert replaced_callbacks(args, callbacks) == []
+    assert CommandLine.resolve(args).replaced_callbacks(callbacks) == []
 
 
 @pytest.mark.parametrize(

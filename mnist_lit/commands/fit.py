@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 import warnings
-from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,15 +21,12 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mnist_lit.commands.command_line import CommandLine
 from mnist_lit.commands.options import (
     Parser,
-    chosen_classes,
     help_on,
     innermost_reason,
     plain,
-    replaced_callbacks,
-    spelled_out,
-    with_config,
     with_given_shape,
 )
 from mnist_lit.console import dispensable_output, plain_console, warn
@@ -99,7 +95,7 @@ def main(args: Sequence[str]) -> int:
     if "--trainer.help" in args:
         CLI([args[0], "--help"])
     try:
-        cli = CLI(with_config(list(args)))
+        cli = CLI(args)
     except UserError as error:
         if processes.prints_errors():
             raise
@@ -123,7 +119,7 @@ class CLI(LightningCLI):
     options ``--model`` and ``--data``, or ``class_path`` in a config, name others.
     """
 
-    def __init__(self, args: list[str]) -> None:
+    def __init__(self, args: Sequence[str]) -> None:
         for name in ("pytorch_lightning", "lightning_fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
         for name in ("callbacks", "profilers"):  # which somebody has asked for
@@ -135,14 +131,14 @@ class CLI(LightningCLI):
             warnings.filterwarnings("ignore", message)
         sys.path.append(os.getcwd())  # classes of one's own are found; they hide nobody's
         processes.bind_to_launcher()
-        self.arguments = args
-        chosen, args = chosen_classes(spelled_out(args))
+        self.line = CommandLine.resolve(args)
+        classes = self.line.classes
         self.task: type[LightningModule] = LitClassifier
-        if "model" in chosen:
-            self.task = find_class(chosen["model"], LightningModule)
+        if "model" in classes:
+            self.task = find_class(classes["model"], LightningModule)
         self.data_module = MNISTDataModule
-        if "data" in chosen:
-            self.data_module = find_class(chosen["data"], MNISTDataModule)
+        if "data" in classes:
+            self.data_module = find_class(classes["data"], MNISTDataModule)
         self.kind = run_folders.DETECTOR if issubclass(self.task, LitDetector) else run_folders.FIT
         self.start = run_folders.Start()
         self.changes: list[str] = []  # of the config, since the run that is resumed
@@ -163,7 +159,7 @@ class CLI(LightningCLI):
                 seed_everything_default=1,
                 parser_class=Parser,
                 parser_kwargs={"default_env": True, "env_prefix": "MNIST_LIT"},
-                args=args,
+                args=self.line.args,
                 load_from_checkpoint_support=False,  # checkpoints hold nothing of jsonargparse
             )
         except BaseException:
@@ -407,14 +403,11 @@ class CLI(LightningCLI):
 
     def resume_command(self, last: Path) -> list[str]:
         """Return the arguments that resume the run from its last checkpoint."""
-        parser = ArgumentParser(add_help=False, allow_abbrev=False)
-        parser.add_argument("--ckpt_path")
-        _, others = parser.parse_known_args(self.arguments)
-        return [*others, "--ckpt_path", str(last)]
+        return [*self.line.given, "--ckpt_path", str(last)]
 
     def warn(self, model: LightningModule) -> None:
         """Warn of surprises before a training begins."""
-        replaced = replaced_callbacks(spelled_out(self.arguments), self.options.trainer.callbacks)
+        replaced = self.line.replaced_callbacks(self.options.trainer.callbacks)
         if replaced:
             warn(
                 f"trainer.callbacks replaces {', '.join(replaced)} of the config; to keep all, add"

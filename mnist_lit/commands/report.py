@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from mnist_lit.commands.arguments import ArgumentParser
-from mnist_lit.commands.options import config_of
+from mnist_lit.commands.command_line import config_of
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, listed, one_line
 from mnist_lit.files import user_path, write_output

@@ -11,7 +11,6 @@ from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
 from mnist_lit.commands.fit import CLI
-from mnist_lit.commands.options import with_config
 from mnist_lit.console import dispensable_output
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.sweep import summary
@@ -33,7 +32,7 @@ def search(given: Namespace, options: Sequence[str], command: Sequence[str]) -> 
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = read(given.space or config_files.packaged_space())
-    args = with_config(["fit", *options])
+    args = ["fit", *options]
     base = TrialFit(args)
     root = Path(base.options.trainer.default_root_dir or "")
     folder = run_folders.runs_folder(root) / given.study
@@ -101,5 +100,5 @@ def end(sweep: Sweep, root: Path) -> None:
         return
     if not run.is_finished:
         place = ["--trainer.default_root_dir", str(root)] if root.parts else []
-        CLI(with_config(["fit", "--ckpt_path", str(run.last), *place]))
+        CLI(["fit", "--ckpt_path", str(run.last), *place])
     show(run)

@@ -60,7 +60,7 @@ class TrialFit(CLI):
 
     def __init__(
         self,
-        args: list[str],
+        args: Sequence[str],
         run: Run | None = None,
         report: ReportToStudy | None = None,
         command: Sequence[str] = (),

@@ -25,7 +25,6 @@ from torch import Tensor
 import mnist_lit.commands.sweep as command
 from mnist_lit.__main__ import main
 from mnist_lit.commands.fit import CLI
-from mnist_lit.commands.options import with_config
 from mnist_lit.data.images import Batch, ImageSet
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
@@ -156,9 +155,7 @@ def test_best_options_are_a_config(
     monkeypatch.setattr(CLI, "_run_subcommand", lambda self, subcommand: None)
     folder = folder_in(searched[0])
     (best,) = [row for row in rows_in(searched[0]) if run_of(row).has_results]
-    options = CLI(
-        with_config(["fit", "--config", "default", "--config", str(folder / "best.yaml")])
-    ).options
+    options = CLI(["fit", "--config", "default", "--config", str(folder / "best.yaml")]).options
 
     assert options.model.lr == float(best["model.lr"])
     assert options.model.network.init_args.dropout == float(best["model.network.dropout"])
@@ -389,7 +386,7 @@ def test_without_optuna_it_says_what_to_install(
 def test_packaged_space_fits_the_packaged_config(end: int) -> None:
     tried = space.read(config_files.packaged_space())
     ends = {name: space.edges(entry)[end] for name, entry in tried.items()}
-    TrialFit(with_config(["fit", "--config", "default", *space.arguments(ends)]))
+    TrialFit(["fit", "--config", "default", *space.arguments(ends)])
 
     assert main(["fit", "--config", "sweep"]) == 2
 
