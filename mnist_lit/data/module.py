@@ -328,7 +328,7 @@ def _parse_fold(text: str | None) -> tuple[int, int] | None:
     if not (number.isdecimal() and num_folds.isdecimal()) or not (
         1 <= int(number) <= int(num_folds) >= 2
     ):
-        raise UserError(f"data.fold {text}: take 1/5 to 5/5, say, for one of five parts")
+        raise UserError(f"data.fold {text}: give a part and how many there are, 2/5")
     return int(number), int(num_folds)
 
 

@@ -6,7 +6,7 @@ import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
-NUM_BINS = 15  # of confidence
+from mnist_lit.training.calibration import NUM_BINS
 
 
 def balanced_sample(labels: Tensor, max_images: int) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from mnist_lit.data.images import ImageSet
 from mnist_lit.errors import printable
 from mnist_lit.reading.classifier import Classifier
+from mnist_lit.training.config_files import CHANGED
 
 NOTHING = "-"
 NUM_TOP = 3  # most probable classes of an image that are shown
@@ -79,7 +80,7 @@ class RunData:
     @property
     def changes(self) -> list[str]:
         """The options that were changed when the run was resumed, a line for each."""
-        return [line for line in self.provenance if line.startswith("from step ")]
+        return [line for line in self.provenance if line.startswith(CHANGED)]
 
     @property
     def accuracy(self) -> float:

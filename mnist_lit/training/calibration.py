@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+NUM_BINS = 15  # of confidence, for the error and its diagram
 TEMPERATURES = torch.logspace(-1, 1, 401, base=5)
 """Candidates from 1/5 to 5, each 0.8 % above the one before; an overfitted network has no best."""
 
@@ -24,10 +25,10 @@ def fit_temperature(log_probs: Tensor, labels: Tensor) -> float:
 
 
 def calibration_error(probs: Tensor, labels: Tensor) -> float:
-    """Compute the expected calibration error in 15 bins: mean |confidence - accuracy|.
+    """Compute the expected calibration error in `NUM_BINS` bins: mean |confidence - accuracy|.
 
     Args:
         probs: ``(N, K)`` in [0, 1].
         labels: ``(N,)``.
     """
-    return multiclass_calibration_error(probs, labels, probs.shape[1], n_bins=15).item()
+    return multiclass_calibration_error(probs, labels, probs.shape[1], n_bins=NUM_BINS).item()

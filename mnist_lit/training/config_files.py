@@ -48,6 +48,8 @@ FIXED = {
     "seed_everything",
 }
 
+CHANGED = "from step "  # begins a comment on options that were changed on resuming
+
 IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 KNOWN_CODE = ("mnist_lit.", "pytorch_lightning.", "torch.nn.", "torch.optim.")
 
@@ -290,11 +292,8 @@ def as_file(config: str, notes: Sequence[str]) -> str:
 
 
 def write(run: Run, config: str, notes: Sequence[str]) -> None:
-    """Write ``config.yaml``; keep the notes of the existing one."""
-    kept = []
-    if run.config.is_file():
-        lines = run.config.read_text(encoding="utf-8", errors="replace").splitlines()
-        kept = [line.removeprefix("# ") for line in lines if line.startswith("# from ")]
+    """Write ``config.yaml``; keep the notes on changed options of the existing one."""
+    kept = [line for line in provenance(run) if line.startswith(CHANGED)]
     with whole_file(run.config) as path:
         path.write_text(as_file(config, [*kept, *notes]), encoding="utf-8")
 

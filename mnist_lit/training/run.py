@@ -18,6 +18,7 @@ from mnist_lit.training import config_files, results, run_folders
 from mnist_lit.training.callbacks import Interrupted, LastCheckpoint, StopEarly, TrainingLog
 from mnist_lit.training.callbacks.random_state import num_ranks
 from mnist_lit.training.classification import LitClassifier
+from mnist_lit.training.config_files import CHANGED
 from mnist_lit.training.loggers import closing_if_failed, silencing_disk_errors
 from mnist_lit.training.processes import launched_by, peer_died, requeue
 from mnist_lit.training.run_folders import Run, Start
@@ -137,7 +138,7 @@ def changes_since(
     before, now = num_ranks(dict(checkpoint)), trainer.world_size
     if before != now:
         changes.append(f"{results.counted(now, 'rank')} instead of {before}: other random numbers")
-    return [f"from step {checkpoint['global_step']} on: {change}" for change in changes]
+    return [f"{CHANGED}{checkpoint['global_step']} on: {change}" for change in changes]
 
 
 def is_finished(start: Start, trainer: Trainer) -> bool:
