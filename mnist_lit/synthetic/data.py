@@ -18,6 +18,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.files import user_path
 from mnist_lit.synthetic.glyphs import font_files
 from mnist_lit.synthetic.layouts import SheetDrawer
+from mnist_lit.synthetic.letters import letter_file
 from mnist_lit.synthetic.sheet import Sheet
 from mnist_lit.synthetic.targets import batch_of
 
@@ -40,6 +41,7 @@ class SheetSet(ImageSet):
         seed: two numbers, for all sheets.
         styles: share of the 1s, 3s, 7s and 9s that get strokes which are rare in MNIST.
         fonts: files of handwriting fonts.
+        letters: package with handwritten letters.
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class SheetSet(ImageSet):
         seed: tuple[int, int],
         styles: float,
         fonts: tuple[Path, ...],
+        letters: Path | None,
     ) -> None:
         super().__init__(digits.images, digits.labels, digits.indices)
-        self.num_sheets, self.seed, self.styles, self.fonts = num_sheets, seed, styles, fonts
+        self.num_sheets, self.seed, self.styles = num_sheets, seed, styles
+        self.fonts, self.letters = fonts, letters
         self._drawer: SheetDrawer | None = None  # made for the first sheet
 
     def __len__(self) -> int:
@@ -73,7 +77,7 @@ class SheetSet(ImageSet):
                 for some in torch.split(torch.arange(len(images)), CHUNK):
                     styled = with_styles(images[some] / 255, labels[some], self.styles, STYLES)
                     images[some] = (styled * 255).round().byte()
-            self._drawer = SheetDrawer(images, labels, self.fonts)
+            self._drawer = SheetDrawer(images, labels, self.fonts, self.letters)
         return self._drawer
 
 
@@ -97,7 +101,8 @@ class SheetDataModule(MNISTDataModule):
         num_workers: processes that draw.
         styles: share of the 1s, 3s, 7s and 9s that get strokes which much of the world gives them,
             and which are rare in MNIST.
-        fonts: folder of handwriting fonts for letters and signs; null: matplotlib's printed ones.
+        fonts: folder of handwriting fonts for letters and signs, perhaps also of the package with
+            handwritten letters, see `letters`; null: matplotlib's printed ones.
     """
 
     def __init__(
@@ -122,6 +127,7 @@ class SheetDataModule(MNISTDataModule):
         if self._sets:
             return
         fonts = font_files(user_path(self.fonts)) if self.fonts else ()
+        letters = letter_file(user_path(self.fonts)) if self.fonts else None
         if self.fonts and not fonts:
             raise UserError(f"data.fonts: no fonts (*.ttf, *.otf, *.woff) below {self.fonts}")
         super().setup(stage)
@@ -129,7 +135,9 @@ class SheetDataModule(MNISTDataModule):
         for number, (name, size) in enumerate(zip(SETS, sizes, strict=True)):
             seed = torch.initial_seed() if name == "train" else 0
             digits = self._sets[name]
-            self._sets[name] = SheetSet(digits, size, (seed, number), self.sheet_styles, fonts)
+            self._sets[name] = SheetSet(
+                digits, size, (seed, number), self.sheet_styles, fonts, letters
+            )
 
     def train_dataloader(self) -> ResumableLoader:
         sheets = self._sets["train"]

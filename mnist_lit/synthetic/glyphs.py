@@ -86,19 +86,29 @@ class Alphabet:
     """Characters, each in several hands or fonts, as outlines and as skeletons.
 
     Args:
-        glyphs: for each character its glyphs; the lists need not be equally long.
+        numbers: how many glyphs there are of each character; the first ones are the first one's.
+        mask_of: returns the ink of a glyph by its number, ``(FRAME, FRAME)``.
+        offsets: see `Glyphs`.
     """
 
-    def __init__(self, glyphs: dict[str, list[Glyph]]) -> None:
-        self.first = {}
-        every: list[Glyph] = []
-        labels: list[int] = []
-        for character, some in glyphs.items():
-            self.first[character] = len(every), len(some)
-            every += some
-            labels += [class_of(character)] * len(some)
+    def __init__(
+        self, numbers: dict[str, int], mask_of: Callable[[int], Mask], offsets: Array
+    ) -> None:
+        ends = np.cumsum(list(numbers.values())).tolist()
+        self.first: dict[str, tuple[int, int]] = {
+            character: (end - number, number)
+            for (character, number), end in zip(numbers.items(), ends, strict=True)
+        }
+        labels = np.repeat([class_of(character) for character in numbers], list(numbers.values()))
+        self.kinds = outline_and_skeleton(mask_of, labels, offsets)
+
+    @classmethod
+    def of(cls, glyphs: dict[str, list[Glyph]]) -> "Alphabet":
+        """Make an alphabet of each character's glyphs; the lists need not be equally long."""
+        every = [glyph for some in glyphs.values() for glyph in some]
         masks, offsets = [mask for mask, _ in every], np.array([offset for _, offset in every])
-        self.kinds = outline_and_skeleton(masks.__getitem__, np.array(labels), offsets)
+        numbers = {character: len(some) for character, some in glyphs.items()}
+        return cls(numbers, masks.__getitem__, offsets)
 
     def __contains__(self, character: str) -> bool:
         return character in self.first
@@ -135,7 +145,7 @@ def in_fonts(characters: str, fonts: tuple[Path, ...] = ()) -> Alphabet:
     for path in paths:
         for character, glyph in _in_font(path, characters):
             glyphs[character].append(glyph)
-    return Alphabet({character: some for character, some in glyphs.items() if some})
+    return Alphabet.of({character: some for character, some in glyphs.items() if some})
 
 
 def font_files(folder: Path) -> tuple[Path, ...]:

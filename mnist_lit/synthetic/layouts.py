@@ -14,6 +14,7 @@ from mnist_lit.models.detector import DIGIT_PX
 from mnist_lit.reading.arrays import Array
 from mnist_lit.synthetic import texts
 from mnist_lit.synthetic.glyphs import Glyphs, handwritten, in_fonts
+from mnist_lit.synthetic.letters import in_letters
 from mnist_lit.synthetic.pens import PenStyle
 from mnist_lit.synthetic.sheet import HEIGHT, WIDTH, Sheet, touching_x
 from mnist_lit.synthetic.strokes import in_strokes
@@ -23,7 +24,8 @@ CHARACTERS = string.ascii_letters + string.digits + string.punctuation + "×÷±
 MARKS = "-+=,.:;*<>~'\"$@{}()[]?!#%&"  # no slashes: alone, they may be a 1
 BETWEEN = "-,./:+=()*"  # marks that stand within numbers
 STRAIGHT = 0.25  # share of the 1s that are a single straight stroke, which MNIST has few of
-STROKES = 0.5  # share of the sheets whose letters and signs are drawn by strokes, not from a font
+WRITTEN = 0.5  # share of the sheets whose small letters were written by people
+STROKES = 0.5  # share of the sheets whose other letters and signs are drawn by strokes, not a font
 FONT_BEND = 0.03  # more than of digits: each letter of a font is the same, and smooth
 CROSSES = "✗✗✗x-✓"  # in boxes where there is no digit
 
@@ -35,15 +37,23 @@ class SheetDrawer:
         images: ``(N, 1, H, W)`` uint8, ink 255.
         labels: ``(N,)``, 0 to 9.
         fonts: files of handwriting fonts for letters and signs; none: matplotlib's printed ones.
+        letters: package with handwritten letters; None: letters of fonts and strokes only.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, fonts: tuple[Path, ...] = ()) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        fonts: tuple[Path, ...] = (),
+        letters: Path | None = None,
+    ) -> None:
         self.digits = handwritten(images, labels)
         numbers = labels.numpy()
         self.images_of = [np.flatnonzero(numbers == digit) for digit in range(NUM_DIGITS)]
         self.printed = in_fonts(CHARACTERS)
         self.written = in_fonts(CHARACTERS, fonts) if fonts else self.printed
         self.strokes = in_strokes()
+        self.letters = in_letters(letters) if letters else None
 
     def draw(self, random: np.random.Generator) -> Sheet:
         """Draw a sheet."""
@@ -82,7 +92,7 @@ class SheetWriter:
         self.sheet = Sheet()
         self.style = PenStyle.sample(random)
         self.font = int(random.integers(1000))
-        self.by_strokes = self.chance(STROKES)
+        self.by_people, self.by_strokes = self.chance(WRITTEN), self.chance(STROKES)
 
     def chance(self, probability: float) -> bool:
         return bool(self.random.random() < probability)
@@ -111,6 +121,9 @@ class SheetWriter:
             return drawer.digits[style.skeleton], int(
                 self.random.choice(drawer.images_of[int(character)])
             )
+        if self.by_people and not printed and drawer.letters and character in drawer.letters:
+            number = int(self.random.integers(1 << 30))
+            return drawer.letters.kinds[style.skeleton], drawer.letters.index(character, number)
         alphabet, font = drawer.printed if printed else drawer.written, self.font
         by_strokes = character not in alphabet or (self.by_strokes and not printed)
         if by_strokes and character in drawer.strokes:

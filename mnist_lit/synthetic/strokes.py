@@ -126,7 +126,7 @@ WAYS: dict[str, Sequence[str]] = {
 def in_strokes() -> Alphabet:
     """Draw all characters of `WAYS`, `VARIANTS` of each way to write them."""
     random = np.random.default_rng(0)
-    return Alphabet(
+    return Alphabet.of(
         {
             character: [_drawn(way, random) for _ in range(VARIANTS) for way in ways]
             for character, ways in WAYS.items()

@@ -37,10 +37,12 @@ class BaseTask(LightningModule):
 
     Attributes:
         network: the network.
+        weights: what a new training starts from, if not from random weights.
         step_lr: learning rate of the current step; the scheduler changes the optimizer's after it.
     """
 
     network: nn.Module
+    weights: str | None = None
     num_sums: int
 
     def __init__(self, lr: float, schedule: Schedule, warmup: float) -> None:

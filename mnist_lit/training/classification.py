@@ -15,6 +15,7 @@ from mnist_lit.data.loaders import EpochShuffle
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.models import ModuleSpec, Network, Shape, ask, class_path_of, probe_images
+from mnist_lit.reading.classifier import PACKAGED
 from mnist_lit.training import initial_weights
 from mnist_lit.training.base_task import BaseTask, Schedule, Share
 from mnist_lit.training.initial_weights import load_initial_weights
@@ -100,7 +101,7 @@ class LitClassifier(BaseTask):
             network.mean.fill_(data.mean)
             network.std.fill_(data.std)
         if stage == "fit" and self.weights:
-            anew = load_initial_weights(network, self.weights, self.num_classes)
+            anew = load_initial_weights(network, self.weights, self.num_classes, PACKAGED)
             if anew and self.trainer.is_global_zero:
                 print(f"{', '.join(anew)}: initialised at random, as the number of classes differs")
         if stage == "fit" and self.compiles:

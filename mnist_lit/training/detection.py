@@ -11,9 +11,11 @@ from torchmetrics import MeanMetric
 from mnist_lit.data.images import Batch
 from mnist_lit.models.characters import NUM_CLASSES, NUM_DIGITS
 from mnist_lit.models.detector import DetectorNetwork
+from mnist_lit.reading.detector import PACKAGED
 from mnist_lit.synthetic.sheet import HEIGHT, WIDTH
 from mnist_lit.synthetic.targets import loss
 from mnist_lit.training.base_task import BaseTask, Schedule, Share
+from mnist_lit.training.initial_weights import load_initial_weights
 
 MIN_PROB = 0.5  # of a digit that counts as detected
 
@@ -30,6 +32,8 @@ class LitDetector(BaseTask):
         schedule: constant, or one_cycle: a rise to `lr` in the first fraction `warmup` of all
             steps, then a decay to 0 along a cosine.
         warmup: that fraction, 0 <= warmup < 1.
+        weights: what a new training starts from: packaged, the path of a checkpoint, or of a
+            state_dict; null: random weights.
     """
 
     num_sums = 4  # steps, loss, digits detected right, digits there or detected
@@ -40,8 +44,10 @@ class LitDetector(BaseTask):
         lr: PositiveFloat = 2e-3,
         schedule: Schedule = "one_cycle",
         warmup: Share = 0.1,
+        weights: str | None = None,
     ) -> None:
         super().__init__(float(lr), schedule, float(warmup))
+        self.weights = weights
         self.network = DetectorNetwork(int(width)).to(memory_format=torch.channels_last)
         self.save_hyperparameters(
             {"width": int(width), "lr": self.lr, "schedule": schedule, "warmup": self.warmup}
@@ -49,6 +55,10 @@ class LitDetector(BaseTask):
         self.example_input_array = torch.zeros(1, 1, HEIGHT, WIDTH)
         self.loss = MeanMetric(nan_strategy="disable")  # a loss that diverges is to be seen
         self.accuracy = MeanMetric()
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and self.weights:
+            load_initial_weights(self.network, self.weights, NUM_CLASSES, PACKAGED)
 
     def forward(self, ink: Tensor) -> Tensor:
         """Compute the maps of sheets; see `DetectorNetwork.forward`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,16 +11,18 @@ from torch import Tensor, nn
 from mnist_lit.checkpoints import network_state
 from mnist_lit.errors import UserError, listed
 from mnist_lit.files import user_path
-from mnist_lit.reading.classifier import PACKAGED
 
 
-def load_initial_weights(network: nn.Module, source: str, num_classes: int) -> list[str]:
+def load_initial_weights(
+    network: nn.Module, source: str, num_classes: int, packaged: Path
+) -> list[str]:
     """Copy weights into a network; its last layer may have another number of classes.
 
     Args:
         network: gets the weights.
         source: ``packaged``, a checkpoint's path, or that of a saved ``state_dict``.
         num_classes: of the network.
+        packaged: the file that ``packaged`` means.
 
     Returns:
         Names of the weights that keep their random values: those of the last layer, if the number
@@ -28,7 +31,7 @@ def load_initial_weights(network: nn.Module, source: str, num_classes: int) -> l
     Raises:
         UserError: the file cannot be read, or is of another network.
     """
-    given, own = _read_state(source), network.state_dict()
+    given, own = _read_state(source, packaged), network.state_dict()
     anew = [name for name in own if name in given and given[name].shape != own[name].shape]
     is_head = all(
         len(own[name]) == num_classes and given[name].shape[1:] == own[name].shape[1:]
@@ -42,8 +45,8 @@ def load_initial_weights(network: nn.Module, source: str, num_classes: int) -> l
     return anew
 
 
-def _read_state(source: str) -> dict[str, Tensor]:
-    path = PACKAGED if source == "packaged" else user_path(source)
+def _read_state(source: str, packaged: Path) -> dict[str, Tensor]:
+    path = packaged if source == "packaged" else user_path(source)
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:

@@ -15,9 +15,9 @@ from pytorch_lightning.callbacks import Callback
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.training import config_files, results, run_folders
+from mnist_lit.training.base_task import BaseTask
 from mnist_lit.training.callbacks import Interrupted, LastCheckpoint, StopEarly, TrainingLog
 from mnist_lit.training.callbacks.random_state import num_ranks
-from mnist_lit.training.classification import LitClassifier
 from mnist_lit.training.config_files import CHANGED
 from mnist_lit.training.loggers import closing_if_failed, silencing_disk_errors
 from mnist_lit.training.processes import launched_by, peer_died, requeue
@@ -47,7 +47,7 @@ def train_run(
     # Loggers have the whole config already, and some refuse values that change later.
     model.save_hyperparameters(dict(model.hparams), logger=False)
     path, loggers = start.checkpoint_path, trainer.loggers
-    if path and isinstance(model, LitClassifier):
+    if path and isinstance(model, BaseTask):
         model.weights = None  # the checkpoint has its own
     try:
         trainer.fit(model, datamodule=data, ckpt_path=path, weights_only=True)
