@@ -1,4 +1,4 @@
-"""One table: command -> what runs it. Only what a command needs is imported."""
+"""Entry point: runs the module of a command; imports only what that needs."""
 
 import difflib
 import errno
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0; 1, some files failed; 2, an error of the user's; 130, interrupted; 141,
+        The exit code: 0; 1, some files failed; 2, a user error; 130, interrupted; 141,
         the output was closed.
     """
     escape_what_cannot_be_encoded()
@@ -52,19 +52,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(command, rest)
         finally:
             if sys.stdout:  # else it was closed
-                sys.stdout.flush()  # here, where it is said if that fails
+                sys.stdout.flush()  # here, so that a failure is reported
     except UserError as error:
         print(f"mnist-lit: error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever reads the output has had enough, like head
+    except BrokenPipeError:  # the reader closed the pipe, as head does
         discard(sys.stdout)  # or Python would try again when it ends
         return 141
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EBADF):
             raise
-        what = "the disk is full" if error.errno == errno.ENOSPC else "nothing can be written to"
+        what = (
+            "the disk is full"
+            if error.errno == errno.ENOSPC
+            else "standard output cannot be written"
+        )
         print(f"mnist-lit: error: {what}", file=sys.stderr)
         discard(sys.stdout)
         return 2
@@ -79,6 +83,7 @@ def _run(command: str, options: list[str]) -> int:
         return 0
     if command not in COMMANDS:
         raise UserError(_unknown(command))
+    sys.path.append(os.getcwd())  # classes of one's own are found; at the end, they hide nobody's
     keep_freed_memory()
     # If another process dies, one line says so; hide torch's C++ log.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

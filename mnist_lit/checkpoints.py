@@ -27,7 +27,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             its training diverged.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):  # of parts that should not be there
+        with warnings.catch_warnings(action="ignore"):  # about unexpected parts of a damaged file
             _check_sums(path)
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             made_by = Version(checkpoint["mnist_lit"]["version"])

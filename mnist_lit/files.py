@@ -24,7 +24,7 @@ def user_path(text: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; move what was written to ``path`` once it is on the disk."""
+    """Yield a temporary path; once written and on the disk, it replaces ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -50,7 +50,7 @@ def write_output(path: Path, content: bytes, option: str) -> None:
     Args:
         path: the file.
         content: its bytes.
-        option: that named it, for messages.
+        option: the option that named it, for messages.
 
     Raises:
         UserError: it cannot be written there.

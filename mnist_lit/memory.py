@@ -1,4 +1,4 @@
-"""Limit the freed memory that the C library keeps."""
+"""Keep freed memory for reuse."""
 
 import ctypes
 import sys
@@ -11,9 +11,8 @@ LARGEST_MMAP_THRESHOLD = 32 * 2**20  # glibc allows no more
 def keep_freed_memory() -> None:
     """Keep up to 256 MiB of freed memory for what is allocated next.
 
-    By itself glibc gives large blocks back to the system at once, and a step of training, or a
-    picture that is prepared, has the system clear the same pages again and again: up to a fifth of
-    the time. Where there is no glibc, nothing is changed.
+    By default, glibc returns large blocks to the system at once; each training step then pays for
+    clearing the same pages again, up to a fifth of its time. Without glibc, nothing is changed.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda option, value: None)

@@ -133,3 +133,11 @@ def test_mirror_changes_the_sides_of_its_share_of_images(digits: torch.Tensor) -
 
     assert (kept | mirrored).all()
     assert mirrored.float().mean() == pytest.approx(0.3, abs=0.07)
+
+
+def test_low_resolution_of_tiny_images_changes_them() -> None:
+    tiny = torch.rand(2, 1, 8, 8)
+    seen = Augment(low_resolution=1.0)(tiny)
+
+    assert seen.shape == tiny.shape
+    assert not torch.equal(seen, tiny)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mnist_lit.data.augment import Augment
-from mnist_lit.data.loaders import CPU, EpochShuffle
+from mnist_lit.data.loaders import CPU, EpochShuffle, ResumableLoader
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
 
@@ -165,3 +165,15 @@ def test_images_on_another_device_come_in_the_same_batches(data: MNISTDataModule
     assert moved.shape == (100, 1, 28, 28)
     assert torch.equal(images.to(CPU)[positions][0], images[positions][0])
     assert torch.equal(images.to(CPU)[positions][1], images[positions][1])
+
+
+def test_training_resumes_on_no_other_number_of_images(data: MNISTDataModule) -> None:
+    images = data.images("val")
+    first, other = (
+        ResumableLoader(images, EpochShuffle(size, 100, seed=1), batch_size=None)
+        for size in (500, 600)
+    )
+    first.load_state_dict(first.state_dict())
+
+    with pytest.raises(UserError, match="500 images, and there are 600 now"):
+        other.load_state_dict(first.state_dict())

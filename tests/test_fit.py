@@ -706,3 +706,10 @@ def test_training_without_early_stopping_goes_to_its_end(
 
     assert results_of(run)["epochs"] == 6
     assert "early_stopping" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_each_epoch_has_a_point_of_the_curves_with_accumulated_gradients(fit: Fit) -> None:
+    run = fit(*QUICKLY, "--trainer.accumulate_grad_batches=4")
+
+    assert [row["step"] for row in _rows(run) if row["train/loss"]] == ["4", "9"]

@@ -52,5 +52,6 @@ def test_none_is_the_digit_it_was_made_of(digits: Tensor) -> None:
     assert difference.quantile(0.05) > 0.4
 
 
-def test_one_image_is_enough(digits: Tensor) -> None:
-    assert no_digits(digits[:1]).shape == (1, 1, 28, 28)
+@pytest.mark.parametrize("num", [0, 1])
+def test_one_image_is_enough_and_none_is_none(num: int, digits: Tensor) -> None:
+    assert no_digits(digits[:num]).shape == (num, 1, 28, 28)

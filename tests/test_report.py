@@ -4,7 +4,9 @@ import json
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -333,6 +335,29 @@ def test_network_may_change_its_input_in_place(
 
     torch.testing.assert_close(found, expected)
     assert torch.equal(images, before)
+
+
+class Meeting(InPlace):
+    """Runs with two threads at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__(in_place=False)
+        self.barrier = threading.Barrier(2, timeout=10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.barrier.wait()
+        logits = super().forward(images)
+        self.barrier.wait()
+        return logits
+
+
+def test_feature_maps_are_of_the_own_images_when_two_threads_ask() -> None:
+    several = [torch.rand(number, 1, 28, 28) for number in (1, 2)]
+    expected = [Classifier(InPlace(in_place=False)).feature_maps(images) for images in several]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(Classifier(Meeting()).feature_maps, several))
+
+    torch.testing.assert_close(found, expected)
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ class ArgumentParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, and whose options are written in full.
 
     Args:
-        command: what is written behind ``mnist-lit``.
+        command: the subcommand's name.
         description: what the command does.
     """
 

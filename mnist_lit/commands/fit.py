@@ -2,9 +2,8 @@
 
 import logging
 import os
-import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -122,14 +121,13 @@ class CLI(LightningCLI):
     def __init__(self, args: Sequence[str]) -> None:
         for name in ("pytorch_lightning", "lightning_fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        for name in ("callbacks", "profilers"):  # which somebody has asked for
+        for name in ("callbacks", "profilers"):  # the user has asked for these
             logging.getLogger(f"pytorch_lightning.{name}").setLevel(logging.INFO)
-        # Lightning has torch look for GPUs by way of NVML. The optimizer asks in every step, and
-        # where there is none, each time a library is searched for in vain: 3 % of a step.
+        # Lightning makes torch look for GPUs through NVML. The optimizer asks in every step;
+        # without a GPU, each call searches for the library in vain: 3 % of a step.
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message)
-        sys.path.append(os.getcwd())  # classes of one's own are found; they hide nobody's
         processes.bind_to_launcher()
         self.line = CommandLine.resolve(args)
         classes = self.line.classes
@@ -425,23 +423,26 @@ class CLI(LightningCLI):
         self, model: LightningModule, datamodule: MNISTDataModule, ckpt_path: str | None
     ) -> None:
         """Print loss and accuracy on the validation images."""
-        self._load_weights(model)
-        (metrics,) = self.trainer.validate(model, datamodule=datamodule, verbose=False)
-        self._show(metrics, "val")
+        self._evaluate(self.trainer.validate, model, datamodule, "val")
 
     def test(
         self, model: LightningModule, datamodule: MNISTDataModule, ckpt_path: str | None
     ) -> None:
         """Print loss and accuracy on the test images."""
-        self._load_weights(model)
-        (metrics,) = self.trainer.test(model, datamodule=datamodule, verbose=False)
-        self._show(metrics, "test")
+        self._evaluate(self.trainer.test, model, datamodule, "test")
 
-    def _show(self, metrics: Mapping[str, float], name: str) -> None:
-        if self.trainer.is_global_zero:
-            plain_console().print(scores(metrics, [name]))
-
-    def _load_weights(self, model: LightningModule) -> None:
+    def _evaluate(
+        self,
+        evaluate: Callable[..., Any],
+        model: LightningModule,
+        data: MNISTDataModule,
+        name: str,
+    ) -> None:
         run_folders.load_weights(model, self.checkpoint_path)
+        try:
+            (metrics,) = evaluate(model, datamodule=data, verbose=False)
+        except MisconfigurationException as error:  # a model without such a step
+            raise UserError(one_line(error)) from error
         if self.trainer.is_global_zero:
             print(f"checkpoint {self.checkpoint_path}")
+            plain_console().print(scores(metrics, [name]))

@@ -79,7 +79,7 @@ def help_on(args: Sequence[str]) -> str:
     given = ["default", *values(joined(args), CONFIG)]
     path = Path(next(filter(os.path.isfile, map(config_files.packaged, reversed(given)))))
     names = ", ".join(sorted(config_files.packaged_names()))
-    # What stands before says how to use the file.
+    # The header explains how to use the file.
     text = path.read_text(encoding="utf-8").partition("\n\n")[2]
     text = textwrap.indent(text, "    ")
     return FIT_HELP.format(configs=names, config=text)
@@ -94,9 +94,9 @@ def with_given_shape(config: str, options: Namespace) -> str:
     given = {name: value for name, value in spec.init_args.items() if name in Shape._fields}
     if not given:
         return config
-    values = yaml.safe_load(config)
-    values["model"]["network"]["init_args"].update(given)
-    return yaml.safe_dump(values, sort_keys=False)
+    options_of = yaml.safe_load(config)
+    options_of["model"]["network"]["init_args"].update(given)
+    return yaml.safe_dump(options_of, sort_keys=False)
 
 
 def plain(options: Any) -> Any:
@@ -111,7 +111,7 @@ def plain(options: Any) -> Any:
 
 
 def innermost_reason(message: str) -> str:
-    """Reduce an error of jsonargparse to one line; of the types of a union, to what says most.
+    """Reduce an error of jsonargparse to one line; for a union, to the most informative reason.
 
     jsonargparse lists a reason for each accepted type; those for list, true or null do not help.
     """

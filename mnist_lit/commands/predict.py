@@ -56,7 +56,10 @@ def main(args: Sequence[str]) -> int:
         help="what to print; kaggle: the columns id and label; default: %(default)s",
     )
     parser.add_argument(
-        "--save_seen", metavar="DIR", type=Path, help="write there what the network saw, as PNG"
+        "--save_seen",
+        metavar="DIR",
+        type=user_path,
+        help="write there what the network saw, as PNG",
     )
     parser.add_argument(
         "--truth",
@@ -112,9 +115,9 @@ def _whole_files(results: Iterator[Result], nums_pages: Iterable[int]) -> Iterat
 
 
 def _expand(patterns: Iterable[str]) -> Iterator[str]:
-    """The files that were meant: a folder's pictures, a pattern's matches, each sorted.
+    """Yield the files that were meant: a folder's pictures, a pattern's matches, each sorted.
 
-    A folder without any stands for itself, so that it is said of it.
+    A folder without pictures is yielded as it is, so that reading it reports the error.
     """
     for pattern in patterns:
         if os.path.isdir(pattern):
@@ -128,7 +131,7 @@ def _pictures_in(folder: str) -> list[str]:
     """List the pictures in a folder and say what else is skipped; hidden files are not counted."""
     try:
         inside = sorted(path for path in Path(folder).iterdir() if not path.name.startswith("."))
-    except OSError:  # which is met again, and said, where the folder stands for itself
+    except OSError:  # raised again, and reported, when the folder itself is read
         return []
     pictures: list[Path] = []
     skipped: list[Path] = []

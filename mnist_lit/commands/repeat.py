@@ -22,7 +22,7 @@ from mnist_lit.training.run_folders import Run
 
 MAX_SEED = 2**32 - 1  # NumPy's
 
-Row = Mapping[str, Any]  # what one run came to
+Row = Mapping[str, Any]  # results of one run
 
 # Headers of two lines: with all columns, the table fits into 80 characters.
 COLUMNS: Mapping[str, tuple[str, str]] = {

@@ -12,7 +12,7 @@ import yaml
 
 from mnist_lit.commands.arguments import ArgumentParser
 from mnist_lit.commands.command_line import config_of
-from mnist_lit.data.module import MNISTDataModule
+from mnist_lit.data.module import SELECTION, MNISTDataModule
 from mnist_lit.errors import UserError, listed, one_line
 from mnist_lit.files import user_path, write_output
 from mnist_lit.models import Shape, find_class, named_class
@@ -59,7 +59,7 @@ def main(args: Sequence[str]) -> int:
         help="the class of a network of your own, for runs that are not below lightning_logs here",
     )
     given = parser.parse_args(args[1:])
-    named_class(given.network)  # also makes the current folder importable
+    named_class(given.network)
     chosen = _find_runs(given.runs)
     # Trials of a sweep are not tested: they are compared on the validation images.
     subset = "test" if all(run.has_results for run in chosen) else "val"
@@ -102,6 +102,8 @@ def _find_runs(folders: Sequence[str]) -> list[Run]:
 
 
 def _finished(run: Run) -> Run:
+    if (run.folder / run_folders.TRIAL).exists() and not run.has_results:
+        raise UserError(f"{run.folder} is an untested trial: report {run.folder.parent}")
     if not run.has_results:
         raise UserError(f"{run.folder} is not finished: resume it, fit --ckpt_path {run.last}")
     return run
@@ -139,13 +141,6 @@ def _evaluate(
     return gather_run_data(run, config, results, classifier, dataset, probs)
 
 
-# Options of a data set that say which images it has.
-CHOICES = (
-    *("dataset", "dataset_args", "data_dir", "image_size", "fit"),
-    *("val_size", "split_seed", "fold", "subset", "replay", "repeats"),
-)
-
-
 def _load_data(
     run: Run, network: str | None, datasets: dict[str, MNISTDataModule]
 ) -> tuple[dict[str, Any], MNISTDataModule]:
@@ -163,14 +158,14 @@ def _load_data(
         config = config_files.load_yaml(text)
         if "network" not in config["model"]:
             raise UserError(f"{run.folder} is not a run of fit: reports are about classifiers")
-        options = {name: config["data"][name] for name in CHOICES if name in config["data"]}
-        if repr(options) not in datasets:
-            path = config_files.class_of(yaml.safe_load(text), "data")
+        path = config_files.class_of(yaml.safe_load(text), "data")
+        options = {name: config["data"][name] for name in SELECTION if name in config["data"]}
+        key = repr((path, options))
+        if key not in datasets:
             data_class = find_class(path, MNISTDataModule) if path else MNISTDataModule
-            data = data_class(**options)
-            data.setup()
-            datasets[repr(options)] = data
-        return config, datasets[repr(options)]
+            datasets[key] = data_class(**options)
+            datasets[key].setup()
+        return config, datasets[key]
     except UserError:
         raise
     except (yaml.YAMLError, LookupError, TypeError, ValueError, RuntimeError) as error:

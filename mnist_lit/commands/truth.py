@@ -80,7 +80,7 @@ def labelled(
         classes: allowed truth values; None: the truth is a number.
 
     Raises:
-        UserError: it cannot be read, or says something else.
+        UserError: it cannot be read, or a row is invalid.
     """
     folder = Path(folders[0]) if folders else path.parent
     if len(folders) > 1:

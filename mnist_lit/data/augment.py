@@ -96,6 +96,6 @@ class Augment:
 
 def _at_low_resolution(images: Tensor) -> Tensor:
     size = list(images.shape[-2:])
-    side = int(torch.randint(LOWEST_PX, size[0], ()))
+    side = int(torch.randint(min(LOWEST_PX, size[0] - 1), size[0], ()))
     coarse = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
     return F.interpolate(coarse, size, mode="bilinear", align_corners=False)

@@ -203,7 +203,7 @@ def _preprocessing(
 ) -> Preprocessing:
     """Find the common form: RGB if any picture is coloured; the first one's size if none is given.
 
-    What the form changes silently is printed.
+    Prints what would otherwise be lost silently.
     """
     size, mode, num_paged, num_long = 0, "L", 0, 0
     values: dict[str, list[float]] = {}

@@ -75,7 +75,7 @@ class ImageSet(Dataset[Batch]):
 
     @property
     def chosen_labels(self) -> Tensor:
-        """The labels of the set, in its order, ``(M,)``."""
+        """Labels of this subset, in order, ``(M,)``."""
         return self.labels[self.indices]
 
     def to(self, device: torch.device) -> Self:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
 from mnist_lit.data.images import Batch, ImageSet
+from mnist_lit.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -120,12 +121,19 @@ class ResumableLoader(DataLoader[Batch]):
     def state_dict(self) -> dict[str, int]:
         finished = self._batches_done >= len(self)
         return {
+            "num_images": self._shuffle.size,
             "seed": self._shuffle.seed,
             "epoch": self._shuffle.epoch + finished,
             "batches_done": 0 if finished else self._batches_done,
         }
 
     def load_state_dict(self, state: dict[str, int]) -> None:
+        before, now = state.get("num_images", self._shuffle.size), self._shuffle.size
+        if before != now:
+            raise UserError(
+                f"this run is trained on {before} images, and there are {now} now: restore the"
+                " data, or start a new run without --ckpt_path"
+            )
         self._shuffle.seed = state["seed"]
         self._shuffle.epoch = state["epoch"]
         self._batches_to_skip = state["batches_done"]

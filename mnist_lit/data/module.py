@@ -38,6 +38,11 @@ else:
     Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**63)])
 
 SETS = ("train", "val", "test")
+# Options that say which images a data set has and which are held out, also `PersonalDataModule`'s.
+SELECTION = (
+    *("dataset", "dataset_args", "data_dir", "image_size", "fit"),
+    *("val_size", "split_seed", "fold", "subset", "replay", "repeats"),
+)
 
 EVAL_BATCH_SIZE = 100
 """Batch size for evaluation. Larger batches are no faster and make the C allocator request new
@@ -73,8 +78,8 @@ class MNISTDataModule(LightningDataModule):
             device, by its import path; after `augment`.
         styles: share of the 1s, 7s and 9s among the training images that get strokes which much of
             the world gives them, and which are rare in MNIST.
-        no_digits: share of training images replaced by non-digits, with a uniform target over the
-            classes.
+        no_digits: share of each batch, rounded up, that is replaced by non-digits, with a uniform
+            target over the classes.
     """
 
     def __init__(
@@ -160,9 +165,6 @@ class MNISTDataModule(LightningDataModule):
     def _check_options(self, classes: tuple[str, ...]) -> None:
         if (self.styles or self.no_digits) and classes != DIGITS:
             raise UserError("data.styles and data.no_digits are for digits: leave them at 0 here")
-
-    def prepare_data(self) -> None:
-        self.setup()
 
     def setup(self, stage: str | None = None) -> None:
         """Read and split the data; `mean` and `std` are those of the training images' pixels."""
@@ -276,7 +278,7 @@ class MNISTDataModule(LightningDataModule):
 
     def _loader_options(self) -> dict[str, Any]:
         return {
-            "batch_size": None,  # the samplers say which positions make a batch
+            "batch_size": None,  # the samplers yield whole batches
             "collate_fn": _as_it_is,
             "num_workers": self.num_workers,
             # A generator of its own: without one, each iteration draws from torch's global random
@@ -303,7 +305,7 @@ class MNISTDataModule(LightningDataModule):
         return images, labels
 
     def _with_no_digits(self, images: Tensor, labels: Tensor) -> Batch:
-        """Replace the first images of a batch, which is in random order, on whatever process."""
+        """Replace the first images of a batch, which is in random order, in each process."""
         rank, num_ranks = self._rank_of_ranks()
         num_in_all = math.ceil(self.no_digits * min(self.batch_size, len(images) * num_ranks))
         num = len(range(rank, num_in_all, num_ranks))

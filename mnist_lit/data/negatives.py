@@ -25,6 +25,8 @@ def no_digits(images: Tensor) -> Tensor:
     Returns:
         The same shape, fitted and centred as digits are, on the same device.
     """
+    if not len(images):  # of a rank whose share of the batch has none
+        return images
     parts, narrow = _parts(images)
     chosen = (torch.rand(len(images), device=images.device) < SHARE_OF_PARTS) & ~narrow
     return torch.where(chosen[:, None, None, None], parts, _pairs(images, images.roll(1, dims=0)))

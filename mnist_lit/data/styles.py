@@ -1,4 +1,4 @@
-"""Add strokes to 1, 7 and 9 that much of the world writes and MNIST's American writers seldom did.
+"""Add strokes to 1, 7 and 9 that are common in much of the world and rare in MNIST.
 
 Without these a network takes a 1 with a long upstroke for a 7 or a 4.
 """

@@ -1,9 +1,7 @@
 """The networks, as plain modules, and how one is built from its spec."""
 
 import inspect
-import os
 import pkgutil
-import sys
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -264,12 +262,11 @@ def class_path_of(named: type) -> str:
 
 
 def named_class(class_path: str | None) -> type[nn.Module] | None:
-    """Import the class named on the command line, if any, also from the working directory.
+    """Import the class named on the command line, if any.
 
     Raises:
         UserError: as for `find_class`.
     """
-    sys.path.append(os.getcwd())  # at the end: it hides nobody's
     return find_class(full_class_path(class_path), nn.Module) if class_path else None
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from threading import get_ident
 from typing import Any, Self
 
 import numpy as np
@@ -32,7 +33,7 @@ VIEW_DEG = 8.0  # angle by which a digit is turned or slanted
 # in drawn validation pictures: the detector is less confident than it should be.
 DETECTOR_EXPONENT, CLASSIFIER_EXPONENT = 1.2, 0.5
 MIN_PROB = 1e-4  # probabilities are clamped to this distance from 0 and 1
-TOO_SMALL = "some of the writing is too small, and was not looked at as closely as usual"
+TOO_SMALL = "some of the writing is too small to be read at full resolution"
 
 
 class Classifier:
@@ -293,8 +294,15 @@ def tilted_views(images: Tensor) -> Tensor:
 
 def _output_of(layer: nn.Module, network: nn.Module, images: Tensor) -> Tensor:
     """Return the output of a layer for images; ``(B, 0, ...)`` if it is not run."""
-    outputs = [images[:, :0]]
-    hook = layer.register_forward_hook(lambda layer, args, output: outputs.append(output))
-    network(images.clone())  # which it may change in place
-    hook.remove()
+    outputs, thread = [images[:, :0]], get_ident()
+
+    def keep(layer: nn.Module, args: Any, output: Tensor) -> None:
+        if get_ident() == thread:  # other threads run the same network
+            outputs.append(output)
+
+    hook = layer.register_forward_hook(keep)
+    try:
+        network(images.clone())  # which it may change in place
+    finally:
+        hook.remove()
     return outputs[-1]

@@ -69,7 +69,7 @@ class Page:
 def pages_of(picture: Picture, most: int = MAX_PAGES) -> list[Page]:
     """List the pages of a PDF, a TIFF or an animation, at most ``most`` of them; others have one.
 
-    What cannot be read has one page too, and decoding that says why.
+    An unreadable file counts as one page; decoding it raises the reason.
     """
     try:
         frames, most = _frames_and_limit(picture, most)

@@ -149,9 +149,8 @@ def _scaled(values: Array, value_range: Range) -> NDArray[np.uint8]:
 def _on_paper(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Put something transparent on paper.
 
-    Where most is transparent, or all that is opaque has one colour, what is opaque is ink, and the
-    paper is what contrasts with it: white or black. Otherwise the paper is in the picture already,
-    and holes take its colour.
+    If most pixels are transparent, or all opaque ones have one colour, the opaque pixels are ink,
+    and paper is white or black, whichever contrasts. Otherwise holes take the median colour.
     """
     colours = rgba[..., :3]
     if rgba[..., 3].min() == 255:

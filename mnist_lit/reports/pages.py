@@ -25,6 +25,7 @@ from mnist_lit.reports import charts, measures
 from mnist_lit.reports.figures import SIGNED, first_kernels, percent, tiles
 from mnist_lit.reports.intervals import wilson_interval
 from mnist_lit.reports.run_data import RunData, differing
+from mnist_lit.training.calibration import NUM_BINS
 
 NUM_MISTAKES = 36
 NUM_SAMPLES = 12  # over all classes, and as many with the lowest confidence
@@ -92,6 +93,7 @@ def run_page(run: RunData, defaults: Mapping[str, Any]) -> str:
         mistakes=run.predictions_at(mistakes[:NUM_MISTAKES]),
         filters_chart=charts.filters(kernels) if kernels else None,
         **_explanations(run),
+        num_bins=NUM_BINS,
         reliability_chart=charts.reliability(*measures.reliability(run.probs, run.labels)),
         **_hidden_layer(run),
         samples=run.predictions_at(sampled),
@@ -152,7 +154,7 @@ def comparison_page(runs: Sequence[RunData]) -> str:
     """Render the page that compares runs: options, results, curves and predictions.
 
     Args:
-        runs: two or more, all of them evaluated on test images, or all on validation images.
+        runs: one or more, all of them evaluated on test images, or all on validation images.
     """
     tested = "test/acc" in runs[0].results
     loss = "test/loss" if tested else "val/loss"

@@ -52,21 +52,21 @@ class Digit(BaseModel):
     digit: int = Field(ge=0, le=9)
     confidence: float = Field(description="its probability")
     box: tuple[int, int, int, int] = Field(
-        description="left, top, right, bottom in pixels; right and bottom are the first outside"
+        description="left, top, right, bottom in pixels; right and bottom are exclusive"
     )
     probabilities: list[float] = Field(description="of 0 to 9")
     image: str | None = Field(None, description="what the network sees: 28x28 uint8, as base64")
     feature_maps: list[str] | None = Field(
         None,
-        description="where each filter of the first convolution answers, 255 where one answers"
-        " most: square, uint8, as base64",
+        description="activations of each filter of the first convolution, scaled to 255: square,"
+        " uint8, as base64",
     )
 
 
 class Answer(BaseModel):
     """The digits in a picture."""
 
-    number: str = Field(description="lines of writing are set apart by a space; empty: no digit")
+    number: str = Field(description="lines are separated by a space; empty: no digit")
     digits: list[Digit]
     note: str | None = Field(None, description="what was left out, and why")
 
@@ -88,9 +88,10 @@ class Problem(BaseModel):
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "No picture, or a damaged one"},
-    403: {"model": Problem, "description": "A page of another server asks"},
+    403: {"model": Problem, "description": "Cross-origin request"},
     408: {"model": Problem, "description": "The picture takes too long to arrive"},
     413: {"model": Problem, "description": f"More than {MAX_BYTES / 1e6:.0f} MB"},
+    507: {"model": Problem, "description": "No room for it"},
     503: {"model": Problem, "description": "Too many requests at a time, or no answer in 10 s"},
 }
 BUSY = HTTPException(503, "too many requests at a time", {"Retry-After": "1"})
@@ -184,7 +185,7 @@ def _add_corrections(app: FastAPI, corrections: Corrections) -> None:
 
     @app.post(
         "/corrections/{digit}",
-        responses={status: PROBLEMS[status] for status in (400, 403, 408, 413)},
+        responses={status: PROBLEMS[status] for status in (400, 403, 408, 413, 507)},
         openapi_extra={"requestBody": {"required": True, **body}},
     )
     async def keep(request: Request, digit: int) -> dict[str, str]:
@@ -193,6 +194,8 @@ def _add_corrections(app: FastAPI, corrections: Corrections) -> None:
             return {"name": corrections.keep(await _body(request), digit)}
         except ValueError as error:
             raise HTTPException(400, str(error)) from error
+        except OSError as error:
+            raise HTTPException(507, f"the correction is not kept: {error.strerror}") from error
 
     @app.delete("/corrections/{name}")
     async def take_back(name: str) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from mnist_lit.commands.fit import CLI
 from mnist_lit.console import dispensable_output
 from mnist_lit.errors import UserError, one_line
+from mnist_lit.files import user_path
 from mnist_lit.sweep import summary
 from mnist_lit.sweep.space import Space, arguments, edges, num_combinations, read
 from mnist_lit.sweep.study import Sweep, first_attempt
@@ -34,7 +35,7 @@ def search(given: Namespace, options: Sequence[str], command: Sequence[str]) -> 
     space = read(given.space or config_files.packaged_space())
     args = ["fit", *options]
     base = TrialFit(args)
-    root = Path(base.options.trainer.default_root_dir or "")
+    root = user_path(base.options.trainer.default_root_dir or "")
     folder = run_folders.runs_folder(root) / given.study
     if not run_folders.runs_in(folder):  # else they have been checked
         check_edges(args, space)
@@ -86,8 +87,8 @@ def end(sweep: Sweep, root: Path) -> None:
     running = sweep.running()
     if running:
         print(
-            f"{counted(len(running), 'trial')} being trained by others: whoever ends last tests"
-            " the best; the same command shows the results then"
+            f"{counted(len(running), 'trial')} being trained by others: the last process to finish"
+            " tests the best one; the same command shows the results then"
         )
         return
     best = sweep.study.best_trials

@@ -113,7 +113,7 @@ class Sweep:
     def claim(self, number: int) -> Run:
         """Mark a run folder as the trial's; raise a UserError if it is of another study."""
         run = self.run(number)
-        mark = run.folder / "trial.json"  # written before anything else
+        mark = run.folder / run_folders.TRIAL  # written before anything else
         owner = json.dumps({"study": self.study.user_attrs["id"], "trial": number})
         if not mark.exists() and not run.exists:
             with whole_file(mark) as path:
@@ -148,7 +148,7 @@ class Sweep:
             self._requeue_stale()
 
     def _requeue_stale(self) -> None:
-        with self.lock:  # or a paused trial that is just gone on with could count as one of those
+        with self.lock:  # else a trial that is just being resumed could count as stale
             fail_stale_trials(self.study)
 
     def _id_of(self, number: int) -> int:

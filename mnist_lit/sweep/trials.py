@@ -54,7 +54,7 @@ class TrialFit(CLI):
     Args:
         args: of `fit`.
         run: the folder.
-        report: what tells the study.
+        report: callback that reports to the study.
         command: the one that resumes the sweep.
     """
 
@@ -127,7 +127,7 @@ class Objective:
         """Return the metric of the best epoch; NaN, which fails the trial, if there is none."""
         try:
             pruned = self._train(trial)
-        except (OptunaError, SQLAlchemyError) as error:  # the study can be told nothing
+        except (OptunaError, SQLAlchemyError) as error:  # the study's database failed
             raise Paused(error) from error
         except (UserError, OSError, KeyboardInterrupt, Interrupted) as error:
             if isinstance(error, UserError) and not isinstance(error.__cause__, OSError):
@@ -148,7 +148,7 @@ class Objective:
         values = suggest(trial, self.sweep.space)
         run = self.sweep.claim(number)
         self.sweep.lock.release()
-        if trial.should_prune():  # its process was killed before it could tell
+        if trial.should_prune():  # killed before it was marked as pruned
             return True
         report = ReportToStudy(trial, self.sweep.monitor)
         TrialFit([*self.args, *arguments(values)], run, report, self.command)

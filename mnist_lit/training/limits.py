@@ -57,14 +57,14 @@ def check_device(trainer: Trainer) -> None:
     """Allow only one device or DDP, as many processes as were started, and 32-bit weights.
 
     Raises:
-        UserError: the Trainer has one of these.
+        UserError: the Trainer uses anything else.
     """
     strategy = trainer.strategy
     is_ddp = type(strategy) is DDPStrategy and isinstance(
         strategy.launcher, _SubprocessScriptLauncher
     )
     if not is_ddp and not isinstance(strategy, SingleDeviceStrategy):
-        raise UserError("several devices train by --trainer.strategy ddp, and by no other one")
+        raise UserError("several devices need --trainer.strategy ddp")
     try:
         trainer._accelerator_connector.cluster_environment.validate_settings(
             trainer.num_devices, trainer.num_nodes

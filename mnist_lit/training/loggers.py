@@ -21,7 +21,7 @@ from mnist_lit.training.config_files import defaults, options_of
 from mnist_lit.training.csv_logger import ContinuingCSVLogger
 from mnist_lit.training.run_folders import Run
 
-# Columns of TensorBoard's HParams tab for every run; others only for what is not the default.
+# Columns of TensorBoard's HParams tab for every run; others only if they differ from the default.
 COMPARED = {
     "seed_everything",
     "data.dataset",
@@ -103,10 +103,10 @@ def restore_logger_ids(others: Sequence[Namespace], run: Run | None) -> None:
 
 def _stored_ids(run: Run) -> dict[str, str]:
     try:
-        numbers = json.loads(run.loggers.read_bytes())
+        ids = json.loads(run.loggers.read_bytes())
     except (OSError, ValueError):  # of a run that has no such loggers, or was cut off
         return {}
-    return numbers if isinstance(numbers, dict) else {}
+    return ids if isinstance(ids, dict) else {}
 
 
 def run_loggers(
@@ -136,19 +136,19 @@ def run_loggers(
 
 def log_config(run: Run, given: Sequence[Logger], config: Mapping[str, Any]) -> None:
     """Log the config of a run once to loggers outside of its folder, and store their ids."""
-    numbers = {}
+    ids = {}
     own = (loggers.CSVLogger, loggers.TensorBoardLogger)
     others = [logger for logger in given if not isinstance(logger, own)]
     for logger in others:
         if isinstance(logger, loggers.MLFlowLogger | loggers.WandbLogger):
             _ = logger.experiment  # creates the run, and with it the id
-            numbers[type(logger).__name__] = logger.version
-    if numbers == _stored_ids(run):
+            ids[type(logger).__name__] = logger.version
+    if not others or (run.loggers.is_file() and ids == _stored_ids(run)):
         return
     for logger in others:
         logger.log_hyperparams(_as_hparams(options_of(config)))
     with whole_file(run.loggers) as path:
-        path.write_text(json.dumps(numbers) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(ids) + "\n", encoding="utf-8")
 
 
 def log_end(

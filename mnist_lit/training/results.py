@@ -91,7 +91,14 @@ def _test(trainer: Trainer, model: LightningModule, data: MNISTDataModule) -> di
     if not is_overridden("test_step", model):
         return {}
     (tested,) = single_process_trainer(trainer).test(model, datamodule=data, verbose=False)
+    _check_finite(tested)
     return dict(tested)
+
+
+def _check_finite(measured: Mapping[str, float]) -> None:
+    for name, value in measured.items():
+        if not math.isfinite(value):
+            raise UserError(f"{name} is {value}: train again with a smaller --model.lr")
 
 
 def _evaluate(
@@ -109,8 +116,7 @@ def _evaluate(
         for name in SETS
         for metric, value in measure(log_probs[name], data.images(name)).items()
     }
-    if not all(map(math.isfinite, measured.values())):
-        raise UserError("the loss has become infinite: train again with a smaller --model.lr")
+    _check_finite(measured)
     temperature = fit_temperature(log_probs["val"], data.images("val").chosen_labels)
     store_temperature(run.best, temperature)
     probs = (log_probs["test"] / temperature).softmax(1)

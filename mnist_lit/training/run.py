@@ -25,7 +25,7 @@ from mnist_lit.training.run_folders import Run, Start
 
 C = TypeVar("C", bound=Callback)
 
-# What Lightning and torch raise on a checkpoint whose parts are not what they should be.
+# What Lightning and torch raise on a checkpoint with invalid contents.
 DAMAGE = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 
@@ -157,7 +157,7 @@ def is_finished(start: Start, trainer: Trainer) -> bool:
 
 @contextmanager
 def resumable(trainer: Trainer, resume_command: Callable[[Path], Sequence[str]]) -> Iterator[None]:
-    """Save at signals, and print how to resume what did not come to its end.
+    """Save at signals, and print how to resume a training that did not finish.
 
     Args:
         trainer: the one that trains.

@@ -24,6 +24,7 @@ from mnist_lit.files import user_path, whole_file
 from mnist_lit.models import ask
 from mnist_lit.training.base_task import BaseTask
 
+TRIAL = "trial.json"  # marks the run folder of a sweep's trial
 FIT, DETECTOR = "version", "detector"  # prefixes of run folders: of classifiers, of detectors
 
 

@@ -73,6 +73,15 @@ def test_only_crops_of_the_own_page_are_kept(collecting: Server, folder: Path) -
     assert _kept(folder) == []
 
 
+def test_correction_that_cannot_be_written_is_said(collecting: Server, folder: Path) -> None:
+    (folder / "3").write_text("where the folder of the threes would be")
+    status, _, answer = collecting.request("POST", "/corrections/3", bytes(784))
+    (folder / "3").unlink()
+
+    assert status == 507
+    assert "the correction is not kept" in answer.decode()
+
+
 def test_without_the_option_nothing_is_kept(browser: Browser, server: Server) -> None:
     assert server.request("POST", "/corrections/1", bytes(784))[0] in (404, 405)
     with browser.new_page() as page:

@@ -572,6 +572,18 @@ def test_any_lightning_module_is_trained_killed_resumed_and_tested(
     assert "test" in capsys.readouterr().out.splitlines()[-2]
 
 
+def test_module_whose_test_fails_or_is_missing_is_one_line(tmp_path: Path, capsys: Printed) -> None:
+    root = f"--trainer.default_root_dir={tmp_path}"
+    options = [option for option in QUICKLY if not option.startswith("--model.lr")]
+    assert main(["fit", root, *options, "--model=own.Diverged"]) == 2
+    assert "test/loss is nan" in capsys.readouterr().err
+    run = fit_in(tmp_path, *options, "--model=own.Untested")
+    assert main(["test", root, "--trainer.enable_progress_bar=false"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "test_step" in line
+    assert run.results.is_file()
+
+
 def test_module_that_is_none_is_one_line(tmp_path: Path, capsys: Printed) -> None:
     root = f"--trainer.default_root_dir={tmp_path}"
     assert main(["fit", root, "--model=own.Perceptron"]) == 2

@@ -81,3 +81,13 @@ def test_own_loggers_write_into_the_run_folder_alone(
     assert main(["fit", f"--trainer.default_root_dir={tmp_path}", *options]) == 2
     assert f"give it save_dir {tmp_path}" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_logger_of_ones_own_gets_the_config_once(fit: Fit, tmp_path: Path) -> None:
+    logger = ["--trainer.logger=own.NotingLogger", f"--trainer.logger.path={tmp_path}/noted"]
+    fit(*QUICKLY, *logger, "--trainer.max_epochs=1")
+    fit("--ckpt_path=last", "--trainer.max_epochs=2")
+    (line,) = (tmp_path / "noted").read_text().splitlines()
+
+    assert {"model.lr", "data.batch_size", "seed_everything"} <= set(line.split())

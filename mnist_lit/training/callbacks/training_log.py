@@ -1,5 +1,6 @@
 """`TrainingLog`: training metrics and speed for the loggers."""
 
+import math
 import time
 from typing import Any
 
@@ -45,7 +46,7 @@ class TrainingLog(Callback):
         # At least once per epoch, for the curves and the progress line.
         trainer.log_every_n_steps = min(  # type: ignore[attr-defined]
             trainer.log_every_n_steps,  # type: ignore[attr-defined]
-            trainer.num_training_batches,
+            math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches),
         )
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
