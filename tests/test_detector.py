@@ -532,7 +532,9 @@ def test_network_takes_pictures_of_any_size() -> None:
     assert (maps[:, :NUM_CLASSES].sigmoid() < 0.02).all(), "before it has learned anything"
 
 
-def test_training_may_start_from_the_packaged_detector(capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_may_start_from_the_packaged_detector(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = LitDetector(weights="packaged")
     model.setup("fit")
     packaged = network_state(load_checkpoint(detector.PACKAGED))
@@ -541,7 +543,8 @@ def test_training_may_start_from_the_packaged_detector(capsys: pytest.CaptureFix
         torch.equal(weight, packaged[name].to(weight.dtype))
         for name, weight in model.network.state_dict().items()
     )
-    assert main(["fit", *SMALL, *CPU, "--model.weights=packaged"]) == 2
+    place = f"--trainer.default_root_dir={tmp_path}"
+    assert main(["fit", *SMALL, *CPU, place, "--model.weights=packaged"]) == 2
     assert "model.weights packaged are of another network" in capsys.readouterr().err
 
 

@@ -511,7 +511,8 @@ def test_loss_takes_class_weights_as_a_list(tmp_path: Path, capsys: Printed) -> 
 
     assert results_of(run)["test/acc_per_class"]["9"] == 0, "its images weigh nothing"
     assert yaml.safe_load(run.config.read_text())["model"]["loss"]["init_args"]["weight"] == weights
-    assert main(["fit", *options, "--model.loss.weight=[1, 2]"]) == 2
+    root = f"--trainer.default_root_dir={tmp_path}"
+    assert main(["fit", root, *options, "--model.loss.weight=[1, 2]"]) == 2
     assert "all 10 classes" in capsys.readouterr().err
 
 
