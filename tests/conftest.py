@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from mnist_lit.__main__ import main
 from mnist_lit.training.run_folders import Run
@@ -18,6 +19,20 @@ if TYPE_CHECKING:  # most tests need neither
 
 HELPERS = str(Path(__file__).parent / "helpers")  # on the path of processes that tests start
 Fit = Callable[..., Run]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests side by side begin in the order of their files, if pytest-xdist is 3.8 or newer.
+
+    Else, test_code, whose few tests take long, would be last.
+    """
+    config.option.loadscopereorder = False
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import the slow tests, and what only they need, where they are run or named."""
+    is_left_out = collection_path.name == "e2e" and config.option.markexpr == "not slow"
+    return True if is_left_out and not any("e2e" in arg for arg in config.args) else None
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -92,12 +107,19 @@ QUICKLY = (
 )
 
 
+# The same number of steps, and a quarter of the images to train on.
+FEW_IMAGES = ("--data.batch_size=200", "--trainer.limit_train_batches=55", "--data.subset=0.25")
+
+
 @pytest.fixture(scope="session")
-def brief_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Run:
-    """A run of two quick epochs over all training images; not to be changed."""
-    with pytest.MonkeyPatch.context() as patch:
+def brief_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, worker_id: str) -> Run:
+    """A run of two quick epochs, made once for all processes of tests; not to be changed."""
+    folder = tmp_path_factory.getbasetemp()
+    root = (folder if worker_id == "master" else folder.parent) / "brief"
+    run = Run(root / "lightning_logs" / "version_0")
+    with FileLock(f"{root}.lock"), pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(data_dir.parent))
-        return fit_in(tmp_path_factory.mktemp("brief"), *BRIEFLY)
+        return run if run.is_finished else fit_in(root, *BRIEFLY, *FEW_IMAGES)
 
 
 @pytest.fixture(scope="session")
