@@ -1,5 +1,6 @@
 """Shared fixtures: runs trained once, the commands as functions."""
 
+import csv
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -143,3 +144,21 @@ def browser() -> "Iterator[Browser]":
 def results_of(run: Run) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(run.results.read_text())
     return loaded
+
+
+def metrics_rows(run: Run) -> list[dict[str, str]]:
+    with run.metrics.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def steps_of(run: Run, metric: str) -> list[int]:
+    """Return the steps at which a metric was logged."""
+    return [int(row["step"]) for row in metrics_rows(run) if row[metric]]
+
+
+def one_error(capture: pytest.CaptureFixture[str]) -> str:
+    """Return the one line that a failed command has printed."""
+    printed = capture.readouterr()
+    (line,) = printed.err.splitlines()
+    assert printed.out == ""
+    return line

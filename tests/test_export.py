@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import onnxruntime
 import own
 import pytest
 import torch
+from conftest import one_error
 from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
@@ -50,20 +52,20 @@ def save(
     return path
 
 
-def one_error(printed: Printed) -> str:
-    """Return the one error line of a failed command."""
-    captured = printed.readouterr()
-    (line,) = captured.err.splitlines()
-    assert captured.out == ""
-    return line
-
-
 def run(path: Path, images: torch.Tensor) -> list[NDArray[np.float32]]:
     session = onnxruntime.InferenceSession(path)
     answers: list[NDArray[np.float32]] = session.run(
         ["logits", "probabilities"], {"images": images.numpy()}
     )
     return answers
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packaged network's file; not to be changed."""
+    path = tmp_path_factory.mktemp("exported") / "model.onnx"
+    assert main(["export", f"--output={path}"]) == 0
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +100,10 @@ def test_packaged_network_computes_the_same(
         np.testing.assert_allclose(softmax, expected, atol=1e-5)
 
 
-def test_file_says_what_it_is_and_not_where_it_was_made(tmp_path: Path, capsys: Printed) -> None:
-    path = tmp_path / "model.onnx"
-    assert main(["export", f"--output={path}"]) == 0
-    session = onnxruntime.InferenceSession(path)
+def test_file_says_what_it_is_and_not_where_it_was_made(exported: Path) -> None:
+    session = onnxruntime.InferenceSession(exported)
     (images,) = session.get_inputs()
-    content = path.read_bytes()
+    content = exported.read_bytes()
 
     assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == list("0123456789")
     assert (images.name, images.shape) == ("images", ["batch", 1, 28, 28])
@@ -112,10 +112,13 @@ def test_file_says_what_it_is_and_not_where_it_was_made(tmp_path: Path, capsys: 
     assert str(Path.home()).encode() not in content
 
 
-@pytest.mark.parametrize("mirror", [False, True], ids=["", "mirror"])
-@pytest.mark.parametrize("network_class", [CNN, Wide])
+COLOURS = Shape(num_classes=3, in_channels=3, image_size=32)
+
+
 @pytest.mark.parametrize(
-    "shape", [Shape(), Shape(num_classes=3, in_channels=3, image_size=32)], ids=["grey", "colours"]
+    ("network_class", "mirror", "shape"),
+    [(CNN, True, COLOURS), (Wide, False, COLOURS), (Wide, True, Shape())],
+    ids=["cnn, mirror, colours", "wide, colours", "wide, mirror, grey"],
 )
 def test_every_network_can_be_written(
     network_class: type[CNN | Wide], mirror: bool, shape: Shape
@@ -209,12 +212,11 @@ def test_page_of_what_are_no_digits_is_refused(tmp_path: Path, capsys: Printed) 
     assert not path.exists()
 
 
-def test_network_that_onnx_runtime_cannot_run_is_refused() -> None:
-    classifier = Classifier.load()
-    model = as_onnx(classifier)
+def test_network_that_onnx_runtime_cannot_run_is_refused(exported: Path) -> None:
+    model = onnx.load(exported)
     model.graph.node[0].op_type = "Unheard"
     with pytest.raises(UserError, match="ONNX Runtime cannot run this network"):
-        compare(model, classifier)
+        compare(model, Classifier.load())
 
 
 def test_output_is_an_onnx_or_html_file_that_can_be_written(
@@ -269,11 +271,11 @@ def test_without_the_extra_it_says_what_to_install(
 
 
 def test_guide_runs_the_file_without_this_package(
-    test_images: torch.Tensor, tmp_path: Path
+    exported: Path, test_images: torch.Tensor, tmp_path: Path
 ) -> None:
     guide = (Path(__file__).parents[1] / "mnist_lit" / "export" / "README.md").read_text()
     code = guide.split("```python\n")[1].split("```")[0]
-    assert main(["export", f"--output={tmp_path / 'model.onnx'}"]) == 0
+    shutil.copy(exported, tmp_path)
     Image.fromarray(test_images[0, 0].numpy()).save(tmp_path / "digit.png")
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys; assert 'torch' not in sys.modules"],

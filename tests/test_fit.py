@@ -1,6 +1,5 @@
 """The commands, as a person gives them."""
 
-import csv
 import re
 import shutil
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import QUICKLY, SMALL_DIGITS, Fit, results_of
+from conftest import QUICKLY, SMALL_DIGITS, Fit, metrics_rows, results_of, steps_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -25,18 +24,9 @@ from mnist_lit.training.run_folders import Run
 CONFIGS = [Path(config_files.packaged(name)) for name in sorted(config_files.packaged_names())]
 
 
-def _rows(run: Run) -> list[dict[str, str]]:
-    with run.metrics.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def _events(run: Run) -> EventAccumulator:
     events = EventAccumulator(str(run.folder), size_guidance={"scalars": 0, "images": 0})
     return events.Reload()
-
-
-def _steps(run: Run, metric: str) -> list[int]:
-    return [int(row["step"]) for row in _rows(run) if row[metric]]
 
 
 def test_fit_learns_and_reports(brief_run: Run) -> None:
@@ -88,11 +78,11 @@ def test_curves_are_the_same_in_csv_and_tensorboard(brief_run: Run) -> None:
 
     for name in metrics:
         in_events = events.Scalars(name)
-        assert _steps(brief_run, name) == [event.step for event in in_events]
-        values = [float(row[name]) for row in _rows(brief_run) if row[name]]
+        assert steps_of(brief_run, name) == [event.step for event in in_events]
+        values = [float(row[name]) for row in metrics_rows(brief_run) if row[name]]
         assert values == pytest.approx([event.value for event in in_events])
-    assert _steps(brief_run, "train/loss") == list(range(9, 110, 10))
-    assert _steps(brief_run, "val/acc") == [54, 109]
+    assert steps_of(brief_run, "train/loss") == list(range(9, 110, 10))
+    assert steps_of(brief_run, "val/acc") == [54, 109]
 
 
 def test_pictures_are_in_tensorboard(brief_run: Run) -> None:
@@ -116,7 +106,7 @@ def test_runs_can_be_compared_in_tensorboard(brief_run: Run) -> None:
 
 
 def test_best_checkpoint_is_that_of_the_lowest_validation_loss(brief_run: Run) -> None:
-    losses = [float(row["val/loss"]) for row in _rows(brief_run) if row["val/loss"]]
+    losses = [float(row["val/loss"]) for row in metrics_rows(brief_run) if row["val/loss"]]
 
     assert results_of(brief_run)["val/loss"] == pytest.approx(min(losses), rel=1e-4)
 
@@ -137,7 +127,7 @@ def test_reloaded_checkpoint_scores_as_after_fit(
     assert not re.search(r"\d\.\d{5}", printed), "as many digits as a float has"
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("unmeasured")
 def test_test_takes_the_newest_best_and_its_config(
     fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,7 +149,7 @@ def test_every_config_runs(
         options.append(f"--data.dataset={tmp_path_factory.mktemp('corrections')}")
         Corrections(Path(options[-1].partition("=")[2])).keep(bytes(784), 0)
     elif config.stem == "detector":
-        options.append("--data.batch_size=2")
+        options += ["--data.batch_size=2", "--optimizer=AdamW"]
     else:
         options.append("--data.dataset=mnist")  # the only one that is packaged
     root = ["--trainer.default_root_dir", str(tmp_path)]
@@ -168,14 +158,11 @@ def test_every_config_runs(
     assert not list(tmp_path.iterdir()), "fast_dev_run leaves nothing"
 
 
-def test_configs_come_with_the_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_configs_come_with_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (speedrun,) = (str(path) for path in CONFIGS if path.stem == "speedrun")
     for options in (["--config", "speedrun"], ["--config=speedrun"], ["-c", "speedrun"]):
-        assert main(["fit", *options, "--trainer.fast_dev_run=1"]) == 0
-    assert main(["fit", "--config", "nowhere"]) == 2
-    assert "nowhere: no such file, and none of the packaged: best, " in capsys.readouterr().err
+        assert CommandLine.resolve(["fit", *options]).args == ["fit", f"--config={speedrun}"]
 
 
 def test_default_config_states_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +177,7 @@ def test_default_config_states_the_defaults(monkeypatch: pytest.MonkeyPatch) -> 
     assert stated == default
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("unmeasured")
 def test_config_of_a_run_repeats_it(fit: Fit) -> None:
     run = fit(*QUICKLY)
     text = run.config.read_text()
@@ -204,31 +191,17 @@ def test_config_of_a_run_repeats_it(fit: Fit) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_seed_changes_the_weights(fit: Fit) -> None:
-    options = (*QUICKLY, "--trainer.limit_train_batches=10")
-    first, second = fit(*options), fit(*options, "--seed_everything=2")
-    weights = [
-        torch.load(run.last, weights_only=True)["state_dict"]["network.fc2.weight"]
-        for run in (first, second)
-    ]
-
-    assert not torch.equal(*weights)
-
-
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (["--data.batch_size=0"], "data.batch_size"),
         (["--model.lr=-0.1"], "model.lr"),
         (["--model.network.dropout=1"], "dropout 1.0 is out of range"),
-        (["--data.val_size=70000"], "there are 60000 images"),
         (["--data.dataset=cifar"], "cifar"),
         (["--data.datset=mnist"], "--data.datset"),
-        (["--trainer.max_epochs=ten"], "trainer.max_epochs"),
         (["--trainer.accelerator=abacus"], "abacus"),
         (["--trainer.strategy=fsdp", "--trainer.accelerator=cpu"], "`fsdp` requires a GPU"),
-        (["--config=nowhere.yaml"], "nowhere.yaml"),
+        (["--config=nowhere"], "nowhere: no such file, and none of the packaged: best, "),
         (["--ckpt_path=last"], "no run in"),
         (["--ckpt_path=nowhere.ckpt"], "nowhere.ckpt: --ckpt_path takes best, last, a file, or"),
         ([f"--ckpt_path={PACKAGED}"], "holds a network, but not its training"),
@@ -254,7 +227,6 @@ def test_seed_changes_the_weights(fit: Fit) -> None:
         (["--trainer.val_check_interval=1000"], "an epoch has 550 steps, so take no more"),
         (["--trainer.val_check_interval=0"], "0 is not an interval"),
         (["--trainer.check_val_every_n_epoch=0"], "0 is not an interval"),
-        (["--trainer.log_every_n_steps=-1"], "take 1 or more"),
         (["--trainer.devices=-1", "--trainer.accelerator=cpu"], ""),
         (["--trainer.plugins=TorchCheckpointIO"], ""),
         (["--data.split_seed=99999999999999999999"], "data.split_seed"),
@@ -341,41 +313,33 @@ def test_error_of_a_logger_that_cannot_be_made_is_its_own(
     assert line.startswith("mnist-lit: error: The filesystem tracking backend")
 
 
-@pytest.mark.parametrize(
-    "options",
-    [["--config=best", "--trainer.callbacks=Timer"], ["--config=best", "--config=timer.yaml"]],
-    ids=["command line", "later config"],
-)
 def test_callbacks_of_a_config_that_are_replaced_are_named(
-    options: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("timer.yaml").write_text("trainer: {callbacks: [{class_path: Timer}]}\n", encoding="utf-8")
     dry = ["--trainer.fast_dev_run=1", "--trainer.enable_progress_bar=false"]
 
-    assert main(["fit", *options, *dry]) == 0
+    assert main(["fit", "--config=best", "--trainer.callbacks=Timer", *dry]) == 0
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert "replaces EMAWeightAveraging of the config" in line
     assert "--trainer.callbacks+ CLASS" in line
 
 
 @pytest.mark.parametrize(
-    ("option", "callbacks"),
+    ("option", "callbacks", "replaced"),
     [
-        ("--trainer.callbacks+=Timer", ["EMAWeightAveraging", "Timer"]),
-        ("--trainer.callbacks=EMAWeightAveraging", ["EMAWeightAveraging"]),
-        ("--trainer.callbacks=null", None),
+        ("--config={trainer: {callbacks: [Timer]}}", ["Timer"], ["EMAWeightAveraging"]),
+        ("--trainer.callbacks+=Timer", ["EMAWeightAveraging", "Timer"], []),
+        ("--trainer.callbacks=EMAWeightAveraging", ["EMAWeightAveraging"], []),
+        ("--trainer.callbacks=null", None, []),
     ],
+    ids=["later config", "added", "the same", "left out"],
 )
 def test_callbacks_that_are_kept_or_left_out_are_not_named(
-    option: str, callbacks: list[str] | None
+    option: str, callbacks: list[str] | None, replaced: list[str]
 ) -> None:
     args = ["fit", "--config", config_files.packaged("best"), option]
 
-    assert CommandLine.resolve(args).replaced_callbacks(callbacks) == []
+    assert CommandLine.resolve(args).replaced_callbacks(callbacks) == replaced
 
 
 @pytest.mark.parametrize(
@@ -383,7 +347,6 @@ def test_callbacks_that_are_kept_or_left_out_are_not_named(
     [
         (b"\x89PNG\x00\xff", "is not text"),
         (b"&a [*a]", "refers to itself"),
-        (b"model: &a {b: *a}", "refers to itself"),
         (b"[" * 5000, "nested too deeply"),
         (b"model: {lr: " + b"9" * 5000 + b"}", "4300"),
         (b"model:\n  lr:\n", "model.lr"),
@@ -393,16 +356,7 @@ def test_callbacks_that_are_kept_or_left_out_are_not_named(
             "trainer is there once more in line 3",
         ),
     ],
-    ids=[
-        "binary",
-        "itself",
-        "itself in a value",
-        "deep",
-        "number",
-        "no value",
-        "no section",
-        "section twice",
-    ],
+    ids=["binary", "itself", "deep", "number", "no value", "no section", "section twice"],
 )
 def test_what_is_no_config_is_one_line(
     content: bytes, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -417,7 +371,7 @@ def test_what_is_no_config_is_one_line(
     assert list(tmp_path.iterdir()) == [config]
 
 
-@pytest.mark.parametrize("command", ["test", "validate", "repeat", "predict", "serve"])
+@pytest.mark.parametrize("command", ["test", "repeat", "predict", "serve"])
 def test_options_are_not_abbreviated(
     command: str,
     brief_run: Run,
@@ -432,11 +386,16 @@ def test_options_are_not_abbreviated(
     assert "unrecognized arguments: --ckpt some.ckpt" in capsys.readouterr().err
 
 
-def test_report_of_a_profiler_is_shown(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
-    options = ["--trainer.limit_train_batches=10", "--trainer.profiler=simple"]
-    fit(*QUICKLY, *options, "--trainer.callbacks=Timer", "--trainer.callbacks.duration=01:00:00:00")
+@pytest.mark.usefixtures("unmeasured")
+def test_profiler_and_summary_of_the_network_are_shown(
+    fit: Fit, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = ("--trainer.profiler=simple", "--trainer.callbacks=ModelSummary")
+    fit(*QUICKLY, "--trainer.limit_train_batches=10", *options)
 
     assert "run_training_batch" in caplog.text
+    # Twice the products: 24 x 24 x 25 x 10, 8 x 8 x 250 x 20, 320 x 50 and 50 x 10.
+    assert re.search(r"961 K +Total Flops", caplog.text)
 
 
 def test_help_is_the_config_and_the_rest_is_a_flag_further(
@@ -463,13 +422,6 @@ def test_options_of_a_class_are_listed(capsys: pytest.CaptureFixture[str]) -> No
     assert "share of the last 256 features" in capsys.readouterr().out
 
 
-def test_summary_of_the_network_counts(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
-    fit(*QUICKLY, "--trainer.limit_train_batches=10", "--trainer.callbacks=ModelSummary")
-
-    # Twice the products: 24 x 24 x 25 x 10, 8 x 8 x 250 x 20, 320 x 50 and 50 x 10.
-    assert re.search(r"961 K +Total Flops", caplog.text)
-
-
 @pytest.mark.parametrize("command", ["test", "validate"])
 def test_without_a_run_nothing_is_tested(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -478,13 +430,12 @@ def test_without_a_run_nothing_is_tested(
     assert "train one with `mnist-lit fit`" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["test", "validate"])
 def test_precision_without_32_bits_is_refused(
-    command: str, brief_run: Run, capsys: pytest.CaptureFixture[str]
+    brief_run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = [f"--ckpt_path={brief_run.best}", "--trainer.precision=16-true"]
 
-    assert main([command, *options]) == 2
+    assert main(["test", *options]) == 2
     assert "take 32-true, 16-mixed or bf16-mixed" in capsys.readouterr().err
 
 
@@ -518,8 +469,8 @@ def test_resume_goes_on_in_the_same_folder(fit: Fit, tmp_path: Path) -> None:
 
     assert run == first
     assert best["epoch"] == 0
-    assert _steps(run, "train/loss") == [9, 19, 29, 39, 49, 59]
-    assert _steps(run, "val/acc") == [19, 39, 59]
+    assert steps_of(run, "train/loss") == [9, 19, 29, 39, 49, 59]
+    assert steps_of(run, "val/acc") == [19, 39, 59]
     assert [event.step for event in _events(run).Scalars("train/loss")] == [9, 19, 29, 39, 49, 59]
     assert [event.step for event in _events(run).Scalars("val/acc")] == [19, 39, 59]
     assert results_of(run)["epochs"] == 3
@@ -549,7 +500,7 @@ def test_finished_run_without_its_checkpoints_is_not_begun_again(
     assert run.results.read_bytes() == before
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("unmeasured")
 def test_home_is_where_runs_are_looked_for_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -563,15 +514,19 @@ def test_home_is_where_runs_are_looked_for_too(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_empty_config_of_a_run_is_as_good_as_none(fit: Fit) -> None:
+def test_empty_config_of_a_run_is_as_good_as_none(
+    fit: Fit, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = fit(*QUICKLY, "--trainer.limit_train_batches=10", "--trainer.max_epochs=1")
     run.config.write_text("")
     fit("--ckpt_path=last", SMALL_DIGITS, "--trainer.max_epochs=2")
 
     assert results_of(run)["epochs"] == 2
+    assert "trainer.max_epochs 2 instead of 1" in capsys.readouterr().out
+    assert "val_size: 500" in run.config.read_text()
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("unmeasured")
 def test_run_goes_on_with_its_own_config(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     fit(*QUICKLY, "--trainer.limit_train_batches=10", "--model.schedule=one_cycle")
     fit("--ckpt_path=last", "--trainer.max_epochs=3")
@@ -581,7 +536,7 @@ def test_run_goes_on_with_its_own_config(fit: Fit, capsys: pytest.CaptureFixture
     assert printed.count("instead of") == 1
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("unmeasured")
 def test_learning_rate_ends_where_the_training_does(fit: Fit) -> None:
     options = ("--model.schedule=one_cycle", "--trainer.max_steps=15")
     run = fit(*QUICKLY, "--trainer.limit_train_batches=10", *options)
@@ -616,10 +571,13 @@ def test_run_goes_on_under_another_name(fit: Fit) -> None:
     assert main(["fit", *options]) == 0
 
     assert results_of(renamed)["epochs"] == 2
-    assert _steps(renamed, "val/acc") == [9, 19]
+    assert steps_of(renamed, "val/acc") == [9, 19]
+    assert not run.folder.exists()
+    checkpoints = sorted(path.name for path in renamed.checkpoints.iterdir())
+    assert checkpoints == ["best.ckpt", "last.ckpt"]
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("unmeasured")
 def test_worse_epochs_after_resuming_are_not_the_best(fit: Fit) -> None:
     options = (*QUICKLY, "--trainer.limit_train_batches=20")
     first = fit(*options, "--trainer.max_epochs=1")

@@ -154,6 +154,7 @@ def test_val_is_the_validation_set(tmp_path: Path, capsys: Printed) -> None:
     assert line == f"{tmp_path}: validation is on the 6 of val; data.val_size is not used"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_run_with_val_is_resumed(tmp_path: Path, fit: Fit) -> None:
     make(tmp_path / "data" / "train", num=20)
     make(tmp_path / "data" / "val", num=5)

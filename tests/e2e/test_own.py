@@ -72,6 +72,17 @@ def test_own_network_is_trained_and_reads(own_run: Run, tmp_path: Path, capsys: 
     assert classifier.feature_maps(torch.zeros(3, 1, 28, 28)).shape[1] == 0
 
 
+def test_own_network_is_reported_once_it_is_named(
+    own_run: Run, tmp_path: Path, capsys: Printed
+) -> None:
+    command = ["report", str(own_run.folder), "--output", str(tmp_path / "own.html")]
+
+    assert main(command) == 2
+    assert "names own.Perceptron" in capsys.readouterr().err
+    assert main([*command, "--network=own.Perceptron"]) == 0
+    assert "Perceptron on mnist" in (tmp_path / "own.html").read_text()
+
+
 def test_own_network_is_served(own_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", HELPERS)
     picture = BytesIO()

@@ -1,12 +1,10 @@
-import csv
 from pathlib import Path
 
 import pytest
-from conftest import QUICKLY, SMALL_DIGITS, Fit
+from conftest import QUICKLY, SMALL_DIGITS, Fit, steps_of
 from mlflow.tracking import MlflowClient
 
 from mnist_lit.__main__ import main
-from mnist_lit.training.run_folders import Run
 
 pytestmark = pytest.mark.slow
 
@@ -30,18 +28,13 @@ def tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return config
 
 
-def steps_in(run: Run, metric: str) -> list[int]:
-    with run.metrics.open(newline="") as file:
-        return [int(row["step"]) for row in csv.DictReader(file) if row[metric]]
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")  # its own affair
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader")  # MLflow's, with SQLAlchemy 2.1
 def test_loggers_of_others_are_told_all_and_go_on(fit: Fit, tracked: Path, tmp_path: Path) -> None:
     run = fit("--config", str(tracked), *QUICKLY, "--trainer.max_epochs=1")
     fit(SMALL_DIGITS, "--ckpt_path=last", "--trainer.max_epochs=2", "--model.lr=0.002")
 
-    assert steps_in(run, "train/loss") == [9, 19, 29, 39]
+    assert steps_of(run, "train/loss") == [9, 19, 29, 39]
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("lightning_logs")
     assert experiment
@@ -67,7 +60,7 @@ def test_curves_are_in_the_run_folder_without_tensorboard_too(
     place = [f"--trainer.logger.save_dir={tmp_path}"] if asked == "CSVLogger" else []
     run = fit(*QUICKLY, f"--trainer.logger={asked}", *place)
 
-    assert steps_in(run, "train/loss") == [9, 19, 29, 39]
+    assert steps_of(run, "train/loss") == [9, 19, 29, 39]
     assert not list(tmp_path.rglob("events.*"))
     assert list(tmp_path.rglob("metrics.csv")) == [run.metrics]
 
