@@ -3,17 +3,15 @@
 import math
 
 import pytest
+import small
 import torch
 
 from mnist_lit.data.augment import Augment
-from mnist_lit.data.module import MNISTDataModule
 
 
 @pytest.fixture(scope="module")
-def digits(data_dir: object) -> torch.Tensor:
-    data = MNISTDataModule()
-    data.setup()
-    return data.images("train").pixels[:500] / 255
+def digits() -> torch.Tensor:
+    return small.digits(True)[0][:500] / 255
 
 
 def _bar() -> torch.Tensor:

@@ -5,8 +5,6 @@ import doctest
 import io
 import math
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +33,6 @@ def classifier() -> Classifier:
     return Classifier.load()
 
 
-def test_importing_the_package_loads_no_torch() -> None:
-    code = "import sys, mnist_lit; print('torch' in sys.modules);"
-    code += "mnist_lit.Classifier; print('pytorch_lightning' in sys.modules)"
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-
-    assert finished.stdout.split() == ["False", "False"], finished.stderr
-
-
 def test_probabilities_are_those_of_the_trained_network(brief_run: Run) -> None:
     data = MNISTDataModule()
     data.setup()
@@ -69,19 +59,6 @@ def test_temperature_changes_how_sure_and_not_what(brief_run: Run, tmp_path: Pat
     assert torch.equal(before.argmax(1), after.argmax(1))
     assert (after.amax(1) < before.amax(1)).all()
     torch.testing.assert_close(after.sum(1), torch.ones(100))
-
-
-def test_network_that_was_trained_with_mirror_images_asks_them(
-    brief_run: Run, tmp_path: Path
-) -> None:
-    checkpoint = torch.load(brief_run.best, weights_only=True)
-    checkpoint["hyper_parameters"]["network"]["init_args"]["mirror"] = True
-    torch.save(checkpoint, tmp_path / "mirror.pt")
-    images = torch.rand(50, 1, 28, 28)
-    classifier = Classifier.load(tmp_path / "mirror.pt")
-    seen, mirrored = (classifier.probabilities(x) for x in (images, images.flip(-1)))
-
-    torch.testing.assert_close(seen, mirrored)
 
 
 def test_other_checkpoints_are_refused(tmp_path: Path) -> None:
@@ -185,6 +162,7 @@ def test_images_of_another_shape_are_refused(classifier: Classifier) -> None:
         classifier.probabilities(torch.zeros(28, 28))
 
 
+@pytest.mark.slow
 def test_preparation_costs_little_accuracy_on_mnist(classifier: Classifier) -> None:
     data = MNISTDataModule()
     data.setup()

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import skip_results
 from torch import Tensor, nn
 
 from mnist_lit.__main__ import main
@@ -57,7 +58,7 @@ DRAWN = {
     "l": ["#"] * 16,
     "o": [" ##", "#  #", "#  #", "#  #", " ##"],
 }
-SMALL = ("--config=detector", "--model.width=16", "--data.num_sheets=36", "--data.batch_size=12")
+SMALL = ("--config=detector", "--model.width=16", "--data.num_sheets=18", "--data.batch_size=6")
 FEW = ("--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1")
 CPU = ("--trainer.precision=32-true", "--trainer.log_every_n_steps=1", *FEW)
 
@@ -414,19 +415,14 @@ def test_detector_learns_and_resumes_to_bit_identical_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     places = [f"--trainer.default_root_dir={tmp_path / name}" for name in ("whole", "parts")]
-    three = [
-        "fit",
-        "--config=detector",
-        *SMALL,
-        *CPU,
-        "--trainer.max_epochs=3",
-        "--model.schedule=constant",
-    ]
+    three = ["fit", *SMALL, *CPU, "--trainer.max_epochs=3", "--model.schedule=constant"]
     assert main([*three, places[0]]) == 0
     printed = capsys.readouterr().out
-    assert main([*three, places[1], "--trainer.max_epochs=1"]) == 0
     last = tmp_path / "parts" / "lightning_logs" / "detector_0" / "checkpoints" / "last.ckpt"
-    assert main([*three, places[1], f"--ckpt_path={last}"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        skip_results(patch)
+        assert main([*three, places[1], "--trainer.max_epochs=1"]) == 0
+        assert main([*three, places[1], f"--ckpt_path={last}"]) == 0
 
     whole, parts = (tmp_path / name / "lightning_logs/detector_0" for name in ("whole", "parts"))
     results = json.loads((whole / "results.json").read_text())
@@ -447,7 +443,7 @@ def test_detector_learns_and_resumes_to_bit_identical_weights(
     assert is_complete
     assert detected.boxes.isfinite().all()
     capsys.readouterr()
-    assert main([*three, places[1], "--ckpt_path=last", "--data.num_sheets=24"]) == 2
+    assert main([*three, places[1], "--ckpt_path=last", "--data.num_sheets=12"]) == 2
     assert "data.num_sheets" in capsys.readouterr().err
     assert main(["report", str(whole)]) == 2
     assert "is not a run of fit" in capsys.readouterr().err
@@ -460,13 +456,6 @@ def test_loading_weights_leaves_them_as_they_are() -> None:
     saved, loaded = load_checkpoint(detector.PACKAGED)["state_dict"], model.state_dict()
     assert model.training
     assert all(torch.equal(saved[name].to(part), part) for name, part in loaded.items())
-
-
-def test_detector_takes_another_optimizer(tmp_path: Path) -> None:
-    place = f"--trainer.default_root_dir={tmp_path}"
-    options = ["--trainer.fast_dev_run=1", "--optimizer=AdamW", "--model.schedule=constant"]
-
-    assert main(["fit", "--config=detector", *SMALL, *CPU, place, *options]) == 0
 
 
 @pytest.mark.parametrize(
@@ -482,7 +471,7 @@ def test_wrong_options_are_one_line(
     options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = f"--trainer.default_root_dir={tmp_path}"
-    assert main(["fit", "--config=detector", *SMALL, place, *options]) == 2
+    assert main(["fit", *SMALL, place, *options]) == 2
     error = capsys.readouterr().err
 
     assert message in error

@@ -670,4 +670,4 @@ def test_training_without_early_stopping_goes_to_its_end(
 def test_each_epoch_has_a_point_of_the_curves_with_accumulated_gradients(fit: Fit) -> None:
     run = fit(*QUICKLY, "--trainer.accumulate_grad_batches=4")
 
-    assert [row["step"] for row in _rows(run) if row["train/loss"]] == ["4", "9"]
+    assert [row["step"] for row in metrics_rows(run) if row["train/loss"]] == ["4", "9"]

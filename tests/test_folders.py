@@ -98,6 +98,16 @@ def test_silhouette_that_fills_its_picture_is_seen(tmp_path: Path) -> None:
     assert seen.std() > 50
 
 
+def test_pictures_are_brought_to_one_size_and_colour(tmp_path: Path) -> None:
+    folder = make(tmp_path, save=lambda picture: Image.fromarray(picture).resize((40, 30)))
+    Image.new("L", (40, 31)).save(folder / "b" / "other.png")
+    assert pixels_of(folder).shape[1:] == (1, 30, 30)
+
+    Image.new("RGB", (90, 90), "red").save(folder / "a" / "red.png")
+    images, _ = load_folder(folder, image_size=20).train
+    assert images[torch.tensor([0])].shape == (1, 3, 20, 20)
+
+
 # --- sub-folders ----------------------------------------------------------------------------------
 
 
@@ -214,6 +224,18 @@ def test_class_without_pictures_to_test_is_printed(tmp_path: Path, capsys: Print
 # --- refusals -------------------------------------------------------------------------------------
 
 
+def _no_class(folder: Path) -> None:
+    pass
+
+
+def _one_class(folder: Path) -> None:
+    (folder / "a").mkdir()
+
+
+def _no_pictures(folder: Path) -> None:
+    make(folder, num=0)
+
+
 def _empty_class(folder: Path) -> None:
     make(folder)
     (folder / "c").mkdir()
@@ -241,7 +263,7 @@ def _not_utf8(folder: Path) -> None:
 
 def _too_large(folder: Path) -> None:
     make(folder)
-    Image.new("1", (20_000, 20_000)).save(folder / "b" / "big.png")
+    Image.new("1", (14_000, 14_000)).save(folder / "b" / "big.png")
 
 
 def _cut_off(folder: Path) -> None:
@@ -265,6 +287,9 @@ def _broken_chunk(folder: Path) -> None:
 
 
 REFUSED: dict[Callable[[Path], None], str] = {
+    _no_class: "has no sub-folders",
+    _one_class: "has one sub-folder, a: one for each of two or more classes is needed",
+    _no_pictures: "no pictures in the sub-folders",
     _empty_class: "there are no pictures of c: add some, or remove the sub-folder",
     _class_of_test_only: "test has classes that train does not have: c",
     _no_train: "has test, val, but no train",

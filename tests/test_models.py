@@ -36,12 +36,13 @@ def test_bytes_are_scaled() -> None:
 
 
 def test_asking_leaves_every_part_in_its_mode() -> None:
-    network = CNN(*Shape())
+    network, images = CNN(*Shape(), dropout=0.5), probe_images(Shape())
     network.dropout.eval()  # as something frozen
     before = [part.training for part in network.modules()]
-    answers = ask(network, probe_images(Shape()))
+    answers = ask(network, images)
 
-    assert torch.equal(answers, ask(network, probe_images(Shape()))), "no dropout"
+    assert torch.equal(answers, ask(network, images)), "no dropout"
+    assert not torch.equal(network(images), network(images)), "but in training"
     assert [part.training for part in network.modules()] == before
 
 
@@ -51,7 +52,7 @@ def test_network_can_learn_one_batch_by_heart(
 ) -> None:
     data = MNISTDataModule()
     data.setup()
-    images, labels = data.images("train").pixels[:40] / 255, data.images("train").labels[:40]
+    images, labels = data.images("train").pixels[:10] / 255, data.images("train").labels[:10]
     torch.manual_seed(0)
     network = network_class(*Shape(), dropout=0.0)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
@@ -73,16 +74,6 @@ def test_cnn_computes_what_the_textbook_says() -> None:
     expected = network.fc2(F.relu(network.fc1(x)))
 
     assert torch.allclose(network(images), expected, atol=1e-5)
-
-
-def test_dropout_drops_whole_maps_and_keeps_the_scale() -> None:
-    network = CNN(*Shape(), dropout=0.5)
-    maps: list[torch.Tensor] = []
-    network.dropout2d.register_forward_hook(lambda layer, args, out: maps.append(out))
-    network(torch.rand(200, 1, 28, 28))
-    dropped = (maps[0] == 0).flatten(2).all(2)
-
-    assert 0.45 < dropped.float().mean() < 0.55
 
 
 @pytest.mark.parametrize("network_class", SHORT_NAMES.values(), ids=SHORT_NAMES)

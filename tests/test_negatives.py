@@ -1,18 +1,16 @@
 """Negative examples: parts and pairs of digits."""
 
 import pytest
+import small
 import torch
 from torch import Tensor
 
-from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.data.negatives import no_digits
 
 
 @pytest.fixture(scope="module")
-def digits(data_dir: object) -> Tensor:
-    data = MNISTDataModule()
-    data.setup()
-    return data.images("train").pixels[:500] / 255
+def digits() -> Tensor:
+    return small.digits(True)[0][:500] / 255
 
 
 def _sides(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -85,7 +85,7 @@ def difference(a: Array, b: Array) -> float:
 
 
 def test_mnist_comes_out_as_it_went_in(digits: NDArray[np.uint8]) -> None:
-    differences = [difference(seen(digit)[0], digit / 255) for digit in digits]
+    differences = [difference(seen(digit)[0], digit / 255) for digit in digits[:500]]
 
     assert np.median(differences) < 0.02
     assert np.quantile(differences, 0.9) < 0.05
@@ -395,21 +395,24 @@ def test_what_is_no_picture_is_said_in_one_line(tmp_path: Path, five: Array) -> 
 
 
 def test_decompression_bomb_is_refused_before_it_goes_off() -> None:
-    bomb = encoded(Image.new("1", (30_000, 30_000)), "PNG")
+    bomb = encoded(Image.new("1", (14_000, 14_000)), "PNG")
 
     with pytest.raises(PictureError, match="million pixels"):
         find_ink(bomb)
 
 
-@pytest.mark.parametrize("mode", ["L", "I", "F", "I;16", "RGB", "P", "LA"])
-@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(
+    ("mode", "orientation"),
+    [("L", 1), *((mode, 6) for mode in ("L", "I", "F", "I;16", "RGB", "P", "LA"))],
+)
 def test_large_pictures_are_read_as_small_ones(mode: str, orientation: int, five: Array) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     large = Image.fromarray(sheet(five)).resize((4100, 4100))
     if mode == "I;16":
         large = Image.fromarray(np.asarray(large).astype(np.uint16) * 16)
-    file = encoded(large.convert(mode), "PNG" if mode in ("P", "LA") else "TIFF", exif=exif)
+    form = "PNG" if mode in ("P", "LA") else "TIFF"
+    file = encoded(large.convert(mode), form, exif=exif, compress_level=1)  # of PNG: 6 is slow
     image, box = cut_out(file)
     expected, small_box = cut_out(np.rot90(sheet(five), -1 if orientation == 6 else 0))
 

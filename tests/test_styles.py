@@ -1,20 +1,18 @@
 """1, 3, 7 and 9 as much of the world writes them."""
 
 import pytest
+import small
 import torch
 from torch import Tensor
 
-from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.data.styles import STROKES, with_styles
 from mnist_lit.synthetic import data as synthetic
 
 
 @pytest.fixture(scope="module")
-def digits(data_dir: object) -> tuple[Tensor, Tensor]:
-    data = MNISTDataModule()
-    data.setup()
-    train = data.images("train")
-    return train.pixels[:2000] / 255, train.labels[:2000]
+def digits() -> tuple[Tensor, Tensor]:
+    images, labels = small.digits(True)
+    return images[:2000] / 255, labels[:2000]
 
 
 def _width_near_top(images: Tensor) -> Tensor:

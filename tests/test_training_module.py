@@ -1,16 +1,17 @@
 """Learning rates and the logging of training metrics."""
 
 import csv
-import math
 from pathlib import Path
 from typing import Any
 
+import own
 import pytest
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import CSVLogger
 
-from mnist_lit import LitClassifier, MNISTDataModule
+from mnist_lit import Classifier, LitClassifier, MNISTDataModule
+from mnist_lit.errors import UserError
 from mnist_lit.training.base_task import one_cycle
 from mnist_lit.training.callbacks import TrainingLog
 
@@ -27,14 +28,10 @@ def test_one_cycle_without_warmup_only_falls() -> None:
     assert one_cycle(0.0, warmup=0.0) == 1.0
 
 
-def test_one_cycle_may_be_asked_before_the_length_is_known() -> None:
-    assert one_cycle(0 / math.inf, warmup=0.2) == pytest.approx(0.04)
-
-
 @pytest.mark.filterwarnings("ignore")  # what `fit` keeps quiet about
 def test_modules_do_with_any_trainer(tmp_path: Path) -> None:
     trainer = Trainer(max_steps=120, logger=False, enable_checkpointing=False, accelerator="cpu")
-    model, data = LitClassifier(lr=0.003), MNISTDataModule()
+    model, data = LitClassifier(own.Perceptron(10, 1, 28), lr=0.003), MNISTDataModule()
     trainer.fit(model, datamodule=data)
     trainer.save_checkpoint(tmp_path / "model.ckpt")
     loss, right, num = torch.load(tmp_path / "model.ckpt", weights_only=True)["train_sums"]
@@ -43,6 +40,8 @@ def test_modules_do_with_any_trainer(tmp_path: Path) -> None:
     assert num == 120 * data.batch_size
     assert 0 < right < num
     assert 0 < loss / num < 2.3
+    with pytest.raises(UserError, match="is not a checkpoint made by `mnist-lit fit`"):
+        Classifier.load(tmp_path / "model.ckpt", own.Perceptron)
 
 
 @pytest.mark.filterwarnings("ignore")  # what `fit` keeps quiet about

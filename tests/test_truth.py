@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small
 from PIL import Image
 from scipy.stats import binomtest
 
 from mnist_lit.__main__ import main
 from mnist_lit.commands.truth import edit_distance
-from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.reports.intervals import wilson_interval
 
 Printed = pytest.CaptureFixture[str]
@@ -20,10 +20,8 @@ Printed = pytest.CaptureFixture[str]
 
 def number_picture(number: str) -> Image.Image:
     """Training digits beside each other, black on white."""
-    data = MNISTDataModule()
-    data.setup()
-    images, labels = data.images("train").pixels[:100, 0], data.images("train").labels[:100]
-    digits = [images[labels.tolist().index(int(digit))].numpy() for digit in number]
+    images, labels = small.digits(True)
+    digits = [images[labels.tolist().index(int(digit)), 0].numpy() for digit in number]
     return Image.fromarray(255 - np.concatenate(digits, axis=1))
 
 

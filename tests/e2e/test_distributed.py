@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import HELPERS
+from kill import Spot, kill
 from launched_ranks import LaunchedRanks, free_port, start
 from same import differences
 from torch import Tensor
 
-from mnist_lit.__main__ import main
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.data.loaders import EpochShuffle
 from mnist_lit.training.run_folders import Run
@@ -103,13 +103,11 @@ def test_each_test_image_counts_once(num_ranks: int, brief_run: Run, tmp_path: P
     ("spot", "at", "rank"), [("step", 7, 1), ("checkpoint", 13, 0), ("validation", 13, 1)]
 )
 def test_death_of_a_rank_ends_all_and_the_run_goes_on_to_the_same_weights(
-    spot: str, at: int, rank: int, uninterrupted: Run, tmp_path: Path
+    spot: Spot, at: int, rank: int, uninterrupted: Run, tmp_path: Path
 ) -> None:
     options = [*RANDOM, "--last_checkpoint.every_s=0"]
-    kill = ["--trainer.callbacks+=kill.Kill", f"--trainer.callbacks.spot={spot}"]
-    kill += [f"--trainer.callbacks.at={at}", f"--trainer.callbacks.rank={rank}"]
 
-    killed = _fit(tmp_path, *options, *kill)
+    killed = _fit(tmp_path, *options, *kill(spot, at, rank=rank))
     codes = killed.end(within_s=30)
 
     assert codes[rank] == -signal.SIGKILL
@@ -123,10 +121,8 @@ def test_death_of_a_rank_ends_all_and_the_run_goes_on_to_the_same_weights(
 
 def test_signal_to_one_rank_lets_all_save(uninterrupted: Run, tmp_path: Path) -> None:
     options = [*RANDOM, "--last_checkpoint.every_s=0.05"]
-    kill = ["--trainer.callbacks+=kill.Kill", "--trainer.callbacks.spot=step"]
-    kill += ["--trainer.callbacks.at=3", "--trainer.callbacks.signum=15"]
 
-    stopped = _fit(tmp_path, *options, *kill, "--trainer.callbacks.rank=1")
+    stopped = _fit(tmp_path, *options, *kill("step", 3, signal.SIGTERM, rank=1))
 
     assert stopped.end() == [128 + signal.SIGTERM] * 2, stopped.lines()
     (said,) = [line for line in stopped.lines() if "SIGTERM" in line]
@@ -175,10 +171,7 @@ def _processes_of(root: Path) -> list[bytes]:
 
 
 def test_rank_that_lightning_started_dies_and_no_process_is_left(tmp_path: Path) -> None:
-    kill = ["--trainer.callbacks+=kill.Kill", "--trainer.callbacks.spot=step"]
-    kill += ["--trainer.callbacks.at=14", "--trainer.callbacks.rank=1"]
-
-    with _fit_by_lightning(tmp_path, *kill) as stopped:
+    with _fit_by_lightning(tmp_path, *kill("step", 14, rank=1)) as stopped:
         _, printed = stopped.communicate(timeout=60)
 
     (said,) = [line for line in printed.splitlines() if line]
@@ -225,8 +218,6 @@ def test_two_nodes_meet_and_torchrun_starts_what_died_again(
     command = ["--rdzv_backend=c10d", endpoint, "--max_restarts=2", "-m", "mnist_lit", "fit"]
     options = [f"--trainer.default_root_dir={tmp_path}", *RANDOM, "--ckpt_path=auto"]
     nodes = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.num_nodes=2"]
-    kill = ["--trainer.callbacks+=kill.Kill", "--trainer.callbacks.spot=step"]
-    kill += ["--trainer.callbacks.at=16", "--trainer.callbacks.rank=1"]
     environment = {**os.environ, "PYTHONPATH": HELPERS, "OMP_NUM_THREADS": "1"}
     environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
 
@@ -234,7 +225,7 @@ def test_two_nodes_meet_and_torchrun_starts_what_died_again(
     with said.open("a") as output:
         both = [
             subprocess.Popen(
-                [*torchrun, *command, *options, *nodes, *kill],
+                [*torchrun, *command, *options, *nodes, *kill("step", 16, rank=1)],
                 env=environment,
                 stdout=output,
                 stderr=output,
@@ -251,16 +242,3 @@ def test_two_nodes_meet_and_torchrun_starts_what_died_again(
     assert codes == [0, 0], said.read_text()
     assert "from step 13" in said.read_text()
     assert differences(uninterrupted, _run(tmp_path)) == []
-
-
-@pytest.mark.usefixtures("unmeasured")
-def test_auto_goes_on_with_what_is_unfinished_and_begins_anew_else(tmp_path: Path) -> None:
-    options = ["fit", f"--trainer.default_root_dir={tmp_path}", *OPTIONS[:-1], "--ckpt_path=auto"]
-
-    for expected in (1, 2):
-        assert main(options) == 0
-        assert len(list((tmp_path / "lightning_logs").iterdir())) == expected
-    _run(tmp_path).results.unlink()
-    (tmp_path / "lightning_logs" / "version_1" / "results.json").unlink()
-    assert main(options) == 0
-    assert len(list((tmp_path / "lightning_logs").iterdir())) == 2

@@ -1,6 +1,5 @@
 """Networks, losses, optimizers and data of one's own, by their import path."""
 
-import csv
 import json
 import os
 import re
@@ -12,17 +11,16 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import own
 import pytest
 import torch
 import yaml
-from conftest import BRIEFLY, HELPERS, QUICKLY, Fit, fit_in, results_of
+from conftest import BRIEFLY, HELPERS, QUICKLY, Fit, fit_in, metrics_rows, results_of
+from kill import kill
 from launched_ranks import run_command
 from PIL import Image
-from pytorch_lightning import Trainer
 from server import running
 from torchvision.datasets import KMNIST
 
@@ -143,12 +141,12 @@ def test_config_beside_a_checkpoint_from_elsewhere_runs_nothing(
         (["--model.network=own.Missing"], "own.Missing"),
         (["--model.network=own.Picky"], "own.Picky cannot be built: not today"),
         (["--model.network=own.OneClass"], "outputs (2, 1) for 2 images of 10 classes"),
-        (["--model.network=own.Perceptron", "--model.network.hiden=3"], "hiden"),
-        (["--model.network=own.Perceptron", "--model.network.hidden=many"], "hidden"),
         (
             ["--model.network=own.Convolving", "--data.dataset=own.stripes", "--data.val_size=9"],
             "does not take images (2, 3, 32, 32)",
         ),
+        (["--model=own.Perceptron"], "own.Perceptron is not a LightningModule"),
+        (["--model=own.Absent"], "no class own.Absent"),
         (["--model.network=own.ExtraState"], "network._extra_state is a dict"),
         (["--model.network=own.Masked"], "network.mask has values that are not finite"),
         (["--model.network=own.ComplexWeights"], "network.last.weight is complex"),
@@ -228,20 +226,6 @@ def test_buffers_that_no_checkpoint_holds_are_named(capsys: Printed) -> None:
     assert "no checkpoint holds network.seen (persistent=False)" in line
 
 
-@pytest.mark.filterwarnings("ignore:.*LeafSpec")  # Lightning's, as commands/fit.py says
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
-def test_plain_trainer_takes_either_half(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "max_steps": 3}
-    trainer = Trainer(
-        default_root_dir=tmp_path, accelerator="cpu", enable_model_summary=False, **options
-    )
-    trainer.fit(LitClassifier(own.Perceptron(10, 1, 28)), MNISTDataModule(batch_size=1000))
-    trainer.save_checkpoint(tmp_path / "plain.ckpt")
-
-    with pytest.raises(UserError, match="is not a checkpoint made by `mnist-lit fit`"):
-        Classifier.load(tmp_path / "plain.ckpt", own.Perceptron)
-
-
 # --- optimizers, schedules, losses ----------------------------------------------------------------
 
 ADAMW = (
@@ -295,8 +279,7 @@ def test_nested_schedules_move_with_each_step_and_resume(tmp_path: Path, capsys:
     whole = fit_in(tmp_path / "whole", *options)
     fit_in(tmp_path / "parts", *options, "--trainer.max_epochs=1")
     parts = fit_in(tmp_path / "parts", "--ckpt_path=last", "--trainer.max_epochs=2")
-    with whole.metrics.open() as file:
-        rates = [float(row["lr"]) for row in csv.DictReader(file) if row["lr"]]
+    rates = [float(row["lr"]) for row in metrics_rows(whole) if row["lr"]]
 
     assert rates[:11] == pytest.approx([0.01 + 0.009 * step for step in range(11)])
     assert rates[-1] < 0.001
@@ -364,38 +347,6 @@ def test_folder_of_pictures_is_a_data_set(
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_folder_is_brought_to_one_size_and_colour(tmp_path: Path) -> None:
-    folder = _folder(tmp_path, "")
-    grey = load(str(folder), tmp_path)
-    Image.new("RGB", (90, 90), "red").save(folder / "dark" / "red.png")
-    coloured = load(str(folder), tmp_path, image_size=20)
-    first = torch.tensor([0])
-
-    assert grey.train[0][first].shape == (1, 1, 30, 30)
-    assert coloured.train[0][first].shape == (1, 3, 20, 20)
-    assert grey.classes == ("dark", "light")
-
-
-@pytest.mark.parametrize("what", ["empty", "one class", "no pictures", "damaged"])
-def test_folder_that_is_no_data_set_is_refused(what: str, tmp_path: Path) -> None:
-    if what != "empty":
-        (tmp_path / "a").mkdir()
-    if what in ("no pictures", "damaged"):
-        (tmp_path / "b").mkdir()
-    if what == "damaged":
-        Image.new("L", (9, 9)).save(tmp_path / "a" / "1.png")
-        (tmp_path / "b" / "1.png").write_bytes(b"\x89PNG")
-    said = {
-        "empty": "has no sub-folders",
-        "one class": "has one sub-folder, a: one for each of two or more classes is needed",
-        "no pictures": "no pictures in the sub-folders",
-        "damaged": "1.png is not a picture",
-    }
-
-    with pytest.raises(UserError, match=said[what]):
-        load(str(tmp_path), tmp_path)
-
-
 def test_other_sets_are_downloaded_by_torchvision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,15 +372,6 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         pass
-
-
-def test_set_that_cannot_be_downloaded_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(KMNIST, "mirrors", ["http://127.0.0.1:9/"])
-    with pytest.raises(UserError, match="kmnist cannot be downloaded: go online"):
-        load("kmnist", tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [".kmnist.lock"], "leftovers"
 
 
 def test_forty_seven_classes_are_drawn(fit: Fit) -> None:
@@ -460,8 +402,7 @@ def test_training_starts_from_weights_and_trains_what_is_not_frozen(
     before, after = _state(brief_run), _state(run)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"fc2.weight", "fc2.bias"}
-    with run.metrics.open() as file:
-        first = next(row for row in csv.DictReader(file) if row["train/acc"])
+    first = next(row for row in metrics_rows(run) if row["train/acc"])
     assert float(first["train/acc"]) > 0.85, "random weights have less in their first steps"
 
 
@@ -533,10 +474,8 @@ def test_accumulated_gradients_are_those_of_larger_batches(tmp_path: Path) -> No
     whole = fit_in(tmp_path / "whole", *options)
     halves = [*options, "--data.batch_size=50", "--trainer.accumulate_grad_batches=2"]
     parts = fit_in(tmp_path / "parts", *halves)
-    kill = ["--trainer.callbacks=kill.Kill", "--trainer.callbacks.spot=step"]
-    kill += ["--trainer.callbacks.at=14", "--last_checkpoint.every_s=0"]
     root = f"--trainer.default_root_dir={tmp_path / 'killed'}"
-    killed = run_command("fit", root, *halves, *kill)
+    killed = run_command("fit", root, *halves, *kill("step", 14), "--last_checkpoint.every_s=0")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     resumed = fit_in(tmp_path / "killed", "--ckpt_path=last", "--trainer.callbacks=null")
 
@@ -570,9 +509,7 @@ def test_any_lightning_module_is_trained_killed_resumed_and_tested(
     options = [option for option in options if not option.startswith("--model.lr")]
     whole = fit_in(tmp_path / "whole", *options)
     root = f"--trainer.default_root_dir={tmp_path}"
-    kill = ["--trainer.callbacks=kill.Kill", "--trainer.callbacks.spot=step"]
-    kill += ["--trainer.callbacks.at=14", "--last_checkpoint.every_s=0"]
-    killed = run_command("fit", root, *options, *kill)
+    killed = run_command("fit", root, *options, *kill("step", 14), "--last_checkpoint.every_s=0")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     run = fit_in(tmp_path, "--ckpt_path=last", "--trainer.callbacks=null")
 
@@ -594,17 +531,6 @@ def test_module_whose_test_fails_or_is_missing_is_one_line(tmp_path: Path, capsy
     (line,) = capsys.readouterr().err.splitlines()
     assert "test_step" in line
     assert run.results.is_file()
-
-
-def test_module_that_is_none_is_one_line(tmp_path: Path, capsys: Printed) -> None:
-    root = f"--trainer.default_root_dir={tmp_path}"
-    assert main(["fit", root, "--model=own.Perceptron"]) == 2
-    assert main(["fit", root, "--model=own.Absent"]) == 2
-    first, second = capsys.readouterr().err.splitlines()
-
-    assert "own.Perceptron is not a LightningModule" in first
-    assert "no class own.Absent" in second
-    assert not list(tmp_path.iterdir())
 
 
 # --- the README's section -------------------------------------------------------------------------

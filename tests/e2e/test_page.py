@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import stress
 from drawing import (
-    STROKES,
     draw,
     expect_number,
     expect_pen_for_a_finger,
@@ -36,7 +35,7 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
     assert complaints == []
 
 
-@pytest.mark.parametrize("digit", STROKES)
+@pytest.mark.parametrize("digit", ["4", "7"])  # of two strokes, and of one
 def test_digit_is_read_before_the_button_is_released(page: Page, digit: str) -> None:
     expect_read_while_drawn(page, digit)
 

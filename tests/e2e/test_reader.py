@@ -13,10 +13,8 @@ import stress
 import torch
 from canvas import SIDE, held_out_digits, numbers
 from drawing import (
-    STROKES,
     draw,
     expect_number,
-    expect_pen_for_a_finger,
     expect_read_while_drawn,
     expect_undo_and_clear,
     press_along,
@@ -152,7 +150,7 @@ def test_all_that_is_shown_of_a_digit_is_what_python_says(page: Page) -> None:
         np.testing.assert_allclose(colour, glow, atol=5)
 
 
-@pytest.mark.parametrize("digit", STROKES)
+@pytest.mark.parametrize("digit", ["4", "7"])  # of two strokes, and of one
 def test_digit_is_read_before_the_button_is_released(page: Page, digit: str) -> None:
     expect_read_while_drawn(page, digit)
 
@@ -165,10 +163,6 @@ def test_dash_is_no_digit(page: Page) -> None:
     press_along(page, [(0, 80), (130, 85)])
     page.mouse.up()
     expect(page.locator("#verdict")).to_have_text("no digit found")
-
-
-def test_pen_can_be_chosen_on_a_phone(page: Page) -> None:
-    expect_pen_for_a_finger(page)
 
 
 # --- pictures -------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """A run that is killed and resumed ends with exactly the weights that it would have had."""
 
-import csv
 import os
 import signal
 import subprocess
@@ -10,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL_DIGITS, fit_in, skip_results
+from conftest import SMALL_DIGITS, fit_in, metrics_rows, skip_results
 from filelock import FileLock
+from kill import Spot, kill
 from launched_ranks import Finished, run_command
 from same import differences
 
@@ -52,11 +52,6 @@ def _resumed(root: Path, *options: str) -> Run:
     return fit_in(root, *options)
 
 
-def _kill(spot: str, at: int, signum: int = signal.SIGKILL) -> list[str]:
-    callback = ["--trainer.callbacks+=kill.Kill", f"--trainer.callbacks.spot={spot}"]
-    return [*callback, f"--trainer.callbacks.at={at}", f"--trainer.callbacks.signum={int(signum)}"]
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Run:
     with pytest.MonkeyPatch.context() as patch:
@@ -77,11 +72,11 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> R
     ids=str,
 )
 def test_killed_run_ends_as_if_it_had_not_been(
-    spots: list[tuple[str, int]], uninterrupted: Run, tmp_path: Path
+    spots: list[tuple[Spot, int]], uninterrupted: Run, tmp_path: Path
 ) -> None:
     resume: list[str] = []
     for spot, at in spots:
-        killed = _killed_fit(tmp_path, *STRONG, *resume, *_kill(spot, at))
+        killed = _killed_fit(tmp_path, *STRONG, *resume, *kill(spot, at))
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         resume = ["--ckpt_path=last"]
 
@@ -106,9 +101,10 @@ def test_killed_run_of_ones_own_ends_as_if_it_had_not_been(tmp_path: Path) -> No
         "--model.lr=0.001",
     ]
     uninterrupted = fit_in(tmp_path / "whole", *options)
-    for spot, at in (("step", 7), ("checkpoint", 15), ("validation", 30)):
+    spots: list[tuple[Spot, int]] = [("step", 7), ("checkpoint", 15), ("validation", 30)]
+    for spot, at in spots:
         resume = ["--ckpt_path=last"] if at > 7 else []
-        killed = _killed_fit(tmp_path, *options, *resume, *_kill(spot, at))
+        killed = _killed_fit(tmp_path, *options, *resume, *kill(spot, at))
         assert killed.returncode == -signal.SIGKILL, killed.stderr
     run = _resumed(tmp_path, *options, "--ckpt_path=last")
 
@@ -128,7 +124,7 @@ def test_signal_saves_and_says_how_to_go_on(
     signum: signal.Signals, uninterrupted: Run, tmp_path: Path
 ) -> None:
     options = [option for option in STRONG if not option.startswith("--last_checkpoint")]
-    stopped = _killed_fit(tmp_path, *options, *_kill("step", 7, signum))
+    stopped = _killed_fit(tmp_path, *options, *kill("step", 7, signum))
     run = Run(tmp_path / "lightning_logs" / "version_0")
     saved = torch.load(run.last, weights_only=True)
     _resumed(tmp_path, *STRONG, f"--ckpt_path={run.last}")
@@ -221,17 +217,6 @@ def test_checkpoint_from_elsewhere_starts_a_run_of_its_own(
     assert torch.load(run.last, weights_only=True)["global_step"] == 48
 
 
-def test_run_that_was_moved_goes_on_where_it_is(uninterrupted: Run, tmp_path: Path) -> None:
-    fit_in(tmp_path / "here", *STRONG, "--trainer.max_epochs=1")
-    (tmp_path / "here").rename(tmp_path / "there")
-    # What was here before must not be needed, nor touched.
-    run = fit_in(tmp_path / "there", *STRONG, "--trainer.max_epochs=2", "--ckpt_path=last")
-
-    assert run.version == 0
-    assert not (tmp_path / "here").exists()
-    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
-
-
 def test_checkpoint_of_a_newer_version_is_refused(
     uninterrupted: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -304,8 +289,7 @@ def test_curves_that_a_power_cut_took_do_not_end_the_run(tmp_path: Path) -> None
     content = run.metrics.read_bytes()
     run.metrics.write_bytes(content[:60] + bytes(len(content) - 60))
     fit_in(tmp_path, *STRONG, "--ckpt_path=last")
-    with run.metrics.open(newline="") as file:
-        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    steps = [int(row["step"]) for row in metrics_rows(run)]
 
     assert sorted(steps) == steps
     assert steps[-1] == 35
@@ -352,17 +336,3 @@ def test_folder_that_another_process_has_taken_is_left_to_it(
     taken[0].release()
 
     assert claimed[0].config.is_file()
-
-
-def test_run_without_its_config_goes_on_by_what_its_checkpoint_holds(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    brief = [option for option in STRONG if "callbacks" not in option and "small" not in option]
-    run = fit_in(tmp_path, *brief, "--trainer.max_epochs=1")
-    run.config.unlink()
-    again = fit_in(tmp_path, "--ckpt_path=last", "--trainer.max_epochs=2")
-
-    assert again == run
-    assert "trainer.max_epochs 2 instead of 1" in capsys.readouterr().out
-    assert torch.load(run.last, weights_only=True)["global_step"] == 24
-    assert "elastic_px: 1" in run.config.read_text()

@@ -17,6 +17,13 @@ from mnist_lit.training import results
 Spot = Literal["step", "validation", "checkpoint", "last_checkpoint", "epoch_end"]
 
 
+def kill(spot: Spot, at: int, signum: int = signal.SIGKILL, rank: int = 0) -> list[str]:
+    """Return the options of ``fit`` that add `Kill`."""
+    arguments = {"spot": spot, "at": at, "signum": int(signum), "rank": rank}
+    given = [f"--trainer.callbacks.{name}={value}" for name, value in arguments.items()]
+    return ["--trainer.callbacks+=kill.Kill", *given]
+
+
 class Kill(Callback):
     """Kills its own process, but none that torchrun has started again.
 
