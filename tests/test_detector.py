@@ -58,7 +58,7 @@ DRAWN = {
     "l": ["#"] * 16,
     "o": [" ##", "#  #", "#  #", "#  #", " ##"],
 }
-SMALL = ("--config=detector", "--model.width=16", "--data.num_sheets=18", "--data.batch_size=6")
+SMALL = ("--config=detector", "--model.width=16", "--data.num_sheets=36", "--data.batch_size=12")
 FEW = ("--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1")
 CPU = ("--trainer.precision=32-true", "--trainer.log_every_n_steps=1", *FEW)
 
@@ -443,7 +443,7 @@ def test_detector_learns_and_resumes_to_bit_identical_weights(
     assert is_complete
     assert detected.boxes.isfinite().all()
     capsys.readouterr()
-    assert main([*three, places[1], "--ckpt_path=last", "--data.num_sheets=12"]) == 2
+    assert main([*three, places[1], "--ckpt_path=last", "--data.num_sheets=24"]) == 2
     assert "data.num_sheets" in capsys.readouterr().err
     assert main(["report", str(whole)]) == 2
     assert "is not a run of fit" in capsys.readouterr().err

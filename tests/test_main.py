@@ -33,7 +33,8 @@ def test_help_loads_no_torch() -> None:
 
 
 def test_backend_of_a_notebook_need_not_be_installed() -> None:
-    code = "from mnist_lit.__main__ import main; main(); import matplotlib.pyplot"
+    code = "from mnist_lit.__main__ import main; main();"
+    code += "from matplotlib import pyplot; pyplot.figure()"
     done = subprocess.run(
         [sys.executable, "-c", code, "--version"],
         env={**os.environ, "MPLBACKEND": "module://backend.of_a_notebook"},
