@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Classifier", "LitClassifier", "MNISTDataModule", "__version__"]
 
-PLACES = {
+LAZY = {
     "Classifier": "mnist_lit.reading.classifier",
     "LitClassifier": "mnist_lit.training.classification",
     "MNISTDataModule": "mnist_lit.data.module",
@@ -19,6 +19,6 @@ PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in PLACES:  # not before it is asked for: each loads torch, some Lightning too
-        return getattr(import_module(PLACES[name]), name)
+    if name in LAZY:  # not before it is asked for: each loads torch, some Lightning too
+        return getattr(import_module(LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

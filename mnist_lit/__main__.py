@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from mnist_lit import __version__
-from mnist_lit.console import discard, escape_what_cannot_be_encoded
+from mnist_lit.console import discard, escape_unencodable
 from mnist_lit.errors import UserError, printable
 from mnist_lit.memory import keep_freed_memory
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0; 1, some files failed; 2, a user error; 130, interrupted; 141,
         the output was closed.
     """
-    escape_what_cannot_be_encoded()
+    escape_unencodable()
     if argv is None:  # this process is the program's own
         # Figures only go into files. A notebook's backend, which `!mnist-lit` inherits, may not be
         # installed here, and then matplotlib could not even be imported.

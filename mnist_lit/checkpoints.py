@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mnist_lit import __version__
 from mnist_lit.errors import UserError
-from mnist_lit.files import whole_file
+from mnist_lit.files import atomic_write
 
 # Weights for evaluation, and, if those are averages, the ones that are trained.
 WEIGHTS = ("state_dict", "current_model_state")
@@ -95,7 +95,7 @@ def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     Raises:
         OSError: the disk is full, for instance.
     """
-    with whole_file(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         try:
             torch.save(checkpoint, file)
         except RuntimeError as error:  # torch's own, while it tidies up after a write that failed

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # `mnist-lit --help` loads none of it
     from rich.console import Console
 
 
-def escape_what_cannot_be_encoded() -> None:
+def escape_unencodable() -> None:
     """Make stdout escape characters that its encoding lacks, as stderr does."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -78,7 +78,7 @@ class _Dispensable:
 
 
 @contextmanager
-def dispensable_output() -> Iterator[None]:
+def ignore_closed_output() -> Iterator[None]:
     """Go on without stdout or stderr if nobody reads it any more, as in ``fit | head -1``."""
     # A stream that was closed when Python started is None, and print() skips it.
     stdout: Any = sys.stdout and _Dispensable(sys.stdout, "standard output")

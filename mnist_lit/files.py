@@ -23,7 +23,7 @@ def user_path(text: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path; once written and on the disk, it replaces ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -38,7 +38,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Write a table; missing values stay empty."""
-    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
@@ -60,7 +60,7 @@ def write_output(path: Path, content: bytes, option: str) -> None:
         is_special = path.exists() and not (path.is_file() or path.is_dir())  # a pipe, say
         if is_special or target.is_symlink():  # a link to itself
             raise UserError(f"cannot write {path} (not a regular file): choose another {option}")
-        with whole_file(target) as temporary:
+        with atomic_write(target) as temporary:
             temporary.write_bytes(content)
     except OSError as error:
         raise UserError(

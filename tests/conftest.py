@@ -80,7 +80,7 @@ def skip_results(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         "mnist_lit.training.results.finish", lambda run, *args: run.results.write_text("{}")
     )
-    patch.setattr("mnist_lit.commands.fit.show", lambda run: None)
+    patch.setattr("mnist_lit.commands.fit.print_results", lambda run: None)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.models import CNN, SHORT_NAMES, Shape, Wide, ask, probe_images
+from mnist_lit.models import CNN, SHORT_NAMES, Shape, Wide, probe_images, run_in_eval_mode
 
 
 def test_cnn_is_the_original_one() -> None:
@@ -39,9 +39,9 @@ def test_asking_leaves_every_part_in_its_mode() -> None:
     network, images = CNN(*Shape(), dropout=0.5), probe_images(Shape())
     network.dropout.eval()  # as something frozen
     before = [part.training for part in network.modules()]
-    answers = ask(network, images)
+    answers = run_in_eval_mode(network, images)
 
-    assert torch.equal(answers, ask(network, images)), "no dropout"
+    assert torch.equal(answers, run_in_eval_mode(network, images)), "no dropout"
     assert not torch.equal(network(images), network(images)), "but in training"
     assert [part.training for part in network.modules()] == before
 

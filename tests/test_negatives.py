@@ -5,7 +5,7 @@ import small
 import torch
 from torch import Tensor
 
-from mnist_lit.data.negatives import no_digits
+from mnist_lit.data.negatives import make_negatives
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def _sides(images: Tensor) -> tuple[Tensor, Tensor]:
 
 def test_they_are_as_large_and_central_as_digits_are(digits: Tensor) -> None:
     torch.manual_seed(0)
-    made = no_digits(digits)
+    made = make_negatives(digits)
     longest = torch.maximum(*_sides(made)).float()
 
     assert made.shape == digits.shape
@@ -36,7 +36,7 @@ def test_they_are_as_large_and_central_as_digits_are(digits: Tensor) -> None:
 
 def test_most_are_two_digits_beside_each_other(digits: Tensor) -> None:
     torch.manual_seed(0)
-    width, height = _sides(no_digits(digits))
+    width, height = _sides(make_negatives(digits))
     usual_width, usual_height = _sides(digits)
 
     assert (usual_width > usual_height).float().mean() < 0.15
@@ -45,11 +45,11 @@ def test_most_are_two_digits_beside_each_other(digits: Tensor) -> None:
 
 def test_none_is_the_digit_it_was_made_of(digits: Tensor) -> None:
     torch.manual_seed(0)
-    difference = (no_digits(digits) - digits).abs().sum((1, 2, 3)) / digits.sum((1, 2, 3))
+    difference = (make_negatives(digits) - digits).abs().sum((1, 2, 3)) / digits.sum((1, 2, 3))
 
     assert difference.quantile(0.05) > 0.4
 
 
 @pytest.mark.parametrize("num", [0, 1])
 def test_one_image_is_enough_and_none_is_none(num: int, digits: Tensor) -> None:
-    assert no_digits(digits[:num]).shape == (num, 1, 28, 28)
+    assert make_negatives(digits[:num]).shape == (num, 1, 28, 28)

@@ -30,11 +30,11 @@ def test_folder_with_nothing_in_it_is_no_run(tmp_path: Path) -> None:
 
 
 def test_runs_of_a_detector_are_not_those_of_fit(tmp_path: Path) -> None:
-    found = claim(tmp_path, "a config", run_folders.DETECTOR)
+    found = claim(tmp_path, "a config", run_folders.DETECTOR_RUN)
 
     assert found.folder.name == "detector_0"
-    assert run_folders.newest(tmp_path, run_folders.DETECTOR) == found
-    assert run_folders.unfinished("auto", tmp_path, run_folders.DETECTOR) == "last"
+    assert run_folders.newest(tmp_path, run_folders.DETECTOR_RUN) == found
+    assert run_folders.unfinished("auto", tmp_path, run_folders.DETECTOR_RUN) == "last"
     assert run_folders.unfinished("auto", tmp_path) is None, "fit begins a new one"
     with pytest.raises(UserError, match="no run in"):
         run_folders.newest(tmp_path)

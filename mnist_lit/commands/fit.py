@@ -28,12 +28,12 @@ from mnist_lit.commands.options import (
     plain,
     with_given_shape,
 )
-from mnist_lit.console import dispensable_output, plain_console, warn
+from mnist_lit.console import ignore_closed_output, plain_console, warn
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.files import user_path
 from mnist_lit.models import ModuleSpec, Shape, class_path_of, find_class
-from mnist_lit.training import config_files, limits, loggers, processes, run_folders
+from mnist_lit.training import checks, config_files, loggers, processes, run_folders
 from mnist_lit.training.base_task import BaseTask, unsaved_buffers
 from mnist_lit.training.callbacks import (
     BestCheckpoint,
@@ -45,7 +45,7 @@ from mnist_lit.training.callbacks import (
 )
 from mnist_lit.training.classification import LitClassifier
 from mnist_lit.training.detection import LitDetector
-from mnist_lit.training.results import scores, show
+from mnist_lit.training.results import print_results, scores
 from mnist_lit.training.run import (
     changes_since,
     evaluate_run,
@@ -100,7 +100,7 @@ def main(args: Sequence[str]) -> int:
             raise
         raise SystemExit(2) from error
     if cli.run:
-        show(cli.run)
+        print_results(cli.run)
     return 0
 
 
@@ -137,7 +137,11 @@ class CLI(LightningCLI):
         self.data_module = MNISTDataModule
         if "data" in classes:
             self.data_module = find_class(classes["data"], MNISTDataModule)
-        self.kind = run_folders.DETECTOR if issubclass(self.task, LitDetector) else run_folders.FIT
+        self.kind = (
+            run_folders.DETECTOR_RUN
+            if issubclass(self.task, LitDetector)
+            else run_folders.CLASSIFIER_RUN
+        )
         self.start = run_folders.Start()
         self.changes: list[str] = []  # of the config, since the run that is resumed
         self.new_run: Run | None = None  # the folder made here
@@ -332,7 +336,7 @@ class CLI(LightningCLI):
         plugins = given.plugins or []
         kwargs["plugins"] = plugins if isinstance(plugins, list) else [plugins]
         if self.subcommand == "fit":
-            limits.check_callbacks(given.callbacks)
+            checks.check_callbacks(given.callbacks)
             self.folder = self.run_folder()
             if self.folder:
                 kwargs["logger"] = self._loggers(self.folder, given.logger or [])
@@ -342,7 +346,7 @@ class CLI(LightningCLI):
                 run_folders.RunCheckpointIO(self.nested_config, self._replace_results)
             )
         trainer = super().instantiate_trainer(**kwargs)
-        limits.check_device(trainer)
+        checks.check_device(trainer)
         return trainer
 
     def _loggers(self, run: Run, others: Sequence[Logger]) -> list[Logger]:
@@ -361,13 +365,13 @@ class CLI(LightningCLI):
             (self.folder.folder / "hparams.yaml").unlink(missing_ok=True)
             config_files.write(self.folder, self.config_yaml, self.changes)
 
-    @dispensable_output()
+    @ignore_closed_output()
     def fit(
         self, model: LightningModule, datamodule: MNISTDataModule, ckpt_path: str | None
     ) -> None:
         """Train, or resume, in a run folder; then evaluate the best checkpoint."""
         datamodule.setup()
-        limits.check(self.options, self.trainer, model, datamodule)
+        checks.check(self.options, self.trainer, model, datamodule)
         if self.trainer.is_global_zero:
             self.warn(model)
         if self.options.trainer.fast_dev_run:

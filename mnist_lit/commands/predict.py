@@ -17,8 +17,8 @@ import torch
 
 from mnist_lit.commands.arguments import ArgumentParser, add_network_arguments, checkpoint_path
 from mnist_lit.commands.output import FORMATS, Result
-from mnist_lit.commands.truth import Outcome, labelled, show
-from mnist_lit.errors import listed, printable
+from mnist_lit.commands.truth import Outcome, labelled, print_outcomes
+from mnist_lit.errors import join_names, printable
 from mnist_lit.files import user_path, write_output
 from mnist_lit.models import named_class
 from mnist_lit.reading.classifier import Classifier
@@ -100,7 +100,9 @@ def main(args: Sequence[str]) -> int:
                 for result, picture in zip(results, pictures, strict=True)
             )
             if given.format == "table":
-                return show([result.outcome for result in results if result.outcome], given.by)
+                return print_outcomes(
+                    [result.outcome for result in results if result.outcome], given.by
+                )
         return FORMATS[given.format](results, "class" if classes else "number")
 
 
@@ -140,7 +142,7 @@ def _pictures_in(folder: str) -> list[str]:
         (pictures if is_picture else skipped).append(path)
     if skipped:
         names = [f"{path.name}/" if path.is_dir() else path.name for path in skipped]
-        line = f"{folder}: skipped, not pictures: {listed(names)}"
+        line = f"{folder}: skipped, not pictures: {join_names(names)}"
         print(printable(line), file=sys.stderr)
     return [str(path) for path in pictures]
 

@@ -12,11 +12,11 @@ from rich.table import Table
 
 from mnist_lit.commands.arguments import ArgumentParser
 from mnist_lit.commands.fit import CLI
-from mnist_lit.console import dispensable_output, plain_console, warning_if_failed
+from mnist_lit.console import ignore_closed_output, plain_console, warning_if_failed
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
 from mnist_lit.files import write_csv
-from mnist_lit.training import limits
+from mnist_lit.training import checks
 from mnist_lit.training.callbacks import Interrupted
 from mnist_lit.training.run_folders import Run
 
@@ -41,7 +41,7 @@ class NewRun(CLI):
     def fit(
         self, model: LightningModule, datamodule: MNISTDataModule, ckpt_path: str | None
     ) -> None:
-        limits.check_one_process(self.trainer, "repeat")
+        checks.check_one_process(self.trainer, "repeat")
         if ckpt_path:
             raise UserError("repeat takes no ckpt_path: it starts a run of its own for each seed")
         super().fit(model, datamodule, ckpt_path)
@@ -77,7 +77,7 @@ def main(args: Sequence[str]) -> int:
     return 0
 
 
-@dispensable_output()
+@ignore_closed_output()
 def _repeat(trainings: Sequence[tuple[int, str | None]], options: Sequence[str]) -> None:
     """Train with each seed, or on each fold; then print and save the table."""
     console, rows = plain_console(), list[Row]()

@@ -13,7 +13,7 @@ import yaml
 from mnist_lit.commands.arguments import ArgumentParser
 from mnist_lit.commands.command_line import config_of
 from mnist_lit.data.module import SELECTION, MNISTDataModule
-from mnist_lit.errors import UserError, listed, one_line
+from mnist_lit.errors import UserError, join_names, one_line
 from mnist_lit.files import user_path, write_output
 from mnist_lit.models import Shape, find_class, named_class
 from mnist_lit.reading.classifier import Classifier
@@ -185,7 +185,7 @@ def _load_results(run: Run, names: Sequence[str]) -> dict[str, Any]:
     missing = [name for name in names if name not in results]
     if missing:
         raise UserError(
-            f"{run.results} lacks {listed(missing)}: delete the file and evaluate the run again,"
-            f" fit --ckpt_path {run.last}"
+            f"{run.results} lacks {join_names(missing)}: delete the file and evaluate the run"
+            f" again, fit --ckpt_path {run.last}"
         )
     return {name: results[name] for name in names}

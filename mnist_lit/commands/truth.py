@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mnist_lit.errors import UserError, listed, printable
+from mnist_lit.errors import UserError, join_names, printable
 from mnist_lit.reading.limits import PictureError
 from mnist_lit.reading.result import Classification, Reading
 from mnist_lit.reports.intervals import wilson_interval
@@ -124,7 +124,10 @@ def _labelled(
 ) -> LabelledPicture:
     file, truth, group = row["file"], row["truth"], row[by] if by else ""
     if classes:
-        is_truth, expected = truth in classes, f"class are expected, one of {listed(classes, 8)}"
+        is_truth, expected = (
+            truth in classes,
+            f"class are expected, one of {join_names(classes, 8)}",
+        )
     else:
         is_truth = truth is not None and set(truth) <= set("0123456789 ")
         expected = "truth are expected, digits with a space between lines"
@@ -147,7 +150,7 @@ def edit_distance(one: str, other: str) -> int:
     return row[-1]
 
 
-def show(outcomes: Sequence[Outcome], by: str | None) -> int:
+def print_outcomes(outcomes: Sequence[Outcome], by: str | None) -> int:
     """Print how many answers are right, of numbers also how many digits; then what is wrong.
 
     Args:

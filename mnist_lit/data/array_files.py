@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mnist_lit.data.images import Labelled, Loaded, as_tensors, hold_out
-from mnist_lit.errors import UserError, listed, one_line
+from mnist_lit.data.images import Labelled, RawDataset, as_tensors, hold_out
+from mnist_lit.errors import UserError, join_names, one_line
 
 LABEL = "label"  # the column of a CSV file that holds the class
 # Names of a set's arrays, images and labels, in npz files: Keras's, MedMNIST's and usual ones.
@@ -33,7 +33,7 @@ IDX_NAMES = {"train": "train", "test": "t10k"}
 IDX_UINT8 = b"\0\0\x08"
 
 
-def load_csv(path: Path) -> Loaded:
+def load_csv(path: Path) -> RawDataset:
     """Load a table with a column ``label`` and a column for each pixel, in rows from the top.
 
     A seventh of the rows is held out to test.
@@ -45,7 +45,7 @@ def load_csv(path: Path) -> Loaded:
         with path.open(encoding="utf-8-sig") as file:
             names = [name.strip().strip('"') for name in file.readline().split(",")]
             if LABEL not in names:
-                raise UserError(f"{path} has no column {LABEL}; it has {listed(names)}")
+                raise UserError(f"{path} has no column {LABEL}; it has {join_names(names)}")
             place = names.index(LABEL)
             pixels = [number for number in range(len(names)) if number != place]
             text = np.loadtxt(file, delimiter=",", dtype=str, usecols=place, quotechar='"')
@@ -68,7 +68,7 @@ def load_csv(path: Path) -> Loaded:
         raise UserError(f"{path} is not a table of images: {one_line(error)}") from error
 
 
-def load_npz(path: Path) -> Loaded:
+def load_npz(path: Path) -> RawDataset:
     """Load arrays by the names of `NPZ_NAMES`; without a test set, a seventh is held out.
 
     Raises:
@@ -82,8 +82,8 @@ def load_npz(path: Path) -> Loaded:
             }
             if sets["train"] is None:
                 raise UserError(
-                    f"{path} has {listed(file.files, 8)}: arrays x_train and y_train, with x_test"
-                    " and y_test or without, are expected"
+                    f"{path} has {join_names(file.files, 8)}: arrays x_train and y_train, with"
+                    " x_test and y_test or without, are expected"
                 )
         return _loaded({name: given for name, given in sets.items() if given is not None})
     except UserError:
@@ -107,7 +107,7 @@ def idx_files(folder: Path) -> dict[str, tuple[Path, Path]]:
     return found
 
 
-def load_idx(folder: Path) -> Loaded:
+def load_idx(folder: Path) -> RawDataset:
     """Load a folder of IDX files; without a test set, a seventh is held out.
 
     Raises:
@@ -139,7 +139,7 @@ def _idx(path: Path) -> NDArray[np.uint8]:
         raise UserError(f"{path} is not an IDX file: {one_line(error)}") from error
 
 
-def _loaded(sets: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> Loaded:
+def _loaded(sets: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> RawDataset:
     """Make a data set of arrays; labels other than numbers from 0 on are sorted.
 
     Raises:
@@ -164,4 +164,4 @@ def _loaded(sets: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> Loaded:
     if test is None:
         pixels, targets = train
         train, test = ((pixels[part], targets[part]) for part in hold_out(len(targets)))
-    return Loaded(train, test, tuple(map(str, classes.tolist())), tensors.get("val"))
+    return RawDataset(train, test, tuple(map(str, classes.tolist())), tensors.get("val"))

@@ -14,7 +14,7 @@ from filelock import FileLock
 from torch import Tensor
 from torchvision.datasets import EMNIST, KMNIST, QMNIST, FashionMNIST
 
-from mnist_lit.data.images import Loaded
+from mnist_lit.data.images import RawDataset
 from mnist_lit.errors import UserError
 from mnist_lit.models.characters import DIGITS
 
@@ -70,7 +70,7 @@ NO_DOWNLOAD = (
 )
 
 
-def load_download(name: str, data_dir: Path) -> Loaded:
+def load_download(name: str, data_dir: Path) -> RawDataset:
     """Read a data set; download it first if it is missing.
 
     Raises:
@@ -91,7 +91,7 @@ def load_download(name: str, data_dir: Path) -> Loaded:
         train, test = (_tensors(download, folder, train) for train in (True, False))
     except (RuntimeError, ValueError, OSError, EOFError) as error:
         raise UserError(f"{folder} is damaged: remove it, and start again") from error
-    return Loaded(train, test, download.classes)
+    return RawDataset(train, test, download.classes)
 
 
 def _download(download: Download, folder: Path) -> None:

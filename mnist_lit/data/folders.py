@@ -11,8 +11,8 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from mnist_lit.data.images import Loaded, Pixels, hold_out
-from mnist_lit.errors import UserError, listed, printable
+from mnist_lit.data.images import ImageSource, RawDataset, hold_out
+from mnist_lit.errors import UserError, join_names, printable
 from mnist_lit.reading.decode import SUFFIXES, has_several_pages, open_picture
 from mnist_lit.reading.limits import PictureError
 from mnist_lit.reading.pixels import extremes, has_wide_range, upright, usual_range
@@ -56,7 +56,7 @@ class PictureFiles:
             raise unreadable(error) from error
 
 
-def load_folder(folder: Path, image_size: int | None = None, fit: Fit = "crop") -> Loaded:
+def load_folder(folder: Path, image_size: int | None = None, fit: Fit = "crop") -> RawDataset:
     """Load a folder with a sub-folder for each class, or with ``train``, ``val`` and ``test``.
 
     Without ``test``, a seventh of the pictures to train is held out, the same on every machine.
@@ -78,7 +78,7 @@ def load_folder(folder: Path, image_size: int | None = None, fit: Fit = "crop") 
     _check_classes(files, folders, classes)
     if skipped:
         names = [os.path.relpath(path, folder) for path in skipped]
-        say(f"{folder}: skipped, not pictures of a class: {listed(names)}")
+        say(f"{folder}: skipped, not pictures of a class: {join_names(names)}")
     every = [path for paths, _ in files.values() for path in paths]
     found = _preprocessing(folder, every, image_size, fit)
     if "val" in files:
@@ -90,7 +90,7 @@ def load_folder(folder: Path, image_size: int | None = None, fit: Fit = "crop") 
             ([paths[index] for index in part], labels[part]) for part in hold_out(len(paths))
         )
     sets = {name: (_pixels(PictureFiles(paths, found)), y) for name, (paths, y) in files.items()}
-    return Loaded(sets["train"], sets["test"], classes, sets.get("val"), found)
+    return RawDataset(sets["train"], sets["test"], classes, sets.get("val"), found)
 
 
 @rank_zero_only
@@ -112,7 +112,7 @@ def _set_folders(folder: Path, skipped: list[Path]) -> dict[str, Path]:
     others = [path for path in inside if path not in sets.values()]
     has_only_sets = not any(path.is_dir() for path in others)
     if sets and has_only_sets and "train" not in sets:
-        raise UserError(f"{folder} has {listed(sorted(sets))}, but no train, to learn from")
+        raise UserError(f"{folder} has {join_names(sorted(sets))}, but no train, to learn from")
     if "train" not in sets or not (len(sets) > 1 or has_only_sets):
         return {"train": folder}  # what is called as a set is a class
     skipped += others
@@ -138,7 +138,7 @@ def _files(folder: Path, classes: Sequence[str], skipped: list[Path]) -> tuple[l
     skipped += [path for path in inside if not path.is_dir()]
     unknown = [path.name for path in inside if path.is_dir() and path.name not in classes]
     if unknown:
-        raise UserError(f"{folder} has classes that train does not have: {listed(unknown)}")
+        raise UserError(f"{folder} has classes that train does not have: {join_names(unknown)}")
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
@@ -191,11 +191,11 @@ def _check_classes(
         empty = [each for each, num in zip(classes, counts, strict=True) if not num]
         if empty and name == "train":
             raise UserError(
-                f"{folders[name]}: there are no pictures of {listed(empty)}: add some, or remove"
-                " the sub-folder"
+                f"{folders[name]}: there are no pictures of {join_names(empty)}: add some, or"
+                " remove the sub-folder"
             )
         if empty:
-            say(f"{folders[name]}: there are no pictures of {listed(empty)}")
+            say(f"{folders[name]}: there are no pictures of {join_names(empty)}")
 
 
 def _preprocessing(
@@ -235,7 +235,7 @@ def unreadable(error: PictureError) -> UserError:
     return UserError(f"{error}; to continue without it, remove it")
 
 
-def _pixels(files: PictureFiles) -> Pixels:
+def _pixels(files: PictureFiles) -> ImageSource:
     form = files.preprocessing
     num_bytes = len(files) * form.size**2 * form.num_channels
     return files.in_memory() if num_bytes <= MAX_BYTES_IN_MEMORY else files

@@ -4,11 +4,11 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
-from mnist_lit.data.images import Loaded, as_tensors
+from mnist_lit.data.images import RawDataset, as_tensors
 from mnist_lit.errors import UserError, one_line
 
 
-def load_function(import_path: str, args: Mapping[str, Any]) -> Loaded:
+def load_function(import_path: str, args: Mapping[str, Any]) -> RawDataset:
     """Load a data set from a function ``load(train: bool, **args) -> (images, labels)``.
 
     Images are ``(N, H, W)``, ``(N, C, H, W)`` or ``(N, H, W, 3)``, uint8 or float in [0, 1], of
@@ -31,4 +31,4 @@ def load_function(import_path: str, args: Mapping[str, Any]) -> Loaded:
     classes = tuple(map(str, getattr(function, "classes", range(num_classes))))
     if len(classes) < num_classes:
         raise UserError(f"data.dataset {import_path}: {num_classes} classes, {len(classes)} names")
-    return Loaded(train, test, classes)
+    return RawDataset(train, test, classes)

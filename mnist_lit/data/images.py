@@ -18,7 +18,7 @@ of all classes instead of labels, ``(B, K)``."""
 TEST_SHARE = 1 / 7  # of data without a test set: as many as of MNIST
 
 
-class Pixels(Protocol):
+class ImageSource(Protocol):
     """Images that are indexed by a tensor of indices: a tensor, or a reader of files."""
 
     def __len__(self) -> int: ...
@@ -28,12 +28,12 @@ class Pixels(Protocol):
         ...
 
 
-Labelled = tuple[Pixels, Tensor]
+Labelled = tuple[ImageSource, Tensor]
 """N images, and their labels, ``(N,)`` int64."""
 
 
 @dataclass(frozen=True)
-class Loaded:
+class RawDataset:
     """A data set.
 
     Attributes:
@@ -60,7 +60,7 @@ class ImageSet(Dataset[Batch]):
         indices: which of them belong to the set, ``(M,)`` int64.
     """
 
-    def __init__(self, images: Pixels, labels: Tensor, indices: Tensor) -> None:
+    def __init__(self, images: ImageSource, labels: Tensor, indices: Tensor) -> None:
         self.images, self.labels, self.indices = images, labels, indices
 
     def __len__(self) -> int:

@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader
 
 from mnist_lit.data.augment import Augment
 from mnist_lit.data.downloads import DOWNLOADS
-from mnist_lit.data.images import Batch, ImageSet, Loaded
+from mnist_lit.data.images import Batch, ImageSet, RawDataset
 from mnist_lit.data.loaders import CPU, EpochShuffle, EvalShare, ResumableLoader
-from mnist_lit.data.negatives import no_digits
+from mnist_lit.data.negatives import make_negatives
 from mnist_lit.data.sources import default_data_dir, load
 from mnist_lit.data.styles import with_styles
 from mnist_lit.errors import UserError
@@ -115,7 +115,7 @@ class MNISTDataModule(LightningDataModule):
         self.styles, self.no_digits = float(styles), float(no_digits)
         if dataset in DOWNLOADS:  # before it is downloaded
             self._check_options(DOWNLOADS[dataset].classes)
-        self._loaded: Loaded | None = None
+        self._loaded: RawDataset | None = None
         self._sets: dict[str, ImageSet] = {}
         self._on_gpu: dict[str, ImageSet] = {}
         self.holds_test_back = False  # True: `images("test")` raises, during model selection
@@ -149,7 +149,7 @@ class MNISTDataModule(LightningDataModule):
     def _first(self) -> Tensor:
         return self._load().train[0][torch.tensor([0])]
 
-    def _load(self) -> Loaded:
+    def _load(self) -> RawDataset:
         """Load the data set on first use.
 
         Raises:
@@ -311,7 +311,7 @@ class MNISTDataModule(LightningDataModule):
         num = len(range(rank, num_in_all, num_ranks))
         shares = F.one_hot(labels, len(self.classes)).float()
         shares[:num] = 1 / len(self.classes)
-        return torch.cat([no_digits(images[:num]), images[num:]]), shares
+        return torch.cat([make_negatives(images[:num]), images[num:]]), shares
 
     def _is_augmenting(self, trainer: Trainer) -> bool:
         num_epochs = trainer.max_epochs or -1  # -1: nobody knows when it ends

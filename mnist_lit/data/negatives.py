@@ -16,7 +16,7 @@ LARGEST_SHIFT_PX = 3.0  # of a cut from the middle, of two digits from touching,
 NARROW = 0.45  # width over height; a part that is narrower would be a 1
 
 
-def no_digits(images: Tensor) -> Tensor:
+def make_negatives(images: Tensor) -> Tensor:
     """Turn each digit into a part of it, or into itself and another one in one frame.
 
     Args:

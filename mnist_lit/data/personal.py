@@ -8,7 +8,7 @@ from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
 from mnist_lit.data.folders import unreadable
-from mnist_lit.data.images import Labelled, Loaded
+from mnist_lit.data.images import Labelled, RawDataset
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.data.sources import load
 from mnist_lit.errors import UserError
@@ -43,7 +43,7 @@ class PersonalDataModule(MNISTDataModule):
         super().__init__(dataset=dataset, **kwargs)
         self.replay, self.repeats = int(replay), int(repeats)
 
-    def _load(self) -> Loaded:
+    def _load(self) -> RawDataset:
         if self._loaded is None:
             corrected, labels = _read_corrections(user_path(self.dataset))
             mnist = load("mnist", self.data_dir)
@@ -56,7 +56,7 @@ class PersonalDataModule(MNISTDataModule):
             learned = corrected[~is_val].repeat(self.repeats, 1, 1, 1)
             train = _joined(mnist.train, replayed, learned, labels[~is_val].repeat(self.repeats))
             val = _joined(mnist.train, held_out[:NUM_VAL], corrected[is_val], labels[is_val])
-            self._loaded = Loaded(train, mnist.test, mnist.classes, val)
+            self._loaded = RawDataset(train, mnist.test, mnist.classes, val)
         return self._loaded
 
 

@@ -14,14 +14,14 @@ from mnist_lit.data.array_files import idx_files, load_csv, load_idx, load_npz
 from mnist_lit.data.downloads import DOWNLOADS, load_download
 from mnist_lit.data.folders import load_folder
 from mnist_lit.data.functions import load_function
-from mnist_lit.data.images import Labelled, Loaded
+from mnist_lit.data.images import Labelled, RawDataset
 from mnist_lit.errors import UserError
 from mnist_lit.files import user_path
 from mnist_lit.reading.preprocessing import Fit
 
 PACKAGED = Path(__file__).parent / "mnist"
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
-ARRAY_FILES: Mapping[str, Callable[[Path], Loaded]] = {".csv": load_csv, ".npz": load_npz}
+ARRAY_FILES: Mapping[str, Callable[[Path], RawDataset]] = {".csv": load_csv, ".npz": load_npz}
 
 
 def default_data_dir() -> Path:
@@ -35,7 +35,7 @@ def load(
     image_size: int | None = None,
     fit: Fit = "crop",
     args: Mapping[str, Any] | None = None,
-) -> Loaded:
+) -> RawDataset:
     """Read a data set; download it first if it is missing.
 
     Args:
@@ -76,12 +76,12 @@ def load(
 
 
 @cache
-def _packaged() -> Loaded:
+def _packaged() -> RawDataset:
     """Read MNIST, once in a process: its tensors are shared, so nobody may change them."""
     return load_idx(PACKAGED)
 
 
-def _resized(loaded: Loaded, side: int | None) -> Loaded:
+def _resized(loaded: RawDataset, side: int | None) -> RawDataset:
     """Resize all images to a height and width."""
     if side is None:
         return loaded
@@ -97,4 +97,4 @@ def _resized(loaded: Loaded, side: int | None) -> Loaded:
         return resize(part[0]), part[1]
 
     val = resized(loaded.val) if loaded.val else None
-    return Loaded(resized(loaded.train), resized(loaded.test), loaded.classes, val)
+    return RawDataset(resized(loaded.train), resized(loaded.test), loaded.classes, val)

@@ -246,7 +246,7 @@ def probe_images(shape: Shape) -> Tensor:
     return torch.stack([torch.full((channels, side, side), ink) for ink in (0.0, 1.0)])
 
 
-def ask(network: nn.Module, images: Tensor) -> Any:
+def run_in_eval_mode(network: nn.Module, images: Tensor) -> Any:
     """Run a network in evaluation mode; every module keeps the mode that it had."""
     modes = [(part, part.training) for part in network.modules()]
     try:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mnist_lit.checkpoints import load_checkpoint, network_state
-from mnist_lit.errors import UserError, listed, one_line
+from mnist_lit.errors import UserError, join_names, one_line
 from mnist_lit.files import user_path
 from mnist_lit.models import ModuleSpec, Network, Shape, probe_images
 from mnist_lit.models.characters import DIGITS
@@ -212,8 +212,8 @@ class Classifier:
         """
         if not self.reads_digits:
             raise UserError(
-                f"this network was trained on other classes ({listed(self.classes)}): it reads no"
-                " digits, but classifies whole pictures (Classifier.classify, predict, serve)"
+                f"this network was trained on other classes ({join_names(self.classes)}): it reads"
+                " no digits, but classifies whole pictures (Classifier.classify, predict, serve)"
             )
 
     def read_ink(self, ink: Ink) -> Reading:

@@ -87,7 +87,7 @@ def paper_candidates(pixels: Array) -> Iterator[Array]:
     elif (of_two := _paper_of_two_colours(pixels)) is not None:  # a digit that is cropped closely
         yield np.full_like(coarse, of_two)
     for window in WINDOWS:
-        yield _local_paper(coarse, window)
+        yield _local_medians(coarse, window)
 
 
 def _paper_of_two_colours(pixels: Array) -> Array | None:
@@ -119,7 +119,7 @@ def _without_strokes(pixels: Array) -> Array:
     return cv2.medianBlur((small * 255 + 0.5).astype(np.uint8), 7) / np.float32(255)
 
 
-def _local_paper(coarse: Array, window: float) -> Array:
+def _local_medians(coarse: Array, window: float) -> Array:
     """Take medians over windows that are wider than any stroke.
 
     A median follows slow changes of light and keeps the straight edge of a shadow. Beyond the

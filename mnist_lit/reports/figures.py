@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from mnist_lit.data.images import Pixels
+from mnist_lit.data.images import ImageSource
 from mnist_lit.errors import printable
 from mnist_lit.reports.measures import balanced_sample, surest_mistakes
 from mnist_lit.reports.run_data import Points
@@ -61,7 +61,7 @@ class NotebookFigure(Figure):
 
 @styled
 def predictions(
-    images: Pixels, labels: Tensor, probs: Tensor, classes: Sequence[str], num_shown: int = 25
+    images: ImageSource, labels: Tensor, probs: Tensor, classes: Sequence[str], num_shown: int = 25
 ) -> NotebookFigure:
     """Draw images of all classes with prediction and probability: blue if right, else orange.
 
@@ -80,7 +80,7 @@ def predictions(
 
 @styled
 def mistakes(
-    images: Pixels, labels: Tensor, probs: Tensor, classes: Sequence[str], num_shown: int = 25
+    images: ImageSource, labels: Tensor, probs: Tensor, classes: Sequence[str], num_shown: int = 25
 ) -> NotebookFigure:
     """Draw the wrong predictions with the highest confidence; arguments as for `predictions`."""
     wrong = surest_mistakes(labels, probs)

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from mnist_lit.errors import UserError
-from mnist_lit.files import whole_file
+from mnist_lit.files import atomic_write
 from mnist_lit.reading.digit_image import FRAME
 
 MAX_CORRECTIONS = 10_000  # files of a folder
@@ -52,7 +52,7 @@ class Corrections:
         self.take_back(name)
         if sum(1 for _ in self.folder.glob("[0-9]/*.png")) >= MAX_CORRECTIONS:
             raise ValueError(f"{MAX_CORRECTIONS:,} corrections are kept already")
-        with whole_file(self.folder / str(digit) / f"{name}.png") as path:
+        with atomic_write(self.folder / str(digit) / f"{name}.png") as path:
             Image.frombytes("L", (FRAME, FRAME), pixels).save(path, format="PNG")
         return name
 

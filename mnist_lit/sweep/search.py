@@ -11,7 +11,7 @@ from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
 from mnist_lit.commands.fit import CLI
-from mnist_lit.console import dispensable_output
+from mnist_lit.console import ignore_closed_output
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.files import user_path
 from mnist_lit.sweep import summary
@@ -19,10 +19,10 @@ from mnist_lit.sweep.space import Space, arguments, edges, num_combinations, rea
 from mnist_lit.sweep.study import Sweep, first_attempt
 from mnist_lit.sweep.trials import Objective, Paused, TrialFit
 from mnist_lit.training import config_files, run_folders
-from mnist_lit.training.results import counted, show
+from mnist_lit.training.results import pluralized, print_results
 
 
-@dispensable_output()
+@ignore_closed_output()
 def search(given: Namespace, options: Sequence[str], command: Sequence[str]) -> None:
     """Train until there are enough trials; whoever ends the last one tests the best.
 
@@ -87,8 +87,8 @@ def end(sweep: Sweep, root: Path) -> None:
     running = sweep.running()
     if running:
         print(
-            f"{counted(len(running), 'trial')} being trained by others: the last process to finish"
-            " tests the best one; the same command shows the results then"
+            f"{pluralized(len(running), 'trial')} being trained by others: the last process to"
+            " finish tests the best one; the same command shows the results then"
         )
         return
     best = sweep.study.best_trials
@@ -102,4 +102,4 @@ def end(sweep: Sweep, root: Path) -> None:
     if not run.is_finished:
         place = ["--trainer.default_root_dir", str(root)] if root.parts else []
         CLI(["fit", "--ckpt_path", str(run.last), *place])
-    show(run)
+    print_results(run)

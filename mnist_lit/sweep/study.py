@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
 
 from mnist_lit.errors import UserError
-from mnist_lit.files import whole_file
+from mnist_lit.files import atomic_write
 from mnist_lit.sweep.space import Space, num_combinations, values
 from mnist_lit.training import run_folders
 from mnist_lit.training.callbacks.best_checkpoint import mode_of
@@ -116,7 +116,7 @@ class Sweep:
         mark = run.folder / run_folders.TRIAL  # written before anything else
         owner = json.dumps({"study": self.study.user_attrs["id"], "trial": number})
         if not mark.exists() and not run.exists:
-            with whole_file(mark) as path:
+            with atomic_write(mark) as path:
                 path.write_text(owner, encoding="utf-8")
         elif not mark.exists() or mark.read_text(encoding="utf-8") != owner:
             raise UserError(

@@ -16,9 +16,9 @@ from optuna.visualization.matplotlib import (
 )
 
 from mnist_lit.console import plain_console, warning_if_failed
-from mnist_lit.files import whole_file, write_csv
+from mnist_lit.files import atomic_write, write_csv
 from mnist_lit.sweep.study import Sweep, best_epoch, first_attempt, last_attempts
-from mnist_lit.training.results import counted
+from mnist_lit.training.results import pluralized
 
 FIGURES: Mapping[str, Callable[..., Any]] = {
     "history": plot_optimization_history,
@@ -55,9 +55,9 @@ def save(sweep: Sweep, best: FrozenTrial) -> None:
     rows = list(_rows(sweep))
     columns = dict.fromkeys(name for row in rows for name in row)
     write_csv(sweep.folder / "trials.csv", rows, list(columns))
-    num_trials = counted(len(rows), "trial")
+    num_trials = pluralized(len(rows), "trial")
     title = f"Trial {first_attempt(best)}, the best of {num_trials}: {_scores(sweep.study, best)}"
-    with whole_file(sweep.folder / "best.yaml") as path:
+    with atomic_write(sweep.folder / "best.yaml") as path:
         options = yaml.safe_dump(best.params)
         path.write_text(f"# {title}\n# Give it after the sweep's config.\n\n{options}", "utf-8")
     for name, plot in FIGURES.items():
@@ -69,7 +69,7 @@ def save(sweep: Sweep, best: FrozenTrial) -> None:
         ):
             warnings.simplefilter("ignore")
             figure = plot(sweep.study, target_name=sweep.monitor).figure
-            with whole_file(sweep.folder / "figures" / f"{name}.png") as path:
+            with atomic_write(sweep.folder / "figures" / f"{name}.png") as path:
                 figure.savefig(path, format="png", bbox_inches="tight")
             plt.close(figure)
     states = [row["state"] for row in rows]

@@ -16,7 +16,7 @@ from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.sweep.space import arguments, suggest
 from mnist_lit.sweep.study import Sweep, best_epoch, first_attempt, last_attempts
-from mnist_lit.training import limits, run_folders
+from mnist_lit.training import checks, run_folders
 from mnist_lit.training.callbacks import Interrupted
 from mnist_lit.training.run_folders import Run, Start
 
@@ -92,9 +92,9 @@ class TrialFit(CLI):
         if self.trial_run:
             super().fit(model, datamodule, ckpt_path)
             return
-        limits.check_one_process(self.trainer, "sweep")
+        checks.check_one_process(self.trainer, "sweep")
         datamodule.setup()
-        limits.check(self.options, self.trainer, model, datamodule)
+        checks.check(self.options, self.trainer, model, datamodule)
         if self.options.trainer.fast_dev_run:
             raise UserError("sweep needs complete runs: leave out trainer.fast_dev_run")
         monitor = self.options.best_checkpoint.monitor

@@ -14,7 +14,14 @@ from mnist_lit.data.images import Batch
 from mnist_lit.data.loaders import EpochShuffle
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError, one_line
-from mnist_lit.models import ModuleSpec, Network, Shape, ask, class_path_of, probe_images
+from mnist_lit.models import (
+    ModuleSpec,
+    Network,
+    Shape,
+    class_path_of,
+    probe_images,
+    run_in_eval_mode,
+)
 from mnist_lit.reading.classifier import PACKAGED
 from mnist_lit.training import initial_weights
 from mnist_lit.training.base_task import BaseTask, Schedule, Share
@@ -177,7 +184,7 @@ def _check_fit(network: nn.Module, name: str, shape: Shape) -> None:
     """
     images = probe_images(shape)
     try:
-        logits = ask(network, images)
+        logits = run_in_eval_mode(network, images)
     except Exception as error:  # of somebody else's forward
         raise UserError(
             f"{name} does not take images {tuple(images.shape)}: {one_line(error)}"

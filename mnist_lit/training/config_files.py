@@ -20,12 +20,12 @@ from pytorch_lightning import Trainer
 from mnist_lit import __version__
 from mnist_lit.data.module import SELECTION
 from mnist_lit.errors import UserError
-from mnist_lit.files import whole_file
+from mnist_lit.files import atomic_write
 from mnist_lit.models import full_class_path
 from mnist_lit.training.run_folders import Run
 
 # Options that say where things are, not what is trained.
-PLACES = {"ckpt_path", "data.data_dir", "trainer.default_root_dir"}
+PATH_OPTIONS = {"ckpt_path", "data.data_dir", "trainer.default_root_dir"}
 
 # Options that cannot change on resuming: they decide which images each step has used, and which
 # are held out.
@@ -203,7 +203,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     added = FIXED - before.keys()  # options that an older version did not have
     differing = [
         name
-        for name in sorted({*before, *after} - PLACES - added)
+        for name in sorted({*before, *after} - PATH_OPTIONS - added)
         if before.get(name) != after.get(name)
     ]
     sentences = {
@@ -250,7 +250,7 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return options by their full names, without those that name paths."""
-    options = {name: value for name, value in flat(spelled_out(config)) if name not in PLACES}
+    options = {name: value for name, value in flat(spelled_out(config)) if name not in PATH_OPTIONS}
     if options.get("trainer.logger") is None:
         options["trainer.logger"] = True  # which is what it means
     return options
@@ -264,7 +264,7 @@ def defaults() -> dict[str, Any]:
     }
     config = yaml.safe_load(Path(packaged("default")).read_text(encoding="utf-8"))
     usual = {**trainer, **options_of(config)}
-    return {name: value for name, value in usual.items() if name not in PLACES}
+    return {name: value for name, value in usual.items() if name not in PATH_OPTIONS}
 
 
 def provenance(run: Run) -> list[str]:
@@ -288,7 +288,7 @@ def as_file(config: str, notes: Sequence[str]) -> str:
 def write(run: Run, config: str, notes: Sequence[str]) -> None:
     """Write ``config.yaml``; keep the notes on changed options of the existing one."""
     kept = [line for line in provenance(run) if line.startswith(CHANGED)]
-    with whole_file(run.config) as path:
+    with atomic_write(run.config) as path:
         path.write_text(as_file(config, [*kept, *notes]), encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_lit.checkpoints import network_state
-from mnist_lit.errors import UserError, listed
+from mnist_lit.errors import UserError, join_names
 from mnist_lit.files import user_path
 
 
@@ -40,7 +40,7 @@ def load_initial_weights(
     )
     unlike = sorted(own.keys() ^ given.keys()) or ([] if is_head else anew)
     if unlike:
-        raise UserError(f"model.weights {source} are of another network: {listed(unlike)}")
+        raise UserError(f"model.weights {source} are of another network: {join_names(unlike)}")
     network.load_state_dict({**given, **{name: own[name] for name in anew}})
     return anew
 
@@ -79,7 +79,8 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
         chosen = [name for name in parameters if fnmatch(name, pattern)]
         if not chosen:
             raise UserError(
-                f"model.freeze {pattern} fits no parameter: there are {listed(list(parameters), 8)}"
+                f"model.freeze {pattern} fits no parameter: there are"
+                f" {join_names(list(parameters), 8)}"
             )
         for name in chosen:
             parameters[name].requires_grad_(False)

@@ -15,7 +15,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from mnist_lit.console import warning_if_failed
 from mnist_lit.errors import UserError
-from mnist_lit.files import whole_file
+from mnist_lit.files import atomic_write
 from mnist_lit.reports.run_data import NOTHING, as_text
 from mnist_lit.training.config_files import defaults, options_of
 from mnist_lit.training.csv_logger import ContinuingCSVLogger
@@ -147,7 +147,7 @@ def log_config(run: Run, given: Sequence[Logger], config: Mapping[str, Any]) -> 
         return
     for logger in others:
         logger.log_hyperparams(_as_hparams(options_of(config)))
-    with whole_file(run.loggers) as path:
+    with atomic_write(run.loggers) as path:
         path.write_text(json.dumps(ids) + "\n", encoding="utf-8")
 
 

@@ -16,11 +16,11 @@ from rich.table import Table
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from mnist_lit.console import dispensable_output, plain_console, warning_if_failed
+from mnist_lit.console import ignore_closed_output, plain_console, warning_if_failed
 from mnist_lit.data.images import ImageSet
 from mnist_lit.data.module import SETS, MNISTDataModule
 from mnist_lit.errors import UserError
-from mnist_lit.files import whole_file
+from mnist_lit.files import atomic_write
 from mnist_lit.reading.classifier import Classifier
 from mnist_lit.reports import figures
 from mnist_lit.reports.pages import run_page
@@ -31,7 +31,7 @@ from mnist_lit.training.classification import LitClassifier
 from mnist_lit.training.config_files import defaults, options_of, provenance
 from mnist_lit.training.csv_logger import history
 from mnist_lit.training.detection import LitDetector
-from mnist_lit.training.detection_results import plot_sheets
+from mnist_lit.training.detection_figure import plot_sheets
 from mnist_lit.training.loggers import log_end
 from mnist_lit.training.processes import single_process_trainer
 from mnist_lit.training.run_folders import Run, store_temperature
@@ -77,7 +77,7 @@ def finish(
                 test_images = data.images("test")
                 run_data = gather_run_data(run, config, results, classifier, test_images, probs)
                 page = run_page(run_data, defaults())
-                with whole_file(run.report) as path:
+                with atomic_write(run.report) as path:
                     path.write_text(page, encoding="utf-8")
         logged = measured if probs is None else {name: measured[name] for name in LOGGED}
         metrics = {**logged, "epoch": trainer.current_epoch}
@@ -137,7 +137,7 @@ def _evaluate(
 def saved(run: Run, results: Mapping[str, Any]) -> Iterator[None]:
     """Save ``results.json``; if the process dies inside the block, resuming the run repeats it."""
     run.pending.touch()
-    with whole_file(run.results) as path:
+    with atomic_write(run.results) as path:
         path.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     yield
     run.pending.unlink(missing_ok=True)
@@ -157,7 +157,7 @@ def save_figures(folder: Path, makers: Mapping[str, Callable[[], Figure]]) -> li
     for name, make in makers.items():
         path = folder / f"{name}.png"
         with warning_if_failed(f"the figure {name}"):
-            with whole_file(path) as temporary:
+            with atomic_write(path) as temporary:
                 make().savefig(temporary, format="png", dpi=100)
             paths.append(path)
     return paths
@@ -255,7 +255,7 @@ def figure_makers(
     return found
 
 
-def counted(number: int, noun: str) -> str:
+def pluralized(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
@@ -278,14 +278,14 @@ def scores(metrics: Mapping[str, float], names: Iterable[str], title: str | None
     return table
 
 
-@dispensable_output()
-def show(run: Run) -> None:
+@ignore_closed_output()
+def print_results(run: Run) -> None:
     """Print the results of a finished run, and its files."""
     results = json.loads(run.results.read_text(encoding="utf-8"))
     console = plain_console()
     console.print(scores(results, SETS, "best checkpoint"))
     console.print(
-        f"{results['params']:,} parameters, {counted(results['epochs'], 'epoch')}"
+        f"{results['params']:,} parameters, {pluralized(results['epochs'], 'epoch')}"
         f" in {results['fit_seconds']:.0f} s, {results['images_per_s']:,.0f} images a second"
     )
     if "temperature" in results:

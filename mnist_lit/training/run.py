@@ -132,12 +132,14 @@ def changes_since(
     """
     epochs = run_folders.epochs_done(checkpoint)
     if epochs > (trainer.max_epochs or 0) >= 0:
-        number = results.counted(epochs, "epoch")
+        number = results.pluralized(epochs, "epoch")
         raise UserError(f"this run has had {number} already: raise --trainer.max_epochs")
     changes = config_files.changes(checkpoint["mnist_lit"]["config"], config)
     before, now = num_ranks(dict(checkpoint)), trainer.world_size
     if before != now:
-        changes.append(f"{results.counted(now, 'rank')} instead of {before}: other random numbers")
+        changes.append(
+            f"{results.pluralized(now, 'rank')} instead of {before}: other random numbers"
+        )
     return [f"{CHANGED}{checkpoint['global_step']} on: {change}" for change in changes]
 
 

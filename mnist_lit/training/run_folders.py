@@ -20,12 +20,12 @@ from torch import Tensor
 from mnist_lit import __version__
 from mnist_lit.checkpoints import load_checkpoint, save_checkpoint
 from mnist_lit.errors import UserError
-from mnist_lit.files import user_path, whole_file
-from mnist_lit.models import ask
+from mnist_lit.files import atomic_write, user_path
+from mnist_lit.models import run_in_eval_mode
 from mnist_lit.training.base_task import BaseTask
 
 TRIAL = "trial.json"  # marks the run folder of a sweep's trial
-FIT, DETECTOR = "version", "detector"  # prefixes of run folders: of classifiers, of detectors
+CLASSIFIER_RUN, DETECTOR_RUN = "version", "detector"  # prefixes of run folders
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,12 @@ def runs_folder(root: Path) -> Path:
     return root / "lightning_logs"
 
 
-def all_runs(root: Path, kind: str = FIT) -> list[Run]:
+def all_runs(root: Path, kind: str = CLASSIFIER_RUN) -> list[Run]:
     """List the run folders below ``root``, oldest first; some may be empty."""
     return runs_in(runs_folder(root), kind)
 
 
-def runs_in(folder: Path, kind: str = FIT) -> list[Run]:
+def runs_in(folder: Path, kind: str = CLASSIFIER_RUN) -> list[Run]:
     """List the run folders in a folder, oldest first."""
     folders = folder.glob(f"{kind}_*")
     found = [
@@ -141,7 +141,7 @@ def trials_in(folder: Path) -> list[Run]:
     return [run for run in found if run.best.is_file()]  # others lie on other machines
 
 
-def claim(root: Path, config: str, kind: str = FIT) -> Run:
+def claim(root: Path, config: str, kind: str = CLASSIFIER_RUN) -> Run:
     """Atomically create the next run folder, already containing ``config.yaml``.
 
     Args:
@@ -157,7 +157,7 @@ def claim(root: Path, config: str, kind: str = FIT) -> Run:
         with tempfile.TemporaryDirectory(prefix=".claim_", dir=runs_folder(root)) as temporary:
             claimed = Run(Path(temporary) / "run")
             claimed.folder.mkdir()
-            with whole_file(claimed.config) as path:
+            with atomic_write(claimed.config) as path:
                 path.write_text(config, encoding="utf-8")
             while True:
                 existing = all_runs(root, kind)
@@ -177,7 +177,7 @@ def claim(root: Path, config: str, kind: str = FIT) -> Run:
         ) from error
 
 
-def newest(root: Path, kind: str = FIT) -> Run:
+def newest(root: Path, kind: str = CLASSIFIER_RUN) -> Run:
     """Return the run of a kind with the highest number.
 
     Raises:
@@ -185,7 +185,7 @@ def newest(root: Path, kind: str = FIT) -> Run:
     """
     existing = [run for run in all_runs(root, kind) if run.exists]
     if not existing:
-        command = {FIT: "fit", DETECTOR: "fit --config detector"}[kind]
+        command = {CLASSIFIER_RUN: "fit", DETECTOR_RUN: "fit --config detector"}[kind]
         raise UserError(
             f"no run in {runs_folder(root)}: train one with `mnist-lit {command}`,"
             " or name a checkpoint with --ckpt_path"
@@ -193,7 +193,7 @@ def newest(root: Path, kind: str = FIT) -> Run:
     return existing[-1]
 
 
-def find_checkpoint(which: str, root: Path, kind: str = FIT) -> Path:
+def find_checkpoint(which: str, root: Path, kind: str = CLASSIFIER_RUN) -> Path:
     """Resolve ``best``, ``last`` (of the newest run) or a path to an absolute path.
 
     Args:
@@ -237,7 +237,7 @@ def load_weights(model: LightningModule, path: Path) -> None:
         ) from error
     if isinstance(model, BaseTask):
         assert isinstance(model.example_input_array, Tensor)
-        outputs = ask(model, model.example_input_array.to(model.device))
+        outputs = run_in_eval_mode(model, model.example_input_array.to(model.device))
         if not outputs.isfinite().all():
             raise UserError(f"the network in {path} gives NaN or infinite outputs: train again")
 
@@ -256,7 +256,7 @@ class Start:
     checkpoint: dict[str, Any] | None = None
 
 
-def unfinished(ckpt_path: str | None, root: Path, kind: str = FIT) -> str | None:
+def unfinished(ckpt_path: str | None, root: Path, kind: str = CLASSIFIER_RUN) -> str | None:
     """Resolve ``auto``: ``last`` if the newest run is not finished, else None."""
     if ckpt_path != "auto":
         return ckpt_path
@@ -264,7 +264,7 @@ def unfinished(ckpt_path: str | None, root: Path, kind: str = FIT) -> str | None
     return "last" if existing and not existing[-1].is_finished else None
 
 
-def start(ckpt_path: str | None, root: Path, kind: str = FIT) -> Start:
+def start(ckpt_path: str | None, root: Path, kind: str = CLASSIFIER_RUN) -> Start:
     """Find the run folder and the checkpoint that a training starts from.
 
     Args:

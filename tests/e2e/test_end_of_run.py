@@ -12,7 +12,7 @@ from conftest import results_of
 from matplotlib.figure import Figure
 
 from mnist_lit.__main__ import main
-from mnist_lit.console import dispensable_output, warning_if_failed
+from mnist_lit.console import ignore_closed_output, warning_if_failed
 from mnist_lit.training.results import save_figures
 from mnist_lit.training.run_folders import Run
 
@@ -167,7 +167,7 @@ def test_stream_that_cannot_be_written_is_said_once(
     os.close(reading)
     with os.fdopen(writing, "w", encoding="utf-8") as pipe:
         monkeypatch.setattr("sys.stdout", pipe)
-        with dispensable_output():
+        with ignore_closed_output():
             for number in range(3):
                 print("x" * 10_000, number, flush=True)
 
@@ -176,5 +176,5 @@ def test_stream_that_cannot_be_written_is_said_once(
 
 def test_output_may_be_closed_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", None)
-    with dispensable_output():
+    with ignore_closed_output():
         print(json.dumps({}))

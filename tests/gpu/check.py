@@ -54,7 +54,7 @@ from torchvision.utils import save_image  # noqa: E402
 from mnist_lit import __version__  # noqa: E402
 from mnist_lit.checkpoints import load_checkpoint  # noqa: E402
 from mnist_lit.data.module import MNISTDataModule  # noqa: E402
-from mnist_lit.files import whole_file  # noqa: E402
+from mnist_lit.files import atomic_write  # noqa: E402
 from mnist_lit.training.classification import LitClassifier  # noqa: E402
 from mnist_lit.training.run_folders import Run  # noqa: E402
 
@@ -116,7 +116,7 @@ class Check:
 
     def write(self) -> None:
         report = {"machine": machine(self.device), "quick": self.quick, "rows": self.rows}
-        with whole_file(self.path) as temporary:
+        with atomic_write(self.path) as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
     def command(self, *arguments: str, expected: int = 0) -> str:

@@ -72,7 +72,7 @@ class NoResults(Callback):
 
     def __init__(self) -> None:
         setattr(results, "finish", lambda run, *args: run.results.write_text("{}"))  # noqa: B010
-        setattr(fit, "show", lambda run: None)  # noqa: B010
+        setattr(fit, "print_results", lambda run: None)  # noqa: B010
 
 
 class NeverBegins(Callback):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.files import whole_file
+from mnist_lit.files import atomic_write
 from mnist_lit.reading.classifier import PACKAGED, Classifier
 from mnist_lit.reading.detector import PACKAGED as DETECTOR
 from mnist_lit.training.calibration import calibration_error
@@ -50,7 +50,7 @@ def _write_card(figures: dict[str, float]) -> None:
     rows = "".join(
         f"| {name} | {share:.2%} |\n".replace("%", " %") for name, share in figures.items()
     )
-    with whole_file(CARD) as path:
+    with atomic_write(CARD) as path:
         path.write_text(re.sub(TABLE, rf"\g<1>{rows}", CARD.read_text(), flags=re.MULTILINE))
 
 
@@ -67,7 +67,7 @@ def main() -> None:
     is_detector = "width" in kept["hyper_parameters"]
     if is_detector:  # half of the bits say as much, as training with bfloat16 shows
         kept["state_dict"] = {name: half(part) for name, part in kept["state_dict"].items()}
-    with whole_file(DETECTOR if is_detector else PACKAGED) as path:
+    with atomic_write(DETECTOR if is_detector else PACKAGED) as path:
         torch.save(kept, path)
     classifier = Classifier.load()
     figures = measure(classifier)

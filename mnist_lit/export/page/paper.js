@@ -29,11 +29,11 @@ export function contrastTo(planes, paper) {
   const freeOfInk = isMostlyInk ? NOISE_QUANTILE_OF_INK : NOISE_QUANTILE;
   const noise = noiseOf(contrast, freeOfInk);
   if (noise === 0 && hasOneColour) return { contrast, noise: map(contrast, () => 0) };
-  return withLight(planes, localPaper(planes, paper, contrast, noise), freeOfInk);
+  return withLight(planes, meanOfBlank(planes, paper, contrast, noise), freeOfInk);
 }
 
 /** Estimate the paper locally: as the mean of everything that cannot be ink. */
-function localPaper(planes, paper, contrast, noise) {
+function meanOfBlank(planes, paper, contrast, noise) {
   const { width, height } = paper[0];
   const limit = Math.max(MIN_CONTRAST, 6 * noise);
   const blank = map(contrast, (value) => (value < limit ? 1 : 0));
@@ -79,7 +79,7 @@ export function* paperCandidates(planes) {
     const ofTwo = paperOfTwoColours(planes);
     if (ofTwo) yield coarse.map((plane, i) => map(plane, () => ofTwo[i]));
   }
-  for (const window of WINDOWS) yield coarse.map((plane) => windowMedians(plane, window));
+  for (const window of WINDOWS) yield coarse.map((plane) => localMedians(plane, window));
 }
 
 /** Return the paper of a digit that is cropped closely, else null: see reading/paper.py. */
@@ -128,7 +128,7 @@ function variance(values) {
 }
 
 /** Take medians over windows wider than any stroke; beyond its rim the paper continues. */
-function windowMedians(plane, window) {
+function localMedians(plane, window) {
   const size = Math.floor(window * Math.max(plane.width, plane.height)) | 1;
   return medianFiltered(plane, size, withCleanRim(plane));
 }
