@@ -4,13 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FIT = 20  # a digit's longest side, in pixels
-INK = 0.3  # level from which on a pixel is ink
+from mnist_lit.reading.digit_image import EDGE, FIT
 
 
 def edges(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return left, top, right and bottom of the ink, each ``(B,)``; a point if there is none."""
-    ink = images[:, 0] > INK
+    ink = images[:, 0] > EDGE
     (left, right), (top, bottom) = (_ends(ink.any(dim=dim)) for dim in (1, 2))
     return left, top, right, bottom
 

@@ -10,7 +10,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from mnist_lit.data.frame import INK, centred, edges
+from mnist_lit.data.frame import centred, edges
+from mnist_lit.reading.digit_image import EDGE
 
 Range: TypeAlias = tuple[float, float]
 
@@ -101,7 +102,7 @@ def _middle_of_ink(images: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     row = images[torch.arange(len(images), device=images.device), 0, y.long()]
     place = torch.arange(row.shape[1], device=row.device, dtype=row.dtype) + 0.5
     total = row.sum(dim=1)
-    return row @ place / total.clamp(min=INK), total >= INK
+    return row @ place / total.clamp(min=EDGE), total >= EDGE
 
 
 def _line(x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor, radius: Tensor, size: int) -> Tensor:

@@ -47,6 +47,7 @@ styled = mpl.rc_context(STYLE)
 MAX_NAME_LENGTH = 14  # of a class, in characters
 MAX_TITLE_LENGTH = 18  # of a line above an image, in characters
 MIN_ERROR_RATE = 0.003  # added to error rates, whose logarithm would be infinite at 0
+NUM_SHOWN = 25  # images of a figure, at most
 ACCURACY_TICKS = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 1)
 
 
@@ -61,7 +62,7 @@ class NotebookFigure(Figure):
 
 @styled
 def predictions(
-    images: ImageSource, labels: Tensor, probs: Tensor, classes: Sequence[str], num_shown: int = 25
+    images: ImageSource, labels: Tensor, probs: Tensor, classes: Sequence[str]
 ) -> NotebookFigure:
     """Draw images of all classes with prediction and probability: blue if right, else orange.
 
@@ -70,9 +71,8 @@ def predictions(
         labels: ``(N,)`` the true classes.
         probs: ``(N, K)`` in [0, 1].
         classes: K names.
-        num_shown: the number of images to show, at most.
     """
-    shown = balanced_sample(labels, num_shown)
+    shown = balanced_sample(labels, NUM_SHOWN)
     num_right = int((probs.argmax(1) == labels).sum())
     title = f"Test images: {num_right:,} of {len(labels):,} right"
     return _image_grid(title, images[shown], labels[shown], probs[shown], classes)
@@ -80,11 +80,11 @@ def predictions(
 
 @styled
 def mistakes(
-    images: ImageSource, labels: Tensor, probs: Tensor, classes: Sequence[str], num_shown: int = 25
+    images: ImageSource, labels: Tensor, probs: Tensor, classes: Sequence[str]
 ) -> NotebookFigure:
     """Draw the wrong predictions with the highest confidence; arguments as for `predictions`."""
     wrong = surest_mistakes(labels, probs)
-    shown = wrong[:num_shown]
+    shown = wrong[:NUM_SHOWN]
     title = f"The {len(shown)} surest of {len(wrong):,} mistakes" if len(wrong) else "No mistakes"
     return _image_grid(title, images[shown], labels[shown], probs[shown], classes)
 
