@@ -137,7 +137,8 @@ def test_interrupted_epoch_goes_on_with_the_next_batch(data: MNISTDataModule) ->
     resumed.load_state_dict(interrupted.state_dict())
 
     assert [labels.tolist() for _, labels in resumed] == whole[7:]
-    assert resumed.state_dict() == {"seed": 1, "epoch": 1, "batches_done": 0}
+    expected = {"num_images": 55_000, "seed": 1, "epoch": 1, "batches_done": 0}
+    assert resumed.state_dict() == expected
 
 
 def test_statistics_are_those_of_the_training_images(data: MNISTDataModule) -> None:
