@@ -1,5 +1,7 @@
 // The page of a network that was not trained on digits: the class of a picture.
 
+import { onPicture } from "./pictures.js";
+
 const TIMEOUT_MS = 15_000;
 const MOST_SHOWN = 10; // classes
 
@@ -17,12 +19,13 @@ async function classify(file) {
   at("shown").src = URL.createObjectURL(file);
   at("shown").hidden = false;
   say("Classifying…");
+  show({ class: "", probabilities: {} });
   try {
     const limited = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]);
     const response = await fetch("predict", { method: "POST", body: file, signal: limited });
     const answer = await response.json();
     say(response.ok ? "" : String(answer.detail));
-    show(response.ok ? answer : { class: "", probabilities: {} });
+    if (response.ok) show(answer);
   } catch {
     if (!signal.aborted) say("The server does not answer.");
   }
@@ -54,21 +57,5 @@ async function introduce() {
     `Drop a picture of: ${names}. The network sees it in ${size} by ${size} pixels, ${colour}; ${ends}.`;
 }
 
-at("open").addEventListener("click", () => at("file").click());
-at("file").addEventListener("change", () => at("file").files[0] && classify(at("file").files[0]));
-addEventListener("dragover", (event) => {
-  event.preventDefault();
-  at("picture").classList.add("over");
-});
-addEventListener("dragleave", () => at("picture").classList.remove("over"));
-addEventListener("drop", (event) => {
-  event.preventDefault();
-  at("picture").classList.remove("over");
-  const [file] = event.dataTransfer.files;
-  if (file) classify(file);
-});
-addEventListener("paste", (event) => {
-  const [file] = event.clipboardData.files;
-  if (file) classify(file);
-});
+onPicture(classify);
 introduce();

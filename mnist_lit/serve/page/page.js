@@ -1,4 +1,6 @@
-// Draws, has what is drawn read while it is being drawn, and shows the answer.
+// The drawing page: sends the drawing to a reader on every change and shows the answer.
+
+import { onPicture } from "./pictures.js";
 
 const SIDE = 280; // of the paper, in its own pixels: what strokes are measured in and what is read
 const UNSURE = 0.9; // what is read with a smaller probability is marked, as `predict` does
@@ -29,7 +31,7 @@ export function start(given) {
   showAnswer();
 }
 
-/** What else somebody has to know, beside the answer. */
+/** Show a status message. */
 export function say(text) {
   if (element("status").textContent !== text) element("status").textContent = text;
 }
@@ -67,7 +69,6 @@ function clear() {
 }
 
 async function open(file) {
-  if (!file) return;
   const bitmap = await createImageBitmap(file).catch(() => null); // TIFF: read, but not shown
   const picture = { blob: file, bitmap, width: bitmap?.width, height: bitmap?.height };
   const isTooLarge = file.size > MAX_BYTES || bitmap?.width * bitmap?.height > MAX_PIXELS;
@@ -403,9 +404,15 @@ async function teach(digit) {
 }
 
 async function undoCorrection() {
-  await teacher.takeBack(kept.name);
-  if (answer === kept.after) answer = kept.before;
+  const undone = kept;
   kept = null;
+  try {
+    await teacher.takeBack(undone.name);
+  } catch {
+    kept = undone;
+    return showTaught("The server does not answer.");
+  }
+  if (answer === undone.after) answer = undone.before;
   showAnswer();
   showTaught("Taken back.");
 }
@@ -447,15 +454,11 @@ function paint(canvas, values, colours) {
   target.putImageData(image, 0, 0);
 }
 
-// --- buttons, keys, and pictures that are dropped or pasted
+// --- buttons, keys and pictures
 
 element("undo").addEventListener("click", undo);
 element("clear").addEventListener("click", clear);
-element("open").addEventListener("click", () => element("file").click());
-element("file").addEventListener("change", ({ target }) => {
-  open(target.files[0]);
-  target.value = ""; // so that the same file can be chosen again
-});
+onPicture(open);
 
 addEventListener("keydown", (event) => {
   const isUndo = event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && !event.shiftKey;
@@ -463,16 +466,4 @@ addEventListener("keydown", (event) => {
   else if (event.key === "Delete" || event.key === "Backspace") clear();
   else return;
   event.preventDefault();
-});
-
-addEventListener("paste", (event) => open(event.clipboardData.files[0]));
-addEventListener("dragover", (event) => {
-  event.preventDefault();
-  document.body.classList.add("dropping");
-});
-addEventListener("dragleave", () => document.body.classList.remove("dropping"));
-addEventListener("drop", (event) => {
-  event.preventDefault();
-  document.body.classList.remove("dropping");
-  open(event.dataTransfer.files[0]);
 });
