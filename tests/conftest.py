@@ -108,19 +108,18 @@ QUICKLY = (
 )
 
 
-# The same number of steps, and a quarter of the images to train on.
-FEW_IMAGES = ("--data.batch_size=200", "--trainer.limit_train_batches=55", "--data.subset=0.25")
-
-
 @pytest.fixture(scope="session")
 def brief_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, worker_id: str) -> Run:
-    """A run of two quick epochs, made once for all processes of tests; not to be changed."""
+    """A run of two quick epochs over all training images, not to be changed.
+
+    It is made once for all processes of tests.
+    """
     folder = tmp_path_factory.getbasetemp()
     root = (folder if worker_id == "master" else folder.parent) / "brief"
     run = Run(root / "lightning_logs" / "version_0")
     with FileLock(f"{root}.lock"), pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(data_dir.parent))
-        return run if run.is_finished else fit_in(root, *BRIEFLY, *FEW_IMAGES)
+        return run if run.is_finished else fit_in(root, *BRIEFLY)
 
 
 @pytest.fixture(scope="session")

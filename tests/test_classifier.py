@@ -224,12 +224,13 @@ def _half(stroke: list[tuple[int, int]], right: int, down: int) -> list[tuple[in
         (BROKEN_FIVE, "5"),
         ([SEVEN, [(60, 285), (260, 285)]], "7"),
         ([_half(ONE, 0, 0), _half(SEVEN, 100, 120)], "1 7"),
+        ([_half(SEVEN, 0, 0), _half(ONE, -60, 130), _half(SEVEN, 90, 140)], "7 17"),
         ([_half(ONE, 0, 0), _half(ONE, 70, 0)], "11"),
         ([_half(SEVEN, 0, 0), _half(ONE, 80, 0)], "71"),
     ],
     ids=[
         *("open four", "open four and one"),
-        *("broken five", "underlined seven", "one above seven"),
+        *("broken five", "underlined seven", "one above seven", "two lines"),
         *("two strokes", "seven and one"),
     ],
 )

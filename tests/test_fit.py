@@ -35,10 +35,10 @@ def test_fit_learns_and_reports(brief_run: Run) -> None:
     assert results["params"] == 21_840
     assert results["num_test_images"] == 10_000
     assert results["epochs"] == 2
-    # Over seeds 1 to 3: 0.962 and 0.960 on average, standard deviations of 0.002. Exactly 1 would
-    # be a broken test set.
-    assert 0.95 < results["test/acc"] < 1
-    assert 0.95 < results["train/acc"] < 1
+    # Over seeds 1 to 5: 0.976 and 0.975 on average, standard deviations 0.002 and 0.001. Exactly 1
+    # would be a broken test set.
+    assert 0.97 < results["test/acc"] < 1
+    assert 0.97 < results["train/acc"] < 1
     assert results["images_per_s"] > 0
 
 

@@ -137,11 +137,8 @@ class CLI(LightningCLI):
         self.data_module = MNISTDataModule
         if "data" in classes:
             self.data_module = find_class(classes["data"], MNISTDataModule)
-        self.kind = (
-            run_folders.DETECTOR_RUN
-            if issubclass(self.task, LitDetector)
-            else run_folders.CLASSIFIER_RUN
-        )
+        is_detector = issubclass(self.task, LitDetector)
+        self.kind = run_folders.DETECTOR_RUN if is_detector else run_folders.CLASSIFIER_RUN
         self.start = run_folders.Start()
         self.changes: list[str] = []  # of the config, since the run that is resumed
         self.new_run: Run | None = None  # the folder made here

@@ -94,9 +94,9 @@ def with_given_shape(config: str, options: Namespace) -> str:
     given = {name: value for name, value in spec.init_args.items() if name in Shape._fields}
     if not given:
         return config
-    options_of = yaml.safe_load(config)
-    options_of["model"]["network"]["init_args"].update(given)
-    return yaml.safe_dump(options_of, sort_keys=False)
+    complete = yaml.safe_load(config)
+    complete["model"]["network"]["init_args"].update(given)
+    return yaml.safe_dump(complete, sort_keys=False)
 
 
 def plain(options: Any) -> Any:

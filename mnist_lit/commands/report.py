@@ -102,11 +102,11 @@ def _find_runs(folders: Sequence[str]) -> list[Run]:
 
 
 def _finished(run: Run) -> Run:
-    if (run.folder / run_folders.TRIAL).exists() and not run.has_results:
+    if run.has_results:
+        return run
+    if (run.folder / run_folders.TRIAL).exists():
         raise UserError(f"{run.folder} is an untested trial: report {run.folder.parent}")
-    if not run.has_results:
-        raise UserError(f"{run.folder} is not finished: resume it, fit --ckpt_path {run.last}")
-    return run
+    raise UserError(f"{run.folder} is not finished: resume it, fit --ckpt_path {run.last}")
 
 
 def _evaluate(

@@ -124,10 +124,8 @@ def _labelled(
 ) -> LabelledPicture:
     file, truth, group = row["file"], row["truth"], row[by] if by else ""
     if classes:
-        is_truth, expected = (
-            truth in classes,
-            f"class are expected, one of {join_names(classes, 8)}",
-        )
+        is_truth = truth in classes
+        expected = f"class are expected, one of {join_names(classes, 8)}"
     else:
         is_truth = truth is not None and set(truth) <= set("0123456789 ")
         expected = "truth are expected, digits with a space between lines"

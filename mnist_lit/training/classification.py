@@ -25,7 +25,6 @@ from mnist_lit.models import (
 from mnist_lit.reading.classifier import PACKAGED
 from mnist_lit.training import initial_weights
 from mnist_lit.training.base_task import BaseTask, Schedule, Share
-from mnist_lit.training.initial_weights import load_initial_weights
 
 NO_LABEL = -100  # of negative examples, and of images that fill up a rank's batch
 
@@ -108,7 +107,9 @@ class LitClassifier(BaseTask):
             network.mean.fill_(data.mean)
             network.std.fill_(data.std)
         if stage == "fit" and self.weights:
-            anew = load_initial_weights(network, self.weights, self.num_classes, PACKAGED)
+            anew = initial_weights.load_initial_weights(
+                network, self.weights, self.num_classes, PACKAGED
+            )
             if anew and self.trainer.is_global_zero:
                 print(f"{', '.join(anew)}: initialised at random, as the number of classes differs")
         if stage == "fit" and self.compiles:

@@ -405,6 +405,7 @@ async function teach(digit) {
 
 async function undoCorrection() {
   const undone = kept;
+  if (!undone) return; // clicked twice
   kept = null;
   try {
     await teacher.takeBack(undone.name);
