@@ -54,7 +54,8 @@ class Ink:
         left, top, right, bottom = _whole_pixels(edges, *self.pixels.shape)
         reach = 1 + round(REACH * max(right - left, bottom - top))
         x, y = max(0, left - reach), max(0, top - reach)
-        window = self.pixels[y : bottom + reach, x : right + reach]
+        window = self.pixels[y : bottom + reach, x : right + reach].astype(np.float32)
+        window *= 1 / max(1.0, float(self.pixels[top:bottom, left:right].max()))
         mask = _digit_mask(window, (left - x, top - y, right - x, bottom - y))
         left, top, right, bottom = extent(mask)
         if left == right:
@@ -62,7 +63,7 @@ class Ink:
         margin = 2 + max(right - left, bottom - top) // 20
         # The faint edges of strokes are not in the mask.
         drawn = cv2.dilate(mask.view(np.uint8), np.ones((3, 3)))
-        digit = with_margin(np.where(drawn, window, 0).astype(np.float32) / 255, margin)
+        digit = with_margin(np.where(drawn, np.minimum(window, 1), 0), margin)
         digit = digit[top : bottom + 2 * margin, left : right + 2 * margin]
         frame = margin, margin, margin + right - left, margin + bottom - top
         return fit_into_frame(digit, frame)
@@ -80,19 +81,24 @@ def _whole_pixels(box: Sequence[float], height: int, width: int) -> Box:
     return left, top, max(left + 1, min(right, width)), max(top + 1, min(bottom, height))
 
 
-def _digit_mask(window: NDArray[np.uint8], box: Box) -> Mask:
+def _digit_mask(window: Array, box: Box) -> Mask:
     """Select the pixels of a digit in a window around its box.
 
     A component of ink belongs to it if most of it lies in the box: all of it if it ends inside the
-    window, else, as a neighbour touches it, what lies in the box.
+    window, else, as a neighbour touches it, what lies in the box. If none belongs, as a line of a
+    form runs through the digit, all ink in the box does.
     """
     left, top, right, bottom = box
-    _, labels, stats, _ = cv2.connectedComponentsWithStats((window > FAINT_INK).view(np.uint8))
+    is_ink = window > FAINT_INK / 255
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(is_ink.view(np.uint8))
     num_inside = np.bincount(labels[top:bottom, left:right].ravel(), minlength=len(stats))
     belongs = num_inside > 0.5 * stats[:, cv2.CC_STAT_AREA]
     x, y, width, height = stats[:, :4].T
     ends_inside = (x > 0) & (y > 0) & (x + width < window.shape[1]) & (y + height < window.shape[0])
     belongs[0] = ends_inside[0] = False
+    if not belongs.any():
+        belongs[1:] = True
+        ends_inside[:] = False
     mask = (belongs & ends_inside)[labels]
     mask[top:bottom, left:right] |= belongs[labels[top:bottom, left:right]]
     return np.asarray(mask)
