@@ -13,6 +13,7 @@ import cv2
 import hostile
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import AppendingTiffWriter, TiffImageFile
@@ -230,9 +231,12 @@ def _cell(*lines: tuple[slice, slice]) -> Array:
 EVERYTHING = slice(None)
 LEFT, TOP = (EVERYTHING, slice(0, 5)), (slice(1, 4), EVERYTHING)
 RIGHT = (slice(30, None), slice(-6, -2))
+INNER = (EVERYTHING, slice(-12, -6))
 
 
-@pytest.mark.parametrize("lines", [[LEFT], [RIGHT], [LEFT, RIGHT], [TOP, LEFT], [LEFT, TOP, RIGHT]])
+@pytest.mark.parametrize(
+    "lines", [[LEFT], [RIGHT], [INNER], [LEFT, RIGHT], [TOP, LEFT], [LEFT, TOP, RIGHT]]
+)
 def test_leftovers_of_a_frame_are_no_digits(lines: list[tuple[slice, slice]], five: Array) -> None:
     cell = _cell(*lines)
     assert read((255 * (1 - cell)).astype(np.uint8)).number == ""
@@ -246,6 +250,32 @@ def test_one_at_the_edge_is_no_frame() -> None:
     """Unless it goes beyond the edge, as lines of a frame do."""
     canvas = _cell((slice(10, 90), slice(2, 8)))
     assert read((255 * (1 - canvas)).astype(np.uint8)).number == "1"
+
+
+def test_digit_is_cut_out_of_the_lines_that_cross_it(digits: NDArray[np.uint8]) -> None:
+    digit = stroke((digits[65] / 255).astype(np.float32), 200, -0.03)
+    height, width = digit.shape
+    box = (350, 50, 350 + width, 50 + height)
+    picture = np.zeros((300, 900), np.float32)
+    picture[50 : 50 + height, 350 : 350 + width] = digit
+    for start in (320, 336, box[2] + 10, box[2] + 26):
+        picture[:, start : start + 6] = 1
+    picture[140:146] = 1
+    image = find_ink(255 * (1 - picture)).digit_image(box)
+
+    assert image is not None
+    assert int(classifier().probabilities(torch.from_numpy(image)[None]).argmax()) == 5
+
+
+def test_faint_digit_is_cut_out_beside_dark_lines(five: Array) -> None:
+    height, width = five.shape
+    picture = np.zeros((300, 900), np.float32)
+    picture[50 : 50 + height, 350 : 350 + width] = 0.35 * five
+    picture[280:284] = 1
+    image = find_ink(255 * (1 - picture)).digit_image((350, 50, 350 + width, 50 + height))
+
+    assert image is not None
+    assert difference(image, seen(sheet(five))) < 0.1
 
 
 @pytest.mark.parametrize("thicken", [-0.08, 0.08])

@@ -20,7 +20,7 @@ FULL_INK = 0.85  # quantile of the ink's contrast that becomes 255
 REACH = 0.2  # of a digit's size, by which its box may be too small
 FAINT_INK = 64  # of 255, from which on ink is connected
 MIN_SIZE_PX = 5  # of a stroke; smaller components are specks
-EDGE_SHARE = 0.1  # of the shorter side: how far from the edge of a picture lines of a frame are
+EDGE_SHARE = 0.17  # of the shorter side: how far from the edge of a picture lines of a frame are
 LINE_FROM = 8.0  # width over height of a component that is a line
 
 
@@ -54,8 +54,8 @@ class Ink:
         left, top, right, bottom = _whole_pixels(edges, *self.pixels.shape)
         reach = 1 + round(REACH * max(right - left, bottom - top))
         x, y = max(0, left - reach), max(0, top - reach)
-        window = self.pixels[y : bottom + reach, x : right + reach].astype(np.float32)
-        window *= 1 / max(1.0, float(self.pixels[top:bottom, left:right].max()))
+        full = np.float32(max(1, self.pixels[top:bottom, left:right].max()))  # also of faint ink
+        window = np.minimum(1, self.pixels[y : bottom + reach, x : right + reach] / full)
         mask = _digit_mask(window, (left - x, top - y, right - x, bottom - y))
         left, top, right, bottom = extent(mask)
         if left == right:
@@ -63,7 +63,7 @@ class Ink:
         margin = 2 + max(right - left, bottom - top) // 20
         # The faint edges of strokes are not in the mask.
         drawn = cv2.dilate(mask.view(np.uint8), np.ones((3, 3)))
-        digit = with_margin(np.where(drawn, np.minimum(window, 1), 0), margin)
+        digit = with_margin(np.where(drawn, window, 0), margin)
         digit = digit[top : bottom + 2 * margin, left : right + 2 * margin]
         frame = margin, margin, margin + right - left, margin + bottom - top
         return fit_into_frame(digit, frame)

@@ -1,6 +1,6 @@
 // The writing of a picture, separated from its paper: what reading/ink.py does.
 
-import { boxOf, crop, grey, map, mean, median, quantile, round, withMargin } from "./arrays.js";
+import { boxOf, crop, grey, largest, map, mean, median, quantile, round, withMargin } from "./arrays.js";
 import { fitIntoFrame } from "./digitImage.js";
 import { contrastTo, denoised, paperCandidates, rimOf } from "./paper.js";
 
@@ -136,14 +136,16 @@ export function digitImage({ pixels, downscale }, box) {
   const reach = 1 + round(REACH * Math.max(right - left, bottom - top));
   const [x, y] = [Math.max(0, left - reach), Math.max(0, top - reach)];
   const [width, height] = [Math.min(right + reach, pixels.width) - x, Math.min(bottom + reach, pixels.height) - y];
-  const window = crop(pixels, x, y, width, height);
+  // Faint ink counts like any other.
+  const full = largest(crop(pixels, left, top, right - left, bottom - top).data, 1);
+  const window = map(crop(pixels, x, y, width, height), (value) => Math.min(1, value / full));
   const mask = digitMask(window, [left - x, top - y, right - x, bottom - y]);
   const inner = boxOf(mask, 0.5);
   if (!inner) return null;
   [left, top, right, bottom] = inner;
   const margin = 2 + Math.floor(Math.max(right - left, bottom - top) / 20);
   // The faint edges of strokes are not in the mask.
-  const digit = map(window, (value, i) => (isNearMask(mask, i) ? value / 255 : 0));
+  const digit = map(window, (value, i) => (isNearMask(mask, i) ? value : 0));
   const [wide, high] = [right - left + 2 * margin, bottom - top + 2 * margin];
   const framed = crop(withMargin(digit, margin), left, top, wide, high);
   return fitIntoFrame(framed, [margin, margin, wide - margin, high - margin]);
@@ -158,12 +160,16 @@ function digitMask(window, [left, top, right, bottom]) {
     const y = (place - x) / width;
     return x >= left && x < right && y >= top && y < bottom;
   };
-  for (const { places, area, box } of connected(map(window, (value) => Number(value > FAINT_INK)))) {
+  const pieces = connected(map(window, (value) => Number(value > FAINT_INK / 255)));
+  let isEmpty = true;
+  for (const { places, area, box } of pieces) {
     const inside = places.filter(isInside);
     if (inside.length <= 0.5 * area) continue;
+    isEmpty = false;
     const endsHere = box[0] > 0 && box[1] > 0 && box[2] < width && box[3] < height;
     for (const place of endsHere ? places : inside) mask.data[place] = 1;
   }
+  if (isEmpty) for (const place of pieces.flatMap(({ places }) => places.filter(isInside))) mask.data[place] = 1;
   return mask;
 }
 
