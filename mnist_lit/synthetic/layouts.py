@@ -18,7 +18,14 @@ from mnist_lit.synthetic.letters import in_letters
 from mnist_lit.synthetic.pens import PenStyle
 from mnist_lit.synthetic.sheet import HEIGHT, WIDTH, Sheet, touching_x
 from mnist_lit.synthetic.strokes import in_strokes
-from mnist_lit.synthetic.surroundings import Line, crop_anywhere, degrade, rule_sheet, scribble
+from mnist_lit.synthetic.surroundings import (
+    Line,
+    crop_anywhere,
+    degrade,
+    rule_sheet,
+    scribble,
+    stamp,
+)
 
 CHARACTERS = string.ascii_letters + string.digits + string.punctuation + "×÷±€£§°"
 MARKS = "-+=,.:;*<>~'\"$@{}()[]?!#%&"  # no slashes: alone, they may be a 1
@@ -28,6 +35,7 @@ WRITTEN = 0.5  # share of the sheets whose small letters were written by people
 STROKES = 0.5  # share of the sheets whose other letters and signs are drawn by strokes, not a font
 FONT_BEND = 0.03  # more than of digits: each letter of a font is the same, and smooth
 CROSSES = "✗✗✗x-✓"  # in boxes where there is no digit
+SHIFTS = {"^": -0.42, "_": 0.42}  # of the next character, down, in heights of a digit
 
 
 class SheetDrawer:
@@ -59,12 +67,12 @@ class SheetDrawer:
         """Draw a sheet."""
         size = DIGIT_PX * float(np.exp(np.clip(random.normal(0, 0.2), -0.5, 0.45)))
         layouts: list[tuple[float, Callable[[SheetWriter], None]]] = [
-            (0.24, numbers),
-            (0.24, table),
-            (0.24, formulas),
-            (0.14, notes),
-            (0.06, scattered),
-            (0.06, single),
+            (0.22, numbers),
+            (0.22, table),
+            (0.29, formulas),
+            (0.15, notes),
+            (0.05, scattered),
+            (0.05, single),
             (0.02, nothing),
         ]
         choice = random.choice(len(layouts), p=[share for share, _ in layouts])
@@ -161,7 +169,7 @@ class SheetWriter:
         """Write a line of text; stop at the first character that has no room.
 
         Args:
-            text: with ``^`` before an exponent.
+            text: with ``^`` before a raised character, as an exponent, ``_`` before a lowered one.
             x: left edge.
             middle: y of the digits' centre line, in pixels.
             size: height of a digit, in pixels.
@@ -173,16 +181,16 @@ class SheetWriter:
         Returns:
             x where the next character would start, in pixels.
         """
-        start, raised = x, False
+        start, shift = x, 0.0
         for number, character in enumerate(text):
             if character == " ":
                 x += size * self.random.uniform(0.3, 0.9)
                 continue
-            if character == "^":
-                raised = True
+            if character in SHIFTS:
+                shift = SHIFTS[character]
                 continue
-            scale, lift = (0.62, -0.42) if raised else (1.0, 0.0)
-            raised = False
+            scale, lift = (0.62, shift) if shift else (1.0, 0.0)
+            shift = 0.0
             ink, label, offset = self.shape(character, scale * size, style, printed)
             height, width = ink.shape
             top = middle + slope * (x - start) + lift * size + offset - height / 2
@@ -215,7 +223,9 @@ class SheetWriter:
         for _ in range(random.integers(1, 5)):
             x, y = random.uniform(-10, WIDTH - 5), random.uniform(-10, HEIGHT - 5)
             kind = random.random()
-            if kind < 0.4:
+            if kind < 0.08:
+                self.fraction(x, y, self.size * random.uniform(0.5, 1.0), other)
+            elif kind < 0.4:
                 size = self.size * random.uniform(0.4, 1.2)
                 self.write(texts.word(random), x, y, size, other, printed=self.chance(0.5))
             elif kind < 0.75:
@@ -225,6 +235,19 @@ class SheetWriter:
                     self.put(mark, ink, label, x, y)
             else:
                 scribble(self.sheet, x, y, self.size, other, random)
+        if self.chance(0.06):
+            stamp(self.sheet, self.size, random)
+
+    def fraction(self, x: float, middle: float, size: float, style: PenStyle) -> None:
+        """Draw a number above another one, with a line between them."""
+        above, below = (texts.digits(self.random, 2) for _ in range(2))
+        end = max(
+            self.write(above, x, middle - 0.65 * size, size, style),
+            self.write(below, x, middle + 0.65 * size, size, style),
+        )
+        Line(2 * style.radius_px, style.contrast, 0).draw(
+            self.sheet, (x - 0.1 * size, middle), (end, middle + self.random.normal(0, 0.05) * size)
+        )
 
 
 def numbers(writer: SheetWriter) -> None:

@@ -43,7 +43,7 @@ class PenStyle:
             skeleton=random.random() < 0.65,
             radius_px=float(np.exp(random.uniform(np.log(0.35), np.log(3.2)))),
             soft_px=random.uniform(0.8, 2.2),
-            contrast=random.uniform(0.45, 1.0),
+            contrast=random.uniform(0.3, 1.0),
             slant=random.normal(0, 0.12),
             bend=abs(random.normal(0, 0.04)),
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mnist_lit.reading.arrays import scaled
+from mnist_lit.reading.arrays import Array, scaled
 from mnist_lit.synthetic.pens import PenStyle
 from mnist_lit.synthetic.sheet import HEIGHT, WIDTH, Sheet
 
@@ -102,6 +102,10 @@ def crop_anywhere(sheet: Sheet, random: np.random.Generator) -> None:
     left, right = (int(np.clip(edge, 0, WIDTH)) for edge in (left, right))
     top, bottom = (int(np.clip(edge, 0, HEIGHT)) for edge in (top, bottom))
     sheet.crop(left, top, right, bottom)
+    if random.random() < 0.15:
+        inside = sheet.ink[top:bottom, left:right].copy()
+        sheet.ink = table_top(random)
+        sheet.ink[top:bottom, left:right] = inside
     if random.random() < 0.35:
         inside = sheet.ink[top:bottom, left:right]
         width, ink = int(random.integers(1, 5)), random.uniform(0.2, 1.0)
@@ -110,13 +114,35 @@ def crop_anywhere(sheet: Sheet, random: np.random.Generator) -> None:
                 np.maximum(side, ink, out=side)
 
 
+def table_top(random: np.random.Generator) -> Array:
+    """Draw what lies around a sheet of paper: dark, uneven and grainy, ``(HEIGHT, WIDTH)``."""
+    ink = np.full((HEIGHT, WIDTH), random.uniform(-0.3, 1.0), np.float32)
+    for coarseness in (2, 6, 20, 60):
+        shape = HEIGHT // coarseness + 2, WIDTH // coarseness + 2
+        grain = random.normal(0, abs(random.normal(0, 0.3)), shape).astype(np.float32)
+        ink += cv2.resize(grain, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    return np.clip(ink, 0, 1)
+
+
+def stamp(sheet: Sheet, size: float, random: np.random.Generator) -> None:
+    """Draw the outline of a stamp, also across writing."""
+    drawn = np.zeros((HEIGHT, WIDTH), np.uint8)
+    middle = int(random.integers(WIDTH)), int(random.integers(HEIGHT))
+    axes = (size * random.uniform(0.8, 3, 2)).astype(int).tolist()
+    for shrink in (1.0, 0.8)[: random.integers(1, 3)]:
+        around = [round(shrink * axis) for axis in axes]
+        cv2.ellipse(drawn, middle, around, random.uniform(0, 180), 0, 360, 255, 1, cv2.LINE_AA)
+    np.maximum(sheet.ink, drawn * np.float32(random.uniform(0.2, 0.8) / 255), out=sheet.ink)
+
+
 def degrade(sheet: Sheet, random: np.random.Generator) -> None:
     """Add what pens, paper and cameras do: gaps, blur, few pixels, shadows, noise, contrast."""
     shape = sheet.ink.shape
-    if random.random() < 0.35:  # a pen that skips
-        grain = random.normal(0, 1, (shape[0] // 2, shape[1] // 2)).astype(np.float32)
+    if random.random() < 0.35:  # a pen that skips, pencil, chalk
+        coarseness = int(random.integers(1, 4))
+        grain = random.normal(0, 1, [side // coarseness for side in shape]).astype(np.float32)
         skips = np.abs(cv2.resize(grain, shape[::-1], interpolation=cv2.INTER_LINEAR))
-        sheet.ink *= np.clip(1 - random.uniform(0.1, 0.5) * skips, 0, 1)
+        sheet.ink *= np.clip(1 - random.uniform(0.1, 0.6) * skips, 0, 1)
     blur = 2.2 * random.uniform(0, 1) ** 2
     if blur > 0.35:
         sheet.ink = cv2.GaussianBlur(sheet.ink, (0, 0), blur)

@@ -1,6 +1,6 @@
 """Random texts for sheets: formulas, words, dates, amounts.
 
-``^`` raises the next character, as an exponent.
+``^`` raises the next character, as an exponent, ``_`` lowers it.
 """
 
 import string
@@ -34,17 +34,17 @@ def formula(random: np.random.Generator) -> str:
     kind = random.random()
     side = _sum(random, letters=kind < 0.6)
     if kind > 0.9:
-        return f"{side[:6]}{random.choice(['<', '>', '=', '→'])}{_number(random, 2)}"
+        return f"{side[:6]}{random.choice(['<', '>', '=', '→'])}{digits(random, 2)}"
     if random.random() < 0.7:
         side += "=" + random.choice(
-            ["", _number(random, 2), _number(random, 3), _sum(random, True)[:4]]
+            ["", digits(random, 2), digits(random, 3), _sum(random, True)[:4]]
         )
     return side
 
 
 def _sum(random: np.random.Generator, letters: bool) -> str:
     terms = [_term(random, letters) for _ in range(random.integers(1, 4))]
-    signs = "++++---±" if letters else "++++----×××÷÷÷***//"
+    signs = "++++---±" if letters else "++++----×××÷÷÷***////"
     text = terms[0]
     for term in terms[1:]:
         text += str(random.choice(list(signs))) + term
@@ -56,10 +56,12 @@ def _sum(random: np.random.Generator, letters: bool) -> str:
 
 
 def _term(random: np.random.Generator, letters: bool) -> str:
-    number = _number(random, 3)
+    number = digits(random, 3)
     if not letters or random.random() < 0.3:
         if random.random() < 0.12:
-            return number + str(random.choice(list(".,"))) + _number(random, 2)
+            return number + str(random.choice(list(".,"))) + digits(random, 2)
+        if random.random() < 0.08:
+            return f"^{digits(random, 1)}/_{digits(random, 1)}"
         return number
     variable = str(random.choice(list(VARIABLES)))
     text = variable if random.random() < 0.4 else number[:2] + variable
@@ -70,7 +72,8 @@ def _term(random: np.random.Generator, letters: bool) -> str:
     return text
 
 
-def _number(random: np.random.Generator, most: int) -> str:
+def digits(random: np.random.Generator, most: int) -> str:
+    """Write a number of at most so many digits."""
     return "".join(map(str, random.integers(0, 10, random.integers(1, most + 1))))
 
 
@@ -83,7 +86,7 @@ def word(random: np.random.Generator) -> str:
 
 def note(random: np.random.Generator) -> str:
     """Write digits as they stand beside words, units and signs."""
-    number = _number(random, 4)
+    number = digits(random, 4)
     day, month, year = random.integers(1, 32), random.integers(1, 13), random.integers(1900, 2100)
     point = str(random.choice(list("/.-:")))
     unit = str(random.choice(UNITS))
@@ -92,8 +95,8 @@ def note(random: np.random.Generator) -> str:
         f"{number} {unit}",
         f"{number}{unit}",
         f"{day}{point}{month}{point}{year % (100 if random.random() < 0.5 else 10_000)}",
-        f"{number[:2]}.{_number(random, 2)}",
-        f"{number[:2]},{_number(random, 3)}",
+        f"{number[:2]}.{digits(random, 2)}",
+        f"{number[:2]},{digits(random, 3)}",
         f"{random.choice(list('$€£#'))}{number}",
         f"{number}{random.choice(['%', '/-', '.', ')', '°', '!', '?', ':', '-'])}",
         f"{capital}{number[:2]}",
