@@ -3,6 +3,7 @@
 import csv
 import gzip
 import shutil
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mnist_lit.__main__ import main
 from mnist_lit.data import sources
 from mnist_lit.data.sources import PACKAGED, load
 from mnist_lit.errors import UserError
+from mnist_lit.training import config_files
 
 
 def _arrays(train: bool, num: int = 70) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -61,6 +63,8 @@ def test_csv_may_have_names_for_classes(tmp_path: Path) -> None:
         ("label,pixel0,pixel1\n1,0,0\n2,0,1\n", "2 pixels make no square"),
         ("label,pixel0\n1,white\n", "is not a table of images"),
         ("label,pixel0\n1,0\n2\n", "is not a table of images"),
+        ("label,pixel0\n1,0\n2,300\n", "neither whole numbers from 0 to 255 nor"),
+        ("label,pixel0\n1,-0.5\n2,2.5\n", "neither whole numbers from 0 to 255 nor"),
     ],
 )
 def test_csv_that_is_none_is_one_line(text: str, said: str, tmp_path: Path) -> None:
@@ -92,9 +96,23 @@ def test_npz_without_such_arrays_is_one_line(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", pictures=np.zeros(3))
     with pytest.raises(UserError, match="has pictures: arrays x_train and y_train"):
         load(str(tmp_path / "a.npz"), tmp_path)
-    (tmp_path / "b.npz").write_text("none", encoding="utf-8")
-    with pytest.raises(UserError, match=r"b\.npz"):
-        load(str(tmp_path / "b.npz"), tmp_path)
+    np.savez_compressed(tmp_path / "c.npz", x_train=np.arange(10_000), y_train=np.arange(3))
+    cut = bytearray((tmp_path / "c.npz").read_bytes())
+    cut[100:400] = bytes(300)
+    with BytesIO() as array:
+        np.save(array, np.zeros(3))
+        for damaged in (b"", b"none", bytes(cut), array.getvalue()):
+            (tmp_path / "b.npz").write_bytes(damaged)
+            with pytest.raises(UserError, match=r"b\.npz"):
+                load(str(tmp_path / "b.npz"), tmp_path)
+
+
+def test_sets_of_different_shapes_are_one_line(tmp_path: Path) -> None:
+    x_train, x_test = np.zeros((5, 28, 28), np.uint8), np.zeros((5, 32, 32), np.uint8)
+    labels = np.arange(5)
+    np.savez(tmp_path / "a.npz", x_train=x_train, y_train=labels, x_test=x_test, y_test=labels)
+    with pytest.raises(UserError, match=r"differ in shape: .*28.* and .*32|.*32.* and .*28"):
+        load(str(tmp_path / "a.npz"), tmp_path)
 
 
 @pytest.mark.parametrize("compressed", [True, False])
@@ -115,9 +133,18 @@ def test_folder_of_idx_files_is_a_data_set(compressed: bool, tmp_path: Path) -> 
 def test_damaged_idx_file_is_one_line(tmp_path: Path) -> None:
     for path in PACKAGED.glob("*.gz"):
         shutil.copy(path, tmp_path)
-    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(b"\x1f\x8b damaged")
-    with pytest.raises(UserError, match=r"train-labels-idx1-ubyte\.gz is not an IDX file"):
-        load(str(tmp_path), tmp_path)
+    labels = tmp_path / "train-labels-idx1-ubyte.gz"
+    overwritten = bytearray(labels.read_bytes())
+    overwritten[100:400] = bytes(300)
+    for damaged in (b"\x1f\x8b damaged", bytes(overwritten)):
+        labels.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"train-labels-idx1-ubyte\.gz is not an IDX file"):
+            load(str(tmp_path), tmp_path)
+
+
+def test_data_files_are_no_code() -> None:
+    options = {"data": {"dataset": "train.csv"}, "model": {"network": "own.Net"}}
+    assert list(config_files.names_of_code(options)) == ["own.Net"]
 
 
 def test_function_takes_arguments(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,10 @@ def _load_data(
         if "network" not in config["model"]:
             raise UserError(f"{run.folder} is not a run of fit: reports are about classifiers")
         path = config_files.class_of(yaml.safe_load(text), "data")
-        options = {name: config["data"][name] for name in SELECTION if name in config["data"]}
+        only_for_training = signature(MNISTDataModule).parameters.keys() - set(SELECTION)
+        options = {
+            name: value for name, value in config["data"].items() if name not in only_for_training
+        }
         key = repr((path, options))
         if key not in datasets:
             data_class = find_class(path, MNISTDataModule) if path else MNISTDataModule

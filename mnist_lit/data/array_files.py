@@ -3,6 +3,7 @@
 import gzip
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mnist_lit.data.images import Labelled, RawDataset, as_tensors, hold_out
+from mnist_lit.data.images import Labelled, RawDataset, as_tensors, check_shapes, hold_out
 from mnist_lit.errors import UserError, join_names, one_line
 
 LABEL = "label"  # the column of a CSV file that holds the class
@@ -58,6 +59,8 @@ def load_csv(path: Path) -> RawDataset:
             raise ValueError(f"{len(pixels)} pixels make no square image")
         images = values.reshape(-1, side, side)
         if images.max() > 1:
+            if images.min() < 0 or images.max() > 255 or (images % 1).any():
+                raise ValueError("pixels are neither whole numbers from 0 to 255 nor in [0, 1]")
             images = images.astype(np.uint8)
         return _loaded({"train": (images, np.atleast_1d(text))})
     except UserError:
@@ -90,7 +93,7 @@ def load_npz(path: Path) -> RawDataset:
         raise
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise UserError(f"{path} holds no images with labels: {one_line(error)}") from error
 
 
@@ -135,7 +138,7 @@ def _idx(path: Path) -> NDArray[np.uint8]:
         if content[:3] != IDX_UINT8:
             raise ValueError("its values are not bytes")
         return values.reshape(shape).copy()
-    except (OSError, EOFError, ValueError, IndexError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, IndexError) as error:
         raise UserError(f"{path} is not an IDX file: {one_line(error)}") from error
 
 
@@ -159,6 +162,7 @@ def _loaded(sets: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> RawDataset
     for part, (images, _) in sets.items():
         numbers = torch.tensor([places[value] for value in labels[part][:, 0].tolist()])
         tensors[part] = as_tensors((images, numbers))
+    check_shapes([images for images, _ in tensors.values()])
     train: Labelled = tensors["train"]
     test: Labelled | None = tensors.get("test")
     if test is None:

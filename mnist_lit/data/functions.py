@@ -4,7 +4,7 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
-from mnist_lit.data.images import RawDataset, as_tensors
+from mnist_lit.data.images import RawDataset, as_tensors, check_shapes
 from mnist_lit.errors import UserError, one_line
 
 
@@ -21,12 +21,11 @@ def load_function(import_path: str, args: Mapping[str, Any]) -> RawDataset:
     try:
         function = pkgutil.resolve_name(import_path)
         train, test = (as_tensors(function(train=train, **args)) for train in (True, False))
+        check_shapes([train[0], test[0]])
     except Exception as error:  # of somebody else's function
         raise UserError(
             f"data.dataset {import_path}, as a function load(train: bool): {one_line(error)}"
         ) from error
-    if train[0].shape[1:] != test[0].shape[1:]:
-        raise UserError(f"data.dataset {import_path}: training and test images differ in shape")
     num_classes = 1 + max(int(labels.max()) for _, labels in (train, test))
     classes = tuple(map(str, getattr(function, "classes", range(num_classes))))
     if len(classes) < num_classes:

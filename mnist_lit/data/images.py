@@ -1,5 +1,6 @@
 """Images with their labels, wherever they are: in memory, or in files."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -126,6 +127,17 @@ def as_tensors(given: Any) -> tuple[Tensor, Tensor]:
             raise ValueError("images are neither uint8 nor in [0, 1]")
         images = (images.float() * 255).round().byte()
     return images.contiguous(), labels
+
+
+def check_shapes(sets: Sequence[Tensor]) -> None:
+    """Check that the images of all sets have one shape.
+
+    Raises:
+        ValueError: they differ.
+    """
+    shapes = {tuple(images.shape[1:]) for images in sets}
+    if len(shapes) > 1:
+        raise ValueError(f"the sets' images differ in shape: {' and '.join(map(str, shapes))}")
 
 
 def hold_out(num_images: int) -> tuple[Tensor, Tensor]:

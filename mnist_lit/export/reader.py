@@ -159,6 +159,8 @@ def _node(node: NodeProto) -> dict[str, Any]:
     if node.op_type not in OPERATIONS or len(node.output) > 1:
         raise UserError(f"the page does not know {node.op_type}, an operation of this network")
     known = OPERATIONS[node.op_type]
+    if not any(attributes.get("pads", ())):
+        attributes.pop("count_include_pad", None)  # of nn.AvgPool2d, also without padding
     for name in attributes.keys() - known:
         value = attributes[name]
         if value and value != UNCHANGING.get(name):

@@ -93,7 +93,6 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     413: {"model": Problem, "description": f"More than {MAX_BYTES / 1e6:.0f} MB"},
     503: {"model": Problem, "description": "Too many requests at a time, or no answer in 10 s"},
 }
-BUSY = HTTPException(503, "too many requests at a time", {"Retry-After": "1"})
 BYTES = {"type": "string", "format": "binary"}
 PICTURE = {"content": {"image/*": {"schema": BYTES}}}
 
@@ -166,13 +165,13 @@ def create_app(
         With `details`, the first 300 digits come with what the network sees of them.
         """
         if places.locked():
-            raise BUSY
+            raise _busy()
         async with places:
             picture = await _body(request)
             if _is_small(picture):
                 return await _while_connected(request, _answer(small, read, picture, details))
             if large_places.locked():
-                raise BUSY
+                raise _busy()
             async with large_places:
                 return await _while_connected(request, _answer(large, read, picture, details))
 
@@ -303,7 +302,7 @@ async def _while_connected(request: Request, work: Awaitable[dict[str, Any]]) ->
                 return done.result()
             raise HTTPException(400, "the client has disconnected")
     except TimeoutError:
-        raise BUSY from None
+        raise _busy() from None
     finally:
         done.cancel()
         gone.cancel()
@@ -312,6 +311,11 @@ async def _while_connected(request: Request, work: Awaitable[dict[str, Any]]) ->
 async def _until_gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _busy() -> HTTPException:
+    """Return a new answer each time: an exception keeps the frames that it was raised in."""
+    return HTTPException(503, "too many requests at a time", {"Retry-After": "1"})
 
 
 class WorkerPool:

@@ -77,14 +77,16 @@ def _is_whole(entry: Mapping[str, Any]) -> bool:
 
 
 def num_combinations(space: Space) -> float:
-    """Count the combinations of values; infinite if a range is continuous."""
+    """Count the combinations of values; infinite if a range has no list of values."""
     return math.prod(len(of_one) if of_one else math.inf for of_one in map(values, space.values()))
 
 
 def values(entry: Mapping[str, Any]) -> Sequence[Any]:
-    """Return all values of an option; none if its range is continuous."""
+    """Return all values of an option; none if its range is continuous or logarithmic."""
     if "choices" in entry:
         return list(entry["choices"])
+    if entry.get("log"):
+        return ()
     if _is_whole(entry):
         return range(entry["low"], entry["high"] + 1, entry.get("step", 1))
     if "step" not in entry:

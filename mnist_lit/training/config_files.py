@@ -45,6 +45,7 @@ FIXED = {
 CHANGED = "from step "  # begins a comment on options that were changed on resuming
 
 IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+DATA_SUFFIXES = (".csv", ".npz")  # of values that are files, not import paths
 KNOWN_CODE = ("mnist_lit.", "pytorch_lightning.", "torch.nn.", "torch.optim.")
 
 # In the configs folder, but a search space: it has ranges instead of values.
@@ -232,7 +233,8 @@ def names_of_code(config: Any) -> Iterator[str]:
         for value in config:
             yield from names_of_code(value)
     elif isinstance(config, str) and IMPORT_PATH.fullmatch(config):
-        yield from () if config.startswith(KNOWN_CODE) else (config,)
+        is_code = not config.startswith(KNOWN_CODE) and not config.lower().endswith(DATA_SUFFIXES)
+        yield from (config,) if is_code else ()
 
 
 def _is_fixed(name: str) -> bool:

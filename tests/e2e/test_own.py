@@ -437,6 +437,14 @@ def test_weights_that_do_not_fit_are_one_line(
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_report_has_the_data_of_ones_own_module(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["--data=own.Smaller", "--data.side=20", "--model.network=own.Convolving"]
+    run = fit(*QUICKLY, *options)
+    monkeypatch.chdir(run.folder.parents[1])  # only there a run may name classes
+    assert main(["report", str(run.folder), "--network=own.Convolving"]) == 0
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_transform_of_ones_own_changes_training_batches(tmp_path: Path) -> None:
     options = ["--data.transform=torchvision.transforms.v2.RandomInvert", "--data.transform.p=1"]
     run = fit_in(tmp_path, *options, *QUICKLY)

@@ -242,6 +242,7 @@ CASES: list[tuple[str, tuple[int, ...], list[Any], dict[str, Any]]] = [
     ("MaxPool", A, [], {"kernel_shape": [2, 2], "strides": [2, 2]}),
     ("MaxPool", A, [], {"kernel_shape": [3, 2], "strides": [1, 2], "pads": [1, 0, 1, 1]}),
     ("AveragePool", A, [], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+    ("AveragePool", A, [], {"kernel_shape": [2, 2], "pads": [0] * 4, "count_include_pad": 1}),
     ("BatchNormalization", A, [(3,), (3,), (3,), np.full(3, 0.5)], {"epsilon": 0.01}),
     ("Gemm", (4, 6), [(6, 5)], {"alpha": 0.5}),
     ("Gemm", (4, 6), [(5, 6), (5,)], {"transB": 1, "beta": 2.0}),

@@ -1,6 +1,7 @@
 """`sweep`: the choice by validation, resuming, several processes, and the results."""
 
 import csv
+import math
 import os
 import shutil
 import signal
@@ -290,6 +291,7 @@ def test_finite_space_is_searched_without_repeating_a_combination(tmp_path: Path
         return 0.0
 
     assert space.num_combinations(tried) == 24
+    assert space.num_combinations({"a": {"low": 1, "high": 64, "log": True}}) == math.inf
     for _ in range(2):  # two sittings
         with closing(opened(tmp_path, tried)) as sweep:
             sweep.study.optimize(train, n_trials=12)

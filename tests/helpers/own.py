@@ -126,6 +126,15 @@ def digits_of_47(train: bool) -> tuple[Tensor, Tensor]:
     return pixels, labels + 10 * (torch.arange(1500) % 4).clamp(max=3) * (labels < 7)
 
 
+class Smaller(MNISTDataModule):
+    """A data module with an option of its own."""
+
+    def __init__(
+        self, side: int = 28, dataset: str = "mnist", val_size: int = 5000, batch_size: int = 100
+    ) -> None:
+        super().__init__(dataset, image_size=side, val_size=val_size, batch_size=batch_size)
+
+
 def shaded(train: bool, num: int) -> tuple[Tensor, Tensor]:
     """Images of two shades."""
     labels = torch.arange(num) % 2

@@ -54,6 +54,7 @@ def _state() -> dict[str, Any]:
         "numpy": [name, keys.tolist(), position, has_gauss, gauss],
         "torch": torch.get_rng_state(),
         "cuda": _cuda_states(),
+        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
     }
 
 
@@ -64,6 +65,8 @@ def _set(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     for device, of_device in enumerate(state["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(of_device, device)
+    if state.get("mps") is not None and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])
 
 
 def _cuda_states() -> list[torch.Tensor]:
