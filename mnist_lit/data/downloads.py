@@ -60,14 +60,7 @@ DOWNLOADS: Mapping[str, Download] = {
 }
 
 # What torchvision raises where there is no network, or a mirror gives something else.
-NO_DOWNLOAD = (
-    RuntimeError,
-    URLError,
-    EOFError,
-    HTTPException,
-    ConnectionError,
-    TimeoutError,
-)
+NO_DOWNLOAD = RuntimeError, URLError, EOFError, HTTPException, ConnectionError, TimeoutError
 
 
 def load_download(name: str, data_dir: Path) -> RawDataset:

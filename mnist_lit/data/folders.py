@@ -227,7 +227,7 @@ def _preprocessing(
             " (--data.fit pad keeps them)"
         )
     ranges = {kind: usual_range(min(some), max(some)) for kind, some in values.items()}
-    return Preprocessing(image_size or min(LARGEST, size), mode, fit, ranges)
+    return Preprocessing(int(image_size or min(LARGEST, size)), mode, fit, ranges)
 
 
 def unreadable(error: PictureError) -> UserError:

@@ -6,6 +6,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -150,7 +151,7 @@ def _labelled(model: ModelProto, classifier: Classifier) -> ModelProto:
     del model.metadata_props[:]
     facts = {
         "classes": classifier.classes,
-        "preprocessing": classifier.preprocessing.as_plain(),
+        "preprocessing": asdict(classifier.preprocessing),
     }
     for key, value in facts.items():
         model.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))

@@ -90,7 +90,7 @@ class Classifier:
             loaded = spec.build(shape)
             loaded.load_state_dict(network_state(checkpoint))
             plain = checkpoint.get("preprocessing")
-            preprocessing = Preprocessing.of(plain) if plain else None
+            preprocessing = Preprocessing(**plain) if plain else None
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:

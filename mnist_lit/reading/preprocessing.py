@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 from PIL import Image, ImageOps
@@ -35,24 +35,6 @@ class Preprocessing:
     def scaled(cls, size: int, num_channels: int) -> Self:
         """Scale pictures to a size, cutting their ends off; grey for one channel, else RGB."""
         return cls(size, "L" if num_channels == 1 else "RGB")
-
-    @classmethod
-    def of(cls, plain: Mapping[str, Any]) -> Self:
-        """Make it from what `as_plain` returned."""
-        ranges = {kind: (float(low), float(high)) for kind, (low, high) in plain["ranges"].items()}
-        return cls(int(plain["size"]), str(plain["mode"]), plain["fit"], ranges)
-
-    def as_plain(self) -> dict[str, Any]:
-        """Convert to plain values, for checkpoints and JSON."""
-        # Options of a command line are numbers of a class of their own, which no checkpoint holds.
-        return {
-            "size": int(self.size),
-            "mode": self.mode,
-            "fit": self.fit,
-            "ranges": {
-                kind: [float(low), float(high)] for kind, (low, high) in self.ranges.items()
-            },
-        }
 
     @property
     def num_channels(self) -> int:

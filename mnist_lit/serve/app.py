@@ -5,6 +5,7 @@ import base64
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -138,7 +139,7 @@ def create_app(
         """Return the classes, and how a picture is brought to the network's input."""
         return {
             "classes": classifier.classes,
-            "preprocessing": classifier.preprocessing.as_plain(),
+            "preprocessing": asdict(classifier.preprocessing),
             "collect": str(collect) if collect else None,
         }
 

@@ -23,25 +23,12 @@ MARGIN = 6  # ... and of paper around it
 FRAME = SIZE + 2 * MARGIN
 LEVELS_A_PX = 16  # resolution of the stored distances
 ZERO_LEVEL = 96  # stored value of distance 0; lower is inside a stroke
-PRINT_FONTS = (
-    "DejaVuSans",
-    "DejaVuSans-Bold",
-    "DejaVuSans-Oblique",
-    "DejaVuSansMono-Bold",
-    "DejaVuSansMono-Oblique",
-    "DejaVuSerif",
-    "DejaVuSerif-Bold",
-    "DejaVuSerif-Italic",
-    "STIXGeneral",
-    "STIXGeneralBol",
-    "STIXGeneralItalic",
-    "STIXGeneralBolIta",
-    "cmb10",
-    "cmr10",
-    "cmss10",
-    "cmti10",
-    "cmtt10",
-)  # matplotlib's own
+PRINT_FONTS = (  # matplotlib's own
+    "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono-Bold",
+    "DejaVuSansMono-Oblique", "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic",
+    "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta", "cmb10",
+    "cmr10", "cmss10", "cmti10", "cmtt10",
+)  # fmt: skip
 Glyph: TypeAlias = tuple[Mask, float]
 """Ink ``(FRAME, FRAME)``, and how far its middle lies below a digit's, as a share of the digit."""
 

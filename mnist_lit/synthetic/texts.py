@@ -9,23 +9,9 @@ import numpy as np
 
 VARIABLES = "xxxxyyyzzaaabbbcccddnmtkp"
 UNITS = (
-    "kg",
-    "cm",
-    "mm",
-    "km",
-    "ml",
-    "m",
-    "g",
-    "h",
-    "min",
-    "EUR",
-    "USD",
-    "x",
-    "Nr",
-    "pcs",
-    "C",
+    "kg", "cm", "mm", "km", "ml", "m", "g", "h", "min", "EUR", "USD", "x", "Nr", "pcs", "C",
     "F",
-)
+)  # fmt: skip
 COMMON = "eeeetttaaaooiinnsssrrhhdllucmfygpwbvkxjqz"  # letters about as frequent as in text
 
 

@@ -3,6 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -79,7 +80,7 @@ class BaseTask(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, MNISTDataModule):
             checkpoint["classes"] = list(data.classes)
-            checkpoint["preprocessing"] = data.preprocessing.as_plain()
+            checkpoint["preprocessing"] = asdict(data.preprocessing)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._sums = checkpoint["train_sums"]

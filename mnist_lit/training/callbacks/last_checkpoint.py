@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 WATCHED = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)]
-VOTE_EVERY_S = 1.0  # with several ranks: seconds between two votes on whether to save
+STEPS_A_VOTE = 10  # with several ranks: steps between two votes on whether to save
 
 
 class Interrupted(SystemExit):
@@ -46,14 +46,14 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = 0.0
         self._training = False
         self._received = 0
-        self._vote = PeriodicVote(min(self.every_s, VOTE_EVERY_S))
+        self._due = False
 
     @contextmanager
     def watching_signals(self) -> Iterator[None]:
         """Save before Ctrl-C, SIGTERM and SIGUSR1 end the training.
 
-        The first signal lets the current step finish (with several ranks, the steps of about a
-        second); a second one, or one outside of the training, ends at once.
+        The first signal lets the current step finish (with several ranks, up to `STEPS_A_VOTE`
+        steps); a second one, or one outside of the training, ends at once.
 
         Raises:
             Interrupted: a signal was received.
@@ -86,11 +86,13 @@ class LastCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         due = bool(self._received) or time.monotonic() - self._saved_at >= self.every_s
-        due = self._vote.after_step(due, trainer)
+        # Clocks differ, and a signal may reach one rank only; but all ranks save after one step.
+        if trainer.world_size == 1 or batch_idx % STEPS_A_VOTE == 0:
+            self._due |= trainer.strategy.reduce_boolean_decision(due, all=False)
         # Not before a validation, which a run resumed from there would leave out; nor in the
         # middle of gradient accumulation.
         is_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if due and is_step and not _is_validated_after(trainer, batch_idx):
+        if self._due and is_step and not _is_validated_after(trainer, batch_idx):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -104,45 +106,10 @@ class LastCheckpoint(Checkpoint):
             if trainer.is_global_zero:
                 flush_logs(trainer.loggers, self.path.parents[1])
             trainer.save_checkpoint(self.path)
-        self._saved_at = time.monotonic()
+        self._saved_at, self._due = time.monotonic(), False
         received = maximum([self._received], trainer)[0]
         if received:
             raise Interrupted(int(received))
-
-
-class PeriodicVote:
-    """Vote among ranks every few seconds instead of after every step.
-
-    Clocks differ, and a signal may reach one rank only; but all ranks have to act after the same
-    step.
-
-    Args:
-        every_s: seconds between two votes.
-    """
-
-    def __init__(self, every_s: float) -> None:
-        self.every_s = every_s
-        self._steps_until_vote = self._steps_between = 1
-        self._voted_at = time.monotonic()
-
-    def after_step(self, wanted: bool, trainer: Trainer) -> bool:
-        """Return True if this step has a vote and any rank wants it (collective).
-
-        Args:
-            wanted: the vote of this rank.
-            trainer: of the ranks.
-        """
-        if trainer.world_size == 1:
-            return wanted
-        self._steps_until_vote -= 1
-        if self._steps_until_vote:
-            return False
-        step_s = (time.monotonic() - self._voted_at) / self._steps_between
-        by_any, step_s = maximum([wanted, step_s], trainer)
-        # All know the same duration, so all count to the same step.
-        self._steps_until_vote = self._steps_between = max(1, round(self.every_s / step_s))
-        self._voted_at = time.monotonic()
-        return bool(by_any)
 
 
 def maximum(values: list[float], trainer: Trainer) -> list[float]:
