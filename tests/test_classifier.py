@@ -21,7 +21,7 @@ import mnist_lit.reading.classifier
 from mnist_lit import Classifier
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.errors import UserError
-from mnist_lit.reading.classifier import tilted_views
+from mnist_lit.reading.classifier import tta_views
 from mnist_lit.reading.limits import PictureError
 from mnist_lit.reading.result import joined
 from mnist_lit.training.classification import LitClassifier
@@ -185,7 +185,7 @@ def test_preparation_costs_little_accuracy_on_mnist(classifier: Classifier) -> N
 def test_other_views_turn_and_slant_either_way() -> None:
     bar = torch.zeros(1, 1, 28, 28)
     bar[..., 4:24, 13:15] = 1
-    seen = tilted_views(bar.expand(3, -1, -1, -1)).view(4, 3, 28, 28)
+    seen = tta_views(bar.expand(3, -1, -1, -1)).view(4, 3, 28, 28)
     tops = [(image[5] @ torch.arange(28.0) / image[5].sum()).item() for image in seen[:, 0]]
     bottoms = [(image[22] @ torch.arange(28.0) / image[22].sum()).item() for image in seen[:, 0]]
     leaning = [top - bottom for top, bottom in zip(tops, bottoms, strict=True)]

@@ -79,7 +79,7 @@ def test_last_epochs_show_the_images_as_they_are(
 
 
 def test_what_is_no_digit_is_of_all_classes_alike(data: MNISTDataModule) -> None:
-    module = MNISTDataModule(no_digits=0.1)
+    module = MNISTDataModule(negatives=0.1)
     module.trainer = SimpleNamespace(
         global_rank=0, world_size=1, training=True, current_epoch=0, max_epochs=4
     )  # type: ignore[assignment]
@@ -107,9 +107,9 @@ def test_only_training_images_get_other_styles(data: MNISTDataModule) -> None:
     assert not changed[False].any()
 
 
-@pytest.mark.parametrize("option", ["styles", "no_digits"])
+@pytest.mark.parametrize("option", ["styles", "negatives"])
 def test_what_is_for_digits_is_refused_for_clothes(option: str) -> None:
-    with pytest.raises(UserError, match=r"data\.styles and data\.no_digits are for digits"):
+    with pytest.raises(UserError, match=r"data\.styles and data\.negatives are for digits"):
         MNISTDataModule(dataset="fashion_mnist", **{option: 0.1})  # type: ignore[arg-type]
 
 

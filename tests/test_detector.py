@@ -31,7 +31,7 @@ from mnist_lit.models.detector import DIGIT_PX, DetectorNetwork
 from mnist_lit.reading import detector
 from mnist_lit.reading.arrays import Mask, extent
 from mnist_lit.reading.classifier import PACKAGED
-from mnist_lit.reading.detector import Detections, Detector, suppressed
+from mnist_lit.reading.detector import Detections, Detector, non_max_suppression
 from mnist_lit.synthetic import strokes, texts
 from mnist_lit.synthetic.data import NewSheets, SheetDataModule
 from mnist_lit.synthetic.glyphs import (
@@ -406,7 +406,7 @@ def test_of_overlapping_characters_the_most_probable_is_kept(
     for number, (_, character, prob) in enumerate(found):
         probs[number, class_of(character)] = prob
     boxes = torch.tensor([box for box, *_ in found], dtype=torch.float32)
-    digits = suppressed(Detections(boxes, probs)).digits
+    digits = non_max_suppression(Detections(boxes, probs)).digits
 
     assert "".join(str(int(row.argmax())) for row in digits.probs) == kept
 

@@ -156,7 +156,7 @@ def test_truth_that_says_nothing_is_one_line(
 def test_by_goes_with_truth(capsys: Printed) -> None:
     for options in ([], ["--truth=labels.csv", "--format=csv"]):
         assert main(["predict", "a.png", "--by=kind", *options]) == 2
-        assert "--by goes with --truth" in capsys.readouterr().err
+        assert "--by needs --truth" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

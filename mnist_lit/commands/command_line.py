@@ -155,7 +155,7 @@ def config_of(checkpoint_path: Path, root: Path, named: Collection[str]) -> str:
         named: values on the command line; code that an untrusted config names must be among them.
 
     Raises:
-        UserError: it names code that nobody has named on the command line.
+        UserError: it names code that is neither trusted nor in `named`.
     """
     run = run_folders.run_of(checkpoint_path)
     if run and run.has_config:
@@ -181,8 +181,8 @@ def config_of(checkpoint_path: Path, root: Path, named: Collection[str]) -> str:
     for name in config_files.names_of_code(config):
         if name not in named:
             raise UserError(
-                f"the config of {checkpoint_path} names {name}, and whatever a checkpoint names is"
-                " not run: name it yourself (--model.network and the like), or give --config"
+                f"the config of {checkpoint_path} names {name}: code is imported only if the"
+                f" command line names it too, --model.network {name}, say; or give --config"
             )
     return text
 

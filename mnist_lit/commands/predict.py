@@ -75,12 +75,12 @@ def main(args: Sequence[str]) -> int:
     if not given.files and not given.truth:
         parser.error("name a picture, a folder or a pattern")
     if given.by and not (given.truth and given.format == "table"):
-        parser.error("--by goes with --truth, and with no --format but the table")
+        parser.error("--by needs --truth and --format table")
     classifier = Classifier.load(checkpoint_path(given.ckpt_path), named_class(given.network))
     classes = None if classifier.reads_digits else classifier.classes
     pictures = labelled(given.truth, given.by, given.files, classes) if given.truth else []
     if given.save_seen and classes:
-        parser.error("--save_seen goes with networks that read digits")
+        parser.error("--save_seen needs a network that reads digits")
     paths = [picture.path for picture in pictures] or list(_expand(given.files))
     with warnings.catch_warnings():
         # Pillow's, on odd metadata and on sizes, which `check_size` limits.

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from mnist_lit.reading.preprocessing import Preprocessing
 
 Batch = tuple[Tensor, Tensor]
-"""Images ``(B, C, H, W)`` and labels ``(B,)``; with `no_digits`, training batches have the shares
+"""Images ``(B, C, H, W)`` and labels ``(B,)``; with `negatives`, training batches have the shares
 of all classes instead of labels, ``(B, K)``."""
 
 

@@ -78,7 +78,7 @@ class MNISTDataModule(LightningDataModule):
             device, by its import path; after `augment`.
         styles: share of the 1s, 7s and 9s among the training images that get strokes which much of
             the world gives them, and which are rare in MNIST.
-        no_digits: share of each batch, rounded up, that is replaced by non-digits, with a uniform
+        negatives: share of each batch, rounded up, that is replaced by non-digits, with a uniform
             target over the classes.
     """
 
@@ -99,7 +99,7 @@ class MNISTDataModule(LightningDataModule):
         augment_until: ClosedUnitInterval = 1.0,
         transform: nn.Module | None = None,
         styles: ClosedUnitInterval = 0.0,
-        no_digits: ClosedUnitInterval = 0.0,
+        negatives: ClosedUnitInterval = 0.0,
     ) -> None:
         super().__init__()
         self.dataset, self.dataset_args = dataset, dataset_args
@@ -112,7 +112,7 @@ class MNISTDataModule(LightningDataModule):
         self.transform = (
             transform.build(Shape()) if isinstance(transform, ModuleSpec) else transform
         )
-        self.styles, self.no_digits = float(styles), float(no_digits)
+        self.styles, self.negatives = float(styles), float(negatives)
         if dataset in DOWNLOADS:  # before it is downloaded
             self._check_options(DOWNLOADS[dataset].classes)
         self._loaded: RawDataset | None = None
@@ -163,8 +163,8 @@ class MNISTDataModule(LightningDataModule):
         return self._loaded
 
     def _check_options(self, classes: tuple[str, ...]) -> None:
-        if (self.styles or self.no_digits) and classes != DIGITS:
-            raise UserError("data.styles and data.no_digits are for digits: leave them at 0 here")
+        if (self.styles or self.negatives) and classes != DIGITS:
+            raise UserError("data.styles and data.negatives are for digits: leave them at 0 here")
 
     def setup(self, stage: str | None = None) -> None:
         """Read and split the data; `mean` and `std` are those of the training images' pixels."""
@@ -296,18 +296,18 @@ class MNISTDataModule(LightningDataModule):
             return images, labels
         if self.styles:
             images = with_styles(images, labels, self.styles)
-        if self.no_digits:
-            images, labels = self._with_no_digits(images, labels)
+        if self.negatives:
+            images, labels = self._with_negatives(images, labels)
         if self._is_augmenting(self.trainer):
             images = self.augment(images)
             if self.transform is not None:
                 images = self.transform(images)
         return images, labels
 
-    def _with_no_digits(self, images: Tensor, labels: Tensor) -> Batch:
+    def _with_negatives(self, images: Tensor, labels: Tensor) -> Batch:
         """Replace the first images of a batch, which is in random order, in each process."""
         rank, num_ranks = self._rank_of_ranks()
-        num_in_all = math.ceil(self.no_digits * min(self.batch_size, len(images) * num_ranks))
+        num_in_all = math.ceil(self.negatives * min(self.batch_size, len(images) * num_ranks))
         num = len(range(rank, num_in_all, num_ranks))
         shares = F.one_hot(labels, len(self.classes)).float()
         shares[:num] = 1 / len(self.classes)

@@ -236,7 +236,7 @@ class Classifier:
         detected = (
             detections.probs[list(drawn)].clamp(MIN_PROB, 1 - MIN_PROB).logit().log_softmax(dim=1)
         )
-        classified = self._several_views(images).exp().clamp(min=MIN_PROB).log()
+        classified = self._tta_log_probabilities(images).exp().clamp(min=MIN_PROB).log()
         logs = DETECTOR_EXPONENT * detected + CLASSIFIER_EXPONENT * classified
         digits = [
             Digit(int(probs.argmax()), float(probs.max()), boxes[number], probs, image)
@@ -244,13 +244,13 @@ class Classifier:
         ]
         return Reading.of(digits, note)
 
-    def _several_views(self, images: Tensor) -> Tensor:
+    def _tta_log_probabilities(self, images: Tensor) -> Tensor:
         """Compute log probabilities of digits, of unsure ones as a mean over several views."""
         logs = self._log_probabilities(images)
         unsure = logs.amax(dim=1) < math.log(SURE_PROB)
         if unsure.any():
             first = logs[unsure]
-            others = self._log_probabilities(tilted_views(images[unsure])).view(-1, *first.shape)
+            others = self._log_probabilities(tta_views(images[unsure])).view(-1, *first.shape)
             logs[unsure] = torch.cat([first[None], others]).mean(dim=0).log_softmax(dim=1)
         return logs
 
@@ -264,10 +264,8 @@ def _without_torch(picture: Picture | Tensor) -> Picture:
     return array
 
 
-def tilted_views(images: Tensor) -> Tensor:
-    """Turn images a little either way, and slant them a little either way.
-
-    The mean of the predictions of all views is right more often than its first one.
+def tta_views(images: Tensor) -> Tensor:
+    """Rotate and shear images by `VIEW_DEG` either way, for test-time augmentation.
 
     Args:
         images: ``(B, 1, 28, 28)`` float in [0, 1].

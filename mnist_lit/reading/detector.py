@@ -159,7 +159,7 @@ class Detector:
         below, right = (MARGIN_PX + -(side + 2 * MARGIN_PX) % 4 for side in (height, width))
         framed = cv2.copyMakeBorder(small, MARGIN_PX, below, MARGIN_PX, right, cv2.BORDER_CONSTANT)
         maps = self._run(torch.from_numpy(framed)[None, None] / 255)
-        return suppressed(_peaks(maps, ink.shape[1] / width, ink.shape[0] / height))
+        return non_max_suppression(_peaks(maps, ink.shape[1] / width, ink.shape[0] / height))
 
     def _run(self, ink: Tensor) -> Tensor:
         """Run the network on ink ``(1, 1, H, W)``, a large picture in bands.
@@ -179,7 +179,7 @@ class Detector:
         return torch.cat(parts, dim=1)
 
 
-def suppressed(detections: Detections) -> Detections:
+def non_max_suppression(detections: Detections) -> Detections:
     """Apply non-maximum suppression over all classes, also to digits inside other characters.
 
     Args:

@@ -48,7 +48,7 @@ class Ink:
             box: in pixels of the picture.
 
         Returns:
-            ``(1, 28, 28)`` float32 in [0, 1], ink 1; None if no pen has drawn what is in the box.
+            ``(1, 28, 28)`` float32 in [0, 1], ink 1; None if the box has no ink or a blob.
         """
         edges = [edge / self.downscale for edge in box]
         left, top, right, bottom = _whole_pixels(edges, *self.pixels.shape)

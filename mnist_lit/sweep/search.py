@@ -24,7 +24,7 @@ from mnist_lit.training.results import pluralized, print_results
 
 @ignore_closed_output()
 def search(given: Namespace, options: Sequence[str], command: Sequence[str]) -> None:
-    """Train until there are enough trials; whoever ends the last one tests the best.
+    """Run trials until there are enough; the process that ends the last one tests the best.
 
     Args:
         given: the options of `sweep`.

@@ -207,7 +207,7 @@ class SheetWriter:
         return x
 
     def show_through(self) -> None:
-        """Draw the faint, mirrored writing of the sheet's back, which nobody is to read."""
+        """Draw the faint, mirrored writing of the sheet's back, without labels."""
         back = SheetWriter(self.drawer, self.size, self.random)
         numbers(back)
         ink = cv2.GaussianBlur(back.sheet.ink[:, ::-1], (0, 0), self.random.uniform(0.8, 2.0))

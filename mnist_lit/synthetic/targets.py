@@ -21,7 +21,7 @@ OTHER_WEIGHT = 0.5  # of letters and signs, beside digits
 
 
 def draw_target(sheet: Sheet, maps: Array) -> None:
-    """Draw the maps that the network is to output.
+    """Draw the target: heatmaps of the centres, maps of the sizes, and a mask of the loss.
 
     Args:
         sheet: what is written where.

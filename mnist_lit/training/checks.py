@@ -148,7 +148,7 @@ def check(
         "model.schedule and lr_scheduler: take one of them": (
             options.lr_scheduler is not None and schedule != "constant"
         ),
-        "lr_scheduler goes with an optimizer: --optimizer Adam, say": (
+        "lr_scheduler needs an optimizer: add --optimizer Adam": (
             options.lr_scheduler is not None and options.optimizer is None
         ),
         "model.schedule one_cycle has to know the end: set trainer.max_epochs": (

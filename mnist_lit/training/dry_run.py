@@ -54,7 +54,7 @@ def check_training_step(model: LitClassifier, data: MNISTDataModule, smallest_ba
 def _batch(data: MNISTDataModule, size: int) -> Batch:
     train = data.images("train")
     images, labels = train[torch.arange(size) % len(train)]
-    if data.no_digits:
+    if data.negatives:
         labels = F.one_hot(labels, data.num_classes).float()
     return images.float() / 255, labels
 

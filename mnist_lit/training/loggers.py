@@ -52,7 +52,7 @@ def split_loggers(given: Any, root: Path) -> tuple[dict[str, Any] | None, list[N
         write into the run folder.
 
     Raises:
-        UserError: one that does is to write elsewhere.
+        UserError: a CSV or TensorBoard logger has another save_dir, a name or a version.
     """
     if given is None or isinstance(given, bool):
         return (None if given is False else {}), []

@@ -249,7 +249,7 @@ def store_temperature(path: Path, temperature: float) -> None:
 
 @dataclass(frozen=True)
 class Start:
-    """Folder and checkpoint that a training starts from; None: new ones."""
+    """The run and the checkpoint to resume; None: a new run."""
 
     run: Run | None = None
     checkpoint_path: Path | None = None

@@ -27,7 +27,7 @@ STRONG = (
     "--data.val_size=500",
     "--data.augment.rotate_deg=10",
     "--data.augment.elastic_px=1",
-    "--data.no_digits=0.1",
+    "--data.negatives=0.1",
     "--data.styles=0.3",
     "--model.schedule=one_cycle",
     "--model.label_smoothing=0.1",
@@ -88,7 +88,7 @@ def test_killed_run_ends_as_if_it_had_not_been(
 
 
 def test_killed_run_of_ones_own_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    left_out = ("--model.schedule", "--model.label_smoothing", "--data.no_digits")
+    left_out = ("--model.schedule", "--model.label_smoothing", "--data.negatives")
     options = [
         *(option for option in STRONG if not option.startswith(left_out)),
         "--model.network=own.Perceptron",

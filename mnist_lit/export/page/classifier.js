@@ -28,7 +28,7 @@ export function read({ classifier, detector }, picture) {
     .map(({ probs, box }) => ({ probs, box: pictureBox(ink, box) }))
     .map((digit) => ({ ...digit, image: digitImage(ink, digit.box) }))
     .filter(({ image }) => image); // others are blobs
-  const classified = severalViews(classifier, drawn.map(({ image }) => image));
+  const classified = ttaLogProbabilities(classifier, drawn.map(({ image }) => image));
   const digits = drawn.map(({ probs, box, image }, i) => {
     const logs = combined(probs, classified[i]);
     const probabilities = logs.map(Math.exp);
@@ -52,10 +52,10 @@ function combined(probs, logs) {
 }
 
 /** Compute log probabilities of digits, of unsure ones as a mean over several views. */
-function severalViews(network, images) {
+function ttaLogProbabilities(network, images) {
   return logProbabilities(network, images).map((logs, i) => {
     if (Math.max(...logs) >= Math.log(SURE_PROB)) return logs;
-    const views = [logs, ...logProbabilities(network, otherViews(images[i]))];
+    const views = [logs, ...logProbabilities(network, ttaViews(images[i]))];
     return logSoftmax(logs.map((_, digit) => mean(views.map((view) => view[digit]))));
   });
 }
@@ -79,7 +79,7 @@ function logSoftmax(logits) {
 }
 
 /** Turn an image a little either way, and slant it a little either way. */
-function otherViews(image) {
+function ttaViews(image) {
   const angle = (VIEW_DEG * Math.PI) / 180;
   const [cos, sin, slant] = [Math.cos(angle), Math.sin(angle), Math.tan(angle)];
   const middle = (FRAME - 1) / 2;

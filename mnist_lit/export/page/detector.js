@@ -68,8 +68,7 @@ function detectAt(network, ink, size) {
     (side) => 4 * Math.ceil((side + 2 * MARGIN_PX) / 4),
   );
   const maps = run(network, crop(levels, -MARGIN_PX, -MARGIN_PX, width, height));
-  const found = peaks(maps, ink.width / small.width, ink.height / small.height);
-  return kept(found, (a, b) => areSame(a, b) || isInside(a, b));
+  return nonMaxSuppression(peaks(maps, ink.width / small.width, ink.height / small.height));
 }
 
 /** Run the network, on a large picture in bands, whose maps are put together. */
@@ -136,16 +135,18 @@ function isPeak(values, width, height, place) {
   return true;
 }
 
-/** Drop each detection that overlaps, as `doOverlap` says, a more probable one that is kept. */
-function kept(detections, doOverlap) {
-  const found = [];
+/** Drop each detection that overlaps a more probable one, or is inside it or around it. */
+function nonMaxSuppression(detections) {
+  const kept = [];
   for (const detection of detections) {
-    if (!found.some((better) => doOverlap(better, detection))) found.push(detection);
+    if (!kept.some((better) => doOverlap(better, detection) || isInside(better, detection))) {
+      kept.push(detection);
+    }
   }
-  return found;
+  return kept;
 }
 
-function areSame({ box: a }, { box: b }) {
+function doOverlap({ box: a }, { box: b }) {
   const common = areaOf(intersection(a, b));
   return common > MAX_IOU * (areaOf(a) + areaOf(b) - common);
 }

@@ -15,19 +15,19 @@ export function findInk({ planes, downscale }) {
   let best = null;
   for (const paper of paperCandidates(pixels)) {
     const { contrast, noise } = contrastTo(pixels, paper);
-    const pieces = inkPieces(contrast, noise);
-    const share = pieces.reduce((sum, { area }) => sum + area, 0) / contrast.data.length;
+    const components = inkComponents(contrast, noise);
+    const share = components.reduce((sum, { area }) => sum + area, 0) / contrast.data.length;
     const isClean = mean(noise.data) < MAX_NOISE;
     const isBetter = best && (isClean === best.isClean ? share < best.share : isClean);
-    if (!best || isBetter) best = { contrast, noise, pieces, share, isClean };
+    if (!best || isBetter) best = { contrast, noise, components, share, isClean };
     const isCanvas = paper.every(({ data }) => data.every((value) => value === data[0]));
     if (isClean && share < (isCanvas ? MAX_INK_SHARE_OF_CANVAS : MAX_INK_SHARE)) break;
   }
-  return { pixels: withoutEdgeLines(normalised(best)), sizes: likelySizes(best.pieces), downscale };
+  return { pixels: withoutEdgeLines(normalised(best)), sizes: likelySizes(best.components), downscale };
 }
 
 /** Find connected ink: pixels that cannot be noise, and fainter ones connected to them. */
-function inkPieces(contrast, { data: noise }) {
+function inkComponents(contrast, { data: noise }) {
   const { width, height, data } = contrast;
   const isAbove = (i, least, factor) => data[i] > Math.max(least, factor * noise[i]);
   const strong = data.filter((_, i) => isAbove(i, MIN_CONTRAST, 5));
@@ -39,11 +39,11 @@ function inkPieces(contrast, { data: noise }) {
   return connected(mask).filter(({ places }) => places.some(isSure));
 }
 
-/** Return the pieces of a mask, `{ places, area, box, width, height }`; the mask is emptied. */
+/** Return the components of a mask, `{ places, area, box, width, height }`; the mask is emptied. */
 function connected({ width, height, data: mask }) {
-  const pieces = [];
+  const components = [];
   for (let start = mask.indexOf(1); start >= 0; start = mask.indexOf(1, start)) {
-    const places = takePiece(mask, width, height, start);
+    const places = takeComponent(mask, width, height, start);
     let [left, top, right, bottom] = [width, height, 0, 0];
     for (const place of places) {
       const x = place % width;
@@ -52,13 +52,13 @@ function connected({ width, height, data: mask }) {
       [right, bottom] = [Math.max(right, x + 1), Math.max(bottom, y + 1)];
     }
     const box = [left, top, right, bottom];
-    pieces.push({ places, area: places.length, box, width: right - left, height: bottom - top });
+    components.push({ places, area: places.length, box, width: right - left, height: bottom - top });
   }
-  return pieces;
+  return components;
 }
 
 /** Remove a pixel from a mask with all that are connected to it, also over corners; return them. */
-function takePiece(mask, width, height, start) {
+function takeComponent(mask, width, height, start) {
   const waiting = [start];
   const places = [];
   mask[start] = 0;
@@ -78,13 +78,13 @@ function takePiece(mask, width, height, start) {
   return places;
 }
 
-/** Return medians of the pieces' sizes, without level lines: see reading/ink.py. */
-function likelySizes(pieces) {
+/** Return medians of the components' sizes, without level lines: see reading/ink.py. */
+function likelySizes(components) {
   const sizeOf = ({ width, height }) => Math.max(width, height);
-  const characters = pieces.filter(
-    (piece) => sizeOf(piece) >= MIN_SIZE_PX && piece.width < LINE_FROM * piece.height,
+  const characters = components.filter(
+    (component) => sizeOf(component) >= MIN_SIZE_PX && component.width < LINE_FROM * component.height,
   );
-  const counted = characters.length ? characters : pieces;
+  const counted = characters.length ? characters : components;
   const [sizes, heights] = [counted.map(sizeOf), counted.map(({ height }) => height)];
   return sizes.length ? [weightedMedian(sizes), weightedMedian(heights), median(sizes)] : [];
 }
@@ -115,11 +115,11 @@ function withoutEdgeLines(ink) {
     const y = (place - x) / width;
     return x >= depth && x < width - depth && y >= depth && y < height - depth;
   };
-  const lines = connected(map(ink, (value) => Number(value > FAINT_INK))).filter((piece) => {
-    const [left, top, right, bottom] = piece.box;
+  const lines = connected(map(ink, (value) => Number(value > FAINT_INK))).filter((component) => {
+    const [left, top, right, bottom] = component.box;
     const touches = left === 0 || top === 0 || right === width || bottom === height;
-    const isLong = 2 * piece.width >= width || 2 * piece.height >= height;
-    return touches && isLong && !piece.places.some(isInner);
+    const isLong = 2 * component.width >= width || 2 * component.height >= height;
+    return touches && isLong && !component.places.some(isInner);
   });
   const mask = grey(width, height);
   for (const place of lines.flatMap(({ places }) => places)) mask.data[place] = 1;
@@ -160,16 +160,15 @@ function digitMask(window, [left, top, right, bottom]) {
     const y = (place - x) / width;
     return x >= left && x < right && y >= top && y < bottom;
   };
-  const pieces = connected(map(window, (value) => Number(value > FAINT_INK / 255)));
-  let isEmpty = true;
-  for (const { places, area, box } of pieces) {
-    const inside = places.filter(isInside);
-    if (inside.length <= 0.5 * area) continue;
-    isEmpty = false;
-    const endsHere = box[0] > 0 && box[1] > 0 && box[2] < width && box[3] < height;
-    for (const place of endsHere ? places : inside) mask.data[place] = 1;
+  const components = connected(map(window, (value) => Number(value > FAINT_INK / 255)));
+  const belonging = components.filter(
+    ({ places, area }) => places.filter(isInside).length > 0.5 * area,
+  );
+  for (const { places, box } of belonging.length ? belonging : components) {
+    const endsInside = box[0] > 0 && box[1] > 0 && box[2] < width && box[3] < height;
+    const isWhole = belonging.length && endsInside;
+    for (const place of isWhole ? places : places.filter(isInside)) mask.data[place] = 1;
   }
-  if (isEmpty) for (const place of pieces.flatMap(({ places }) => places.filter(isInside))) mask.data[place] = 1;
   return mask;
 }
 
