@@ -35,7 +35,7 @@ from mnist_lit.reading.detector import Detections, Detector, non_max_suppression
 from mnist_lit.synthetic import strokes, texts
 from mnist_lit.synthetic.data import NewSheets, SheetDataModule
 from mnist_lit.synthetic.glyphs import (
-    FRAME,
+    GLYPH_PX,
     LEVELS_A_PX,
     PRINT_FONTS,
     ZERO_LEVEL,
@@ -148,7 +148,7 @@ def test_texts_have_digits_letters_and_signs() -> None:
 def test_letters_and_signs_are_drawn_by_strokes_each_a_little_different() -> None:
     alphabet = strokes.in_strokes()
     plus, other = (alphabet.kinds[1].distance_levels(alphabet.index("+", n)) for n in (0, 1))
-    middle = FRAME // 2
+    middle = GLYPH_PX // 2
 
     assert not np.array_equal(plus, other)
     assert (plus[middle - 4 : middle + 4, middle - 4 : middle + 4] <= ZERO_LEVEL).any()
@@ -223,9 +223,11 @@ def test_a_pen_draws_a_digit_as_wide_as_it_is() -> None:
     images[0, 0, 4:24, 12:16] = 255
     outlines, skeletons = handwritten(images, labels)
     for pen in (1.0, 3.0):
-        middle = (skeletons.distance_levels(0)[FRAME // 2].astype(float) - ZERO_LEVEL) / LEVELS_A_PX
+        middle = (
+            skeletons.distance_levels(0)[GLYPH_PX // 2].astype(float) - ZERO_LEVEL
+        ) / LEVELS_A_PX
         assert (middle < pen).sum() == pytest.approx(2 * pen, abs=1.1)
-    assert (outlines.distance_levels(0)[FRAME // 2] < ZERO_LEVEL).sum() == 8
+    assert (outlines.distance_levels(0)[GLYPH_PX // 2] < ZERO_LEVEL).sum() == 8
 
 
 def test_some_loops_are_open(drawer: SheetDrawer) -> None:

@@ -10,7 +10,7 @@ from mnist_lit.reading.limits import PictureError
 from mnist_lit.reading.result import Classification, Reading
 from mnist_lit.reports.intervals import wilson_interval
 
-SURE = 0.99
+HIGH_CONFIDENCE = 0.99
 MOST_LISTED = 50
 MIN_WIDTH = 80  # characters that the table of counts takes
 
@@ -173,9 +173,13 @@ def print_outcomes(outcomes: Sequence[Outcome], by: str | None) -> int:
     table.add_section()
     table.add_row("all", *_counts(outcomes))
     console.print(table)
-    sure = [outcome for outcome in outcomes if outcome.text and outcome.confidence > SURE]
+    sure = [
+        outcome for outcome in outcomes if outcome.text and outcome.confidence > HIGH_CONFIDENCE
+    ]
     right = sum(outcome.is_right for outcome in sure)
-    console.print(f"of {len(sure)} with more than {SURE:.0%} confidence, {right} are right")
+    console.print(
+        f"of {len(sure)} with more than {HIGH_CONFIDENCE:.0%} confidence, {right} are right"
+    )
     wrong = sorted((outcome for outcome in outcomes if not outcome.is_right), key=_badness)
     if wrong:
         columns = ("file", "truth", "read", *(["wrong"] if of_digits else []), "confidence")

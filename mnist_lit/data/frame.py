@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mnist_lit.reading.digit_image import EDGE, FIT
+from mnist_lit.reading.digit_image import DIGIT_BOX_PX, EDGE
 
 
 def edges(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -24,9 +24,9 @@ def _ends(ink: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fitted(images: Tensor, right: Tensor, down: Tensor, longest: Tensor) -> Tensor:
-    """Centre images on (right, down) and scale `longest` to `FIT`; all ``(B,)``, in pixels."""
+    """Centre images on (right, down), scale `longest` to `DIGIT_BOX_PX`; ``(B,)``, in pixels."""
     size = images.shape[-1]
-    zero, scale = torch.zeros_like(longest), longest / FIT
+    zero, scale = torch.zeros_like(longest), longest / DIGIT_BOX_PX
     rows = [
         torch.stack([scale, zero, right * 2 / size - 1], dim=1),
         torch.stack([zero, scale, down * 2 / size - 1], dim=1),
@@ -42,4 +42,4 @@ def centred(images: Tensor) -> Tensor:
     right = (images.sum(dim=(1, 2)) @ place / total).round()
     down = (images.sum(dim=(1, 3)) @ place / total).round()
     # The pixel at that place goes half a pixel beyond the middle, which is between two pixels.
-    return fitted(images, right, down, torch.full_like(right, FIT))
+    return fitted(images, right, down, torch.full_like(right, DIGIT_BOX_PX))

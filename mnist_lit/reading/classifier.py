@@ -20,7 +20,7 @@ from mnist_lit.models import ModuleSpec, Network, Shape, probe_images
 from mnist_lit.models.characters import DIGITS
 from mnist_lit.reading.decode import Picture, pages_of
 from mnist_lit.reading.detector import Detector
-from mnist_lit.reading.digit_image import FRAME
+from mnist_lit.reading.digit_image import IMAGE_PX
 from mnist_lit.reading.ink import Ink, find_ink
 from mnist_lit.reading.preprocessing import Preprocessing
 from mnist_lit.reading.result import Classification, Digit, Reading
@@ -283,8 +283,8 @@ def tta_views(images: Tensor) -> Tensor:
             [[1, -slant, 0], [0, 1, 0]],
         ]
     )
-    grids = F.affine_grid(ways, [len(ways), 1, FRAME, FRAME], align_corners=False)
-    shape = len(images), FRAME, FRAME, 2
+    grids = F.affine_grid(ways, [len(ways), 1, IMAGE_PX, IMAGE_PX], align_corners=False)
+    shape = len(images), IMAGE_PX, IMAGE_PX, 2
     return torch.cat(
         [F.grid_sample(images, grid.expand(shape), align_corners=False) for grid in grids]
     )

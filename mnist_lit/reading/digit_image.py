@@ -5,8 +5,8 @@ import numpy as np
 
 from mnist_lit.reading.arrays import Array, Box, extent, scaled, with_margin
 
-FRAME = 28  # side of an MNIST image in pixels, of which ...
-FIT = 20  # ... a digit's longer side takes this much
+IMAGE_PX = 28  # side of an MNIST image in pixels, of which ...
+DIGIT_BOX_PX = 20  # ... a digit's longer side takes this much
 MIN_STROKE, MAX_STROKE = 0.09, 0.22  # widths of strokes, as shares of the digit's longer side
 EDGE = 0.3  # ink level at which a digit's longer side is measured
 MIN_SIZE = 60  # pixels along the longer side; of less, strokes cannot be measured
@@ -28,7 +28,7 @@ def fit_into_frame(ink: Array, box: Box) -> Array | None:
     """
     left, top, right, bottom = box
     # At the right size already, resampling would only blur it.
-    if FIT - 2 <= max(right - left, bottom - top) <= FIT:
+    if DIGIT_BOX_PX - 2 <= max(right - left, bottom - top) <= DIGIT_BOX_PX:
         return _centre(ink)
     ink = _sized(ink, MIN_SIZE, MAX_SIZE)
     solid = ink > 0.5
@@ -43,7 +43,7 @@ def fit_into_frame(ink: Array, box: Box) -> Array | None:
     if left == right:
         return None
     ink = ink[top:bottom, left:right]
-    return _centre(_sized(ink, FIT, FIT))
+    return _centre(_sized(ink, DIGIT_BOX_PX, DIGIT_BOX_PX))
 
 
 def _sized(ink: Array, least: int, most: int) -> Array:
@@ -88,7 +88,7 @@ def _centre(ink: Array) -> Array:
     total = max(float(ink.sum()), 1e-6)
     down = float(ink.sum(axis=1) @ np.arange(height)) / total
     right = float(ink.sum(axis=0) @ np.arange(width)) / total
-    pad = FRAME  # enough for any shift
-    top, left = (round(pad + place - FRAME / 2) for place in (down, right))
+    pad = IMAGE_PX  # enough for any shift
+    top, left = (round(pad + place - IMAGE_PX / 2) for place in (down, right))
     padded = with_margin(ink, pad)
-    return padded[None, top : top + FRAME, left : left + FRAME].astype(np.float32)
+    return padded[None, top : top + IMAGE_PX, left : left + IMAGE_PX].astype(np.float32)

@@ -9,9 +9,11 @@ from PIL import ExifTags, Image, ImageOps
 from mnist_lit.reading.arrays import Array
 from mnist_lit.reading.limits import SIXTEEN_BITS, PictureError
 
-LARGE = 16_000_000  # pixels of a picture that is reduced before anything else is done to it
+MAX_UNREDUCED = 16_000_000  # pixels of a picture that is reduced before anything else is done to it
 WORK_PX = 1600  # longest side of what is searched for digits: a page keeps 20 px a line
-SAME = 16  # levels of 255; if opaque colours differ by less, only the transparency draws something
+SAME_COLOUR_LEVELS = (
+    16  # levels of 255; if opaque colours differ by less, only the transparency draws something
+)
 
 Range = tuple[float, float]
 """The values that become 0 and 255."""
@@ -42,10 +44,10 @@ def from_array(array: NDArray[Any]) -> Image.Image:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; reduce a picture of more than `LARGE` pixels."""
+    """Apply the EXIF orientation; reduce a picture of more than `MAX_UNREDUCED` pixels."""
     image.load()  # only then a GIF knows the mode of a later frame
     turned = _exif(image).get(ExifTags.Base.Orientation, 1) != 1
-    if image.width * image.height > LARGE:
+    if image.width * image.height > MAX_UNREDUCED:
         image = _in_bands(image)
     return ImageOps.exif_transpose(image) if turned else image
 
@@ -117,7 +119,7 @@ def _in_bands(image: Image.Image) -> Image.Image:
         mode = "I"
     else:
         mode = "L" if image.mode == "1" else image.mode
-    height = factor * max(1, LARGE // 8 // image.width // factor)
+    height = factor * max(1, MAX_UNREDUCED // 8 // image.width // factor)
     bands = []
     for top in range(0, image.height, height):
         band = image.crop((0, top, image.width, min(top + height, image.height)))
@@ -158,7 +160,7 @@ def _on_paper(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     alpha = rgba[..., 3:].astype(np.float32) / 255
     opaque = colours[alpha[..., 0] > 0.5]
     paper = np.full(3, 255, np.float32)
-    if len(opaque) and (alpha.mean() < 0.5 or np.ptp(opaque, axis=0).max() < SAME):
+    if len(opaque) and (alpha.mean() < 0.5 or np.ptp(opaque, axis=0).max() < SAME_COLOUR_LEVELS):
         paper[:] = 255 if opaque.mean() < 128 else 0
     elif len(opaque):
         paper[:] = np.median(opaque, axis=0)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from mnist_lit.errors import UserError
 from mnist_lit.files import atomic_write
-from mnist_lit.reading.digit_image import FRAME
+from mnist_lit.reading.digit_image import IMAGE_PX
 
 MAX_CORRECTIONS = 10_000  # files of a folder
 NAME = re.compile(r"[0-9a-f]{16}")
@@ -46,14 +46,14 @@ class Corrections:
         Raises:
             ValueError: it is not 28x28 bytes, not a digit, or the folder is full.
         """
-        if len(pixels) != FRAME**2 or not 0 <= digit <= 9:
+        if len(pixels) != IMAGE_PX**2 or not 0 <= digit <= 9:
             raise ValueError("a correction is 28x28 bytes and a digit")
         name = hashlib.sha256(pixels).hexdigest()[:16]
         self.take_back(name)
         if sum(1 for _ in self.folder.glob("[0-9]/*.png")) >= MAX_CORRECTIONS:
             raise ValueError(f"{MAX_CORRECTIONS:,} corrections are kept already")
         with atomic_write(self.folder / str(digit) / f"{name}.png") as path:
-            Image.frombytes("L", (FRAME, FRAME), pixels).save(path, format="PNG")
+            Image.frombytes("L", (IMAGE_PX, IMAGE_PX), pixels).save(path, format="PNG")
         return name
 
     def take_back(self, name: str) -> None:

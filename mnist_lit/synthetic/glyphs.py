@@ -20,7 +20,7 @@ from mnist_lit.reading.arrays import Array, Mask, extent, scaled
 
 SIZE = 40  # pixels of a digit's longer side ...
 MARGIN = 6  # ... and of paper around it
-FRAME = SIZE + 2 * MARGIN
+GLYPH_PX = SIZE + 2 * MARGIN
 LEVELS_A_PX = 16  # resolution of the stored distances
 ZERO_LEVEL = 96  # stored value of distance 0; lower is inside a stroke
 PRINT_FONTS = (  # matplotlib's own
@@ -30,14 +30,14 @@ PRINT_FONTS = (  # matplotlib's own
     "cmr10", "cmss10", "cmti10", "cmtt10",
 )  # fmt: skip
 Glyph: TypeAlias = tuple[Mask, float]
-"""Ink ``(FRAME, FRAME)``, and how far its middle lies below a digit's, as a share of the digit."""
+"""Ink ``(GLYPH_PX, GLYPH_PX)``; how far its middle lies below a digit's, as a share of the digit."""
 
 
 class Glyphs:
     """Glyph masks, whose distance maps are computed on first use.
 
     Args:
-        mask_of: returns the ink of a glyph by its number, ``(FRAME, FRAME)``.
+        mask_of: returns the ink of a glyph by its number, ``(GLYPH_PX, GLYPH_PX)``.
         labels: class of each glyph, ``(N,)``; -1 for none.
         offsets: how far the middle of each lies below a digit's in the same line, as a share of the
             digit, ``(N,)``.
@@ -59,7 +59,7 @@ class Glyphs:
         """Return the distance of each pixel from a glyph's strokes, in stored levels.
 
         Returns:
-            ``(FRAME, FRAME)`` uint8, see `LEVELS_A_PX` and `ZERO_LEVEL`.
+            ``(GLYPH_PX, GLYPH_PX)`` uint8, see `LEVELS_A_PX` and `ZERO_LEVEL`.
         """
         if index not in self._levels:
             ink = self._mask_of(index)
@@ -74,7 +74,7 @@ class Alphabet:
 
     Args:
         numbers: how many glyphs there are of each character; the first ones are the first one's.
-        mask_of: returns the ink of a glyph by its number, ``(FRAME, FRAME)``.
+        mask_of: returns the ink of a glyph by its number, ``(GLYPH_PX, GLYPH_PX)``.
         offsets: see `Glyphs`.
     """
 
@@ -150,8 +150,8 @@ def outline_and_skeleton(
 
 def framed(ink: Mask) -> Mask:
     """Put ink into the middle of a glyph's frame."""
-    frame = np.zeros((FRAME, FRAME), bool)
-    top, left = ((FRAME - side) // 2 for side in ink.shape)
+    frame = np.zeros((GLYPH_PX, GLYPH_PX), bool)
+    top, left = ((GLYPH_PX - side) // 2 for side in ink.shape)
     frame[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
     return frame
 
@@ -223,5 +223,5 @@ def _in_font(path: Path, characters: str) -> Iterator[tuple[str, Glyph]]:
             continue
         offset = ((top + bottom) - (highest + lowest)) / 2 / (lowest - highest)
         ink = canvas[top:bottom, left:right]
-        scale = min(SIZE / (lowest - highest), (FRAME - 4) / max(ink.shape))
+        scale = min(SIZE / (lowest - highest), (GLYPH_PX - 4) / max(ink.shape))
         yield character, (framed(scaled(ink, scale, cv2.INTER_AREA) > 100), offset)

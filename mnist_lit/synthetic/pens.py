@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_lit.reading.arrays import Array, extent
-from mnist_lit.synthetic.glyphs import FRAME, LEVELS_A_PX, MARGIN, SIZE, ZERO_LEVEL, Glyphs
+from mnist_lit.synthetic.glyphs import GLYPH_PX, LEVELS_A_PX, MARGIN, SIZE, ZERO_LEVEL, Glyphs
 
 EDGE = 0.3  # ink, as a share of the pen's, that belongs to a character's box
 BEND_GRID = 3  # control points of the bending, along each side
@@ -66,10 +66,10 @@ class PenStyle:
         cos, sin = np.cos(angle), np.sin(angle)
         turn = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1, self.slant], [0, 1]])
         inverse = np.linalg.inv(turn @ np.diag([wide, high]) * scale)
-        side = int(FRAME * scale * 1.35) + 4
+        side = int(GLYPH_PX * scale * 1.35) + 4
         across = np.arange(side, dtype=np.float32) - side / 2
-        columns = inverse[0, 0] * across[None] + inverse[0, 1] * across[:, None] + FRAME / 2
-        rows = inverse[1, 0] * across[None] + inverse[1, 1] * across[:, None] + FRAME / 2
+        columns = inverse[0, 0] * across[None] + inverse[0, 1] * across[:, None] + GLYPH_PX / 2
+        rows = inverse[1, 0] * across[None] + inverse[1, 1] * across[:, None] + GLYPH_PX / 2
         coarse = random.normal(0, self.bend * SIZE, (BEND_GRID, BEND_GRID, 2)).astype(np.float32)
         bends = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
         levels = glyphs.distance_levels(index)
@@ -93,7 +93,7 @@ class PenStyle:
 def _with_gap(levels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
     """Interrupt a stroke somewhere, as in a loop that was not closed."""
     row, column = random.choice(np.argwhere(levels <= ZERO_LEVEL))
-    across = np.arange(FRAME)
+    across = np.arange(GLYPH_PX)
     away = np.hypot(across - column, (across - row)[:, None])
     within = SIZE * random.uniform(*GAP) - away
     gap = np.clip(ZERO_LEVEL + LEVELS_A_PX * within, 0, 255)

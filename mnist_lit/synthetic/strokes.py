@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from mnist_lit.reading.arrays import Array, extent, reduced
-from mnist_lit.synthetic.glyphs import FRAME, SIZE, Alphabet, Glyph, framed
+from mnist_lit.synthetic.glyphs import GLYPH_PX, SIZE, Alphabet, Glyph, framed
 
 VARIANTS = 40  # of each way to write a character
 JITTER = 0.05  # standard deviation of a point, as a share of a digit's height
@@ -147,7 +147,7 @@ def _drawn(way: str, random: np.random.Generator) -> Glyph:
         cv2.polylines(canvas, [pixels], False, 255, 3, cv2.LINE_AA)
     left, top, right, bottom = extent(canvas > 100)
     ink: Array = canvas[top:bottom, left:right]
-    ink = reduced(ink, FRAME - 4, cv2.INTER_AREA)
+    ink = reduced(ink, GLYPH_PX - 4, cv2.INTER_AREA)
     offset = (top + bottom) / 2 / SIZE - 1.2 - 0.5
     return framed(ink > 100), offset
 

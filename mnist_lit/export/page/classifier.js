@@ -67,9 +67,9 @@ function logProbabilities(network, images) {
 }
 
 function asBatch(images) {
-  const data = new Float32Array(images.length * FRAME ** 2);
-  images.forEach((image, i) => data.set(image.data, i * FRAME ** 2));
-  return { shape: [images.length, 1, FRAME, FRAME], data };
+  const data = new Float32Array(images.length * IMAGE_PX ** 2);
+  images.forEach((image, i) => data.set(image.data, i * IMAGE_PX ** 2));
+  return { shape: [images.length, 1, IMAGE_PX, IMAGE_PX], data };
 }
 
 function logSoftmax(logits) {
@@ -82,12 +82,12 @@ function logSoftmax(logits) {
 function ttaViews(image) {
   const angle = (VIEW_DEG * Math.PI) / 180;
   const [cos, sin, slant] = [Math.cos(angle), Math.sin(angle), Math.tan(angle)];
-  const middle = (FRAME - 1) / 2;
+  const middle = (IMAGE_PX - 1) / 2;
   return [[cos, -sin, sin, cos], [cos, sin, -sin, cos], [1, slant, 0, 1], [1, -slant, 0, 1]].map(
     ([a, b, c, d]) => {
-      const view = grey(FRAME, FRAME);
+      const view = grey(IMAGE_PX, IMAGE_PX);
       for (let i = 0; i < view.data.length; i++) {
-        const [x, y] = [(i % FRAME) - middle, Math.floor(i / FRAME) - middle];
+        const [x, y] = [(i % IMAGE_PX) - middle, Math.floor(i / IMAGE_PX) - middle];
         view.data[i] = between(image, middle + a * x + b * y, middle + c * x + d * y);
       }
       return view;

@@ -9,7 +9,7 @@ const clipped = (value) => Math.min(1, Math.max(0, value));
 export function fitIntoFrame(ink, [left, top, right, bottom]) {
   const size = Math.max(right - left, bottom - top);
   // At the right size already, resampling would only blur it.
-  if (FIT - 2 <= size && size <= FIT) return centred(ink);
+  if (DIGIT_BOX_PX - 2 <= size && size <= DIGIT_BOX_PX) return centred(ink);
   const large = sized(ink, MIN_SIZE, MAX_SIZE);
   const solid = boxOf(large, 0.5);
   if (!solid) return null;
@@ -19,7 +19,8 @@ export function fitIntoFrame(ink, [left, top, right, bottom]) {
   const usual = withUsualStrokes(large, depth, longest);
   const box = boxOf(usual, EDGE);
   if (!box) return null;
-  return centred(sized(crop(usual, box[0], box[1], box[2] - box[0], box[3] - box[1]), FIT, FIT));
+  const [x, y] = box;
+  return centred(sized(crop(usual, x, y, box[2] - x, box[3] - y), DIGIT_BOX_PX, DIGIT_BOX_PX));
 }
 
 /** Scale ink so that its longer side has `least` to `most` pixels. */
@@ -75,8 +76,8 @@ function centred(ink) {
     }
   }
   total = Math.max(total, 1e-6);
-  const [top, left] = [down, right].map((sum) => round(sum / total - FRAME / 2));
-  return crop(ink, left, top, FRAME, FRAME);
+  const [top, left] = [down, right].map((sum) => round(sum / total - IMAGE_PX / 2));
+  return crop(ink, left, top, IMAGE_PX, IMAGE_PX);
 }
 
 // Source: Borgefors, "Distance transformations in digital images" (1986), with OpenCV's lengths.
