@@ -51,7 +51,9 @@ def test_run_whose_results_were_not_drawn_is_unfinished(tmp_path: Path) -> None:
     run = claim(tmp_path, "a config")
     run.results.write_text("{}", encoding="utf-8")
     assert run.is_finished
-    assert run_folders.start("auto", tmp_path) == run_folders.Start(), "fit begins a new one"
+    assert run_folders.find_resume_point("auto", tmp_path) == run_folders.ResumePoint(), (
+        "fit begins a new one"
+    )
 
     run.pending.touch()
     assert not run.is_finished

@@ -139,7 +139,7 @@ class CLI(LightningCLI):
             self.data_module = find_class(classes["data"], MNISTDataModule)
         is_detector = issubclass(self.task, LitDetector)
         self.kind = run_folders.DETECTOR_RUN if is_detector else run_folders.CLASSIFIER_RUN
-        self.start = run_folders.Start()
+        self.resume_point = run_folders.ResumePoint()
         self.changes: list[str] = []  # of the config, since the run that is resumed
         self.new_run: Run | None = None  # the folder made here
         self.run: Run | None = None  # what `fit` has completed
@@ -163,7 +163,7 @@ class CLI(LightningCLI):
             )
         except BaseException:
             trainer = getattr(self, "trainer", None)
-            if self.new_run and not (trainer and has_begun(trainer, self.start)):
+            if self.new_run and not (trainer and has_begun(trainer, self.resume_point)):
                 run_folders.discard(self.new_run)
             raise
 
@@ -251,8 +251,8 @@ class CLI(LightningCLI):
         self.root = root = user_path(given.default_root_dir or os.getcwd())
         self.tensorboard, others = loggers.split_loggers(given.logger, root)
         if self.subcommand == "fit":
-            self.start = self.beginning(root)
-            run = self.start.run
+            self.resume_point = self.find_resume_point(root)
+            run = self.resume_point.run
         else:
             which = self.options.ckpt_path or "best"
             self.checkpoint_path = run_folders.find_checkpoint(which, root, self.kind)
@@ -260,9 +260,9 @@ class CLI(LightningCLI):
         loggers.restore_logger_ids(others, run)
         given.logger = others or False
 
-    def beginning(self, root: Path) -> run_folders.Start:
+    def find_resume_point(self, root: Path) -> run_folders.ResumePoint:
         """Return the folder and checkpoint that `fit` starts from, below ``root``."""
-        return run_folders.start(self.options.ckpt_path, root, self.kind)
+        return run_folders.find_resume_point(self.options.ckpt_path, root, self.kind)
 
     def run_folder(self) -> Run | None:
         """Return the folder that `fit` writes to, a new one unless a run is resumed.
@@ -271,10 +271,10 @@ class CLI(LightningCLI):
         """
         if self.options.trainer.fast_dev_run or not processes.is_rank_zero():
             return None
-        if self.start.run is None:
+        if self.resume_point.run is None:
             text = config_files.as_file(self.config_yaml, [])
             self.new_run = run_folders.claim(self.root, text, self.kind)
-        return self.start.run or self.new_run
+        return self.resume_point.run or self.new_run
 
     def _check_values(self) -> None:
         """Refuse null where a value or a section is required, which jsonargparse accepts."""
@@ -347,7 +347,7 @@ class CLI(LightningCLI):
         return trainer
 
     def _loggers(self, run: Run, others: Sequence[Logger]) -> list[Logger]:
-        checkpoint = self.start.checkpoint
+        checkpoint = self.resume_point.checkpoint
         purge_step = checkpoint["global_step"] if checkpoint else 0
         is_new = run == self.new_run
         return loggers.run_loggers(
@@ -356,7 +356,7 @@ class CLI(LightningCLI):
 
     def _replace_results(self) -> None:
         """Replace the results and the config of a run that is resumed."""
-        if self.folder and self.start != run_folders.Start():
+        if self.folder and self.resume_point != run_folders.ResumePoint():
             self.folder.results.unlink(missing_ok=True)
             # TensorBoard's logger writes it anew.
             (self.folder.folder / "hparams.yaml").unlink(missing_ok=True)
@@ -374,27 +374,27 @@ class CLI(LightningCLI):
         if self.options.trainer.fast_dev_run:
             self.trainer.fit(model, datamodule=datamodule)
             return
-        config, start = self.nested_config, self.start
-        if start.checkpoint and start.checkpoint_path:
-            self.changes = changes_since(start.checkpoint, self.trainer, config)
+        config, resume_point = self.nested_config, self.resume_point
+        if resume_point.checkpoint and resume_point.checkpoint_path:
+            self.changes = changes_since(resume_point.checkpoint, self.trainer, config)
             # Another network is refused before anything is written.
-            run_folders.load_weights(model, start.checkpoint_path)
+            run_folders.load_weights(model, resume_point.checkpoint_path)
         run = self.folder
         lock = run_folders.run_lock(run) if run else nullcontext()
         with resumable(self.trainer, self.resume_command), lock:
-            if is_finished(start, self.trainer):
+            if is_finished(resume_point, self.trainer):
                 if run:
                     print(
                         f"{run.folder} is finished; to train it further, raise"
                         " --trainer.max_epochs (or --early_stopping.patience, if that ended it)"
                     )
                 return
-            if run and start.checkpoint:
-                step = start.checkpoint["global_step"]
+            if run and resume_point.checkpoint:
+                step = resume_point.checkpoint["global_step"]
                 print(f"resuming {run.folder} from step {step}", *self.changes, sep="\n  ")
             if run:
                 loggers.log_config(run, self.trainer.loggers, config)
-            train_run(self.trainer, model, datamodule, start)
+            train_run(self.trainer, model, datamodule, resume_point)
             processes.leave_group(self.trainer)
             if run:
                 evaluate_run(run, self.trainer, model, datamodule, config)

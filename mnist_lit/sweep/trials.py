@@ -18,7 +18,7 @@ from mnist_lit.sweep.space import arguments, suggest
 from mnist_lit.sweep.study import Sweep, best_epoch, first_attempt, last_attempts
 from mnist_lit.training import checks, run_folders
 from mnist_lit.training.callbacks import Interrupted
-from mnist_lit.training.run_folders import Run, Start
+from mnist_lit.training.run_folders import ResumePoint, Run
 
 
 class Paused(BaseException):
@@ -75,12 +75,12 @@ class TrialFit(CLI):
                 raise
             raise UserError(f"out of memory: {one_line(error)}") from error
 
-    def beginning(self, root: Path) -> Start:
+    def find_resume_point(self, root: Path) -> ResumePoint:
         if self.options.ckpt_path:
             raise UserError("sweep takes no ckpt_path: each trial is a run of its own")
         if self.trial_run and self.trial_run.last.is_file():
-            return run_folders.start(str(self.trial_run.last), root)
-        return Start(self.trial_run)
+            return run_folders.find_resume_point(str(self.trial_run.last), root)
+        return ResumePoint(self.trial_run)
 
     def callbacks(self) -> list[Callback]:
         return [*super().callbacks(), *([self.report] if self.report else [])]

@@ -30,7 +30,7 @@ PRINT_FONTS = (  # matplotlib's own
     "cmr10", "cmss10", "cmti10", "cmtt10",
 )  # fmt: skip
 Glyph: TypeAlias = tuple[Mask, float]
-"""Ink ``(GLYPH_PX, GLYPH_PX)``; how far its middle lies below a digit's, as a share of the digit."""
+"""Ink ``(GLYPH_PX, GLYPH_PX)``, and how far its middle is below a digit's, a share of the digit."""
 
 
 class Glyphs:

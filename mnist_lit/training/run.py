@@ -21,7 +21,7 @@ from mnist_lit.training.callbacks.random_state import num_ranks
 from mnist_lit.training.config_files import CHANGED
 from mnist_lit.training.loggers import closing_if_failed, silencing_disk_errors
 from mnist_lit.training.processes import launched_by, peer_died, requeue
-from mnist_lit.training.run_folders import Run, Start
+from mnist_lit.training.run_folders import ResumePoint, Run
 
 C = TypeVar("C", bound=Callback)
 
@@ -30,7 +30,7 @@ DAMAGE = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueEr
 
 
 def train_run(
-    trainer: Trainer, model: LightningModule, data: MNISTDataModule, start: Start
+    trainer: Trainer, model: LightningModule, data: MNISTDataModule, resume_point: ResumePoint
 ) -> None:
     """Train until the config ends the training; the model keeps its last weights.
 
@@ -38,7 +38,7 @@ def train_run(
         trainer: with the callbacks and loggers of the run.
         model: the LightningModule.
         data: the LightningDataModule.
-        start: the checkpoint to resume from, if any.
+        resume_point: the checkpoint to resume from, if any.
 
     Raises:
         UserError: the training cannot resume from the checkpoint.
@@ -46,13 +46,13 @@ def train_run(
     """
     # Loggers have the whole config already, and some refuse values that change later.
     model.save_hyperparameters(dict(model.hparams), logger=False)
-    path, loggers = start.checkpoint_path, trainer.loggers
+    path, loggers = resume_point.checkpoint_path, trainer.loggers
     if path and isinstance(model, BaseTask):
         model.weights = None  # the checkpoint has its own
     try:
         trainer.fit(model, datamodule=data, ckpt_path=path, weights_only=True)
     except DAMAGE as error:
-        if path is None or has_begun(trainer, start) or isinstance(error, UserError):
+        if path is None or has_begun(trainer, resume_point) or isinstance(error, UserError):
             raise
         if peer_died(error):
             raise
@@ -61,9 +61,9 @@ def train_run(
     trainer.loggers = loggers  # TrainingLog has kept them open
 
 
-def has_begun(trainer: Trainer, start: Start) -> bool:
+def has_begun(trainer: Trainer, resume_point: ResumePoint) -> bool:
     """Return True if a training has taken a step since its start."""
-    before: int = start.checkpoint["global_step"] if start.checkpoint else 0
+    before: int = resume_point.checkpoint["global_step"] if resume_point.checkpoint else 0
     return trainer.global_step > before
 
 
@@ -143,9 +143,9 @@ def changes_since(
     return [f"{CHANGED}{checkpoint['global_step']} on: {change}" for change in changes]
 
 
-def is_finished(start: Start, trainer: Trainer) -> bool:
+def is_finished(resume_point: ResumePoint, trainer: Trainer) -> bool:
     """Return True if neither training nor results are left to do."""
-    run, checkpoint = start.run, start.checkpoint
+    run, checkpoint = resume_point.run, resume_point.checkpoint
     if run is None or checkpoint is None or not run.is_finished:
         return False
     stopper = found_callback(trainer, StopEarly)

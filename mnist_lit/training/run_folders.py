@@ -248,7 +248,7 @@ def store_temperature(path: Path, temperature: float) -> None:
 
 
 @dataclass(frozen=True)
-class Start:
+class ResumePoint:
     """The run and the checkpoint to resume; None: a new run."""
 
     run: Run | None = None
@@ -264,7 +264,7 @@ def unfinished(ckpt_path: str | None, root: Path, kind: str = CLASSIFIER_RUN) ->
     return "last" if existing and not existing[-1].is_finished else None
 
 
-def start(ckpt_path: str | None, root: Path, kind: str = CLASSIFIER_RUN) -> Start:
+def find_resume_point(ckpt_path: str | None, root: Path, kind: str = CLASSIFIER_RUN) -> ResumePoint:
     """Find the run folder and the checkpoint that a training starts from.
 
     Args:
@@ -278,7 +278,7 @@ def start(ckpt_path: str | None, root: Path, kind: str = CLASSIFIER_RUN) -> Star
     """
     ckpt_path = unfinished(ckpt_path, root, kind)
     if ckpt_path is None:
-        return Start()
+        return ResumePoint()
     if ckpt_path == "last":
         run = newest(root, kind)
         if not run.last.is_file() and not run.best.is_file():
@@ -287,7 +287,7 @@ def start(ckpt_path: str | None, root: Path, kind: str = CLASSIFIER_RUN) -> Star
                     f"{run.folder} is finished, but its checkpoints are gone: start a new run"
                     " without --ckpt_path"
                 )
-            return Start(run)  # interrupted before its first checkpoint: at the beginning
+            return ResumePoint(run)  # interrupted before its first checkpoint: at the beginning
     path = find_checkpoint(ckpt_path, root, kind)
     checkpoint = load_checkpoint(path)
     try:
@@ -296,7 +296,7 @@ def start(ckpt_path: str | None, root: Path, kind: str = CLASSIFIER_RUN) -> Star
         raise UserError(
             f"{path} holds a network, but not its training: no run can resume from it"
         ) from error
-    return Start(run_of(path), path, checkpoint)
+    return ResumePoint(run_of(path), path, checkpoint)
 
 
 def epochs_done(checkpoint: Mapping[str, Any]) -> int:
