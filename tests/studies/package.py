@@ -1,6 +1,6 @@
 """Make a run's best network the packaged one, and write down how well the packaged ones read.
 
-    python tests/studies/package.py lightning_logs/version_N
+    python tests/studies/package.py lightning_logs/version_N [--share 0.75]
 
 writes ``mnist_lit/weights/mnist.pt``, or of a detector's run ``detector.pt``, and the table in the
 model card beside it: test images, nothing chosen by them.
@@ -54,6 +54,17 @@ def _write_card(figures: dict[str, float]) -> None:
         path.write_text(re.sub(TABLE, rf"\g<1>{rows}", CARD.read_text(), flags=re.MULTILINE))
 
 
+def averaged(new: dict[str, Tensor], old: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Weights between the old and the new ones; counts are the new ones.
+
+    Source: Wortsman et al., "Robust fine-tuning of zero-shot models" (2022).
+    """
+    return {
+        name: torch.lerp(old[name].float(), part, share) if part.is_floating_point() else part
+        for name, part in new.items()
+    }
+
+
 def half(weights: Tensor) -> Tensor:
     """Weights of 16 bits; counts stay what they are."""
     return weights.half() if weights.is_floating_point() else weights
@@ -62,9 +73,16 @@ def half(weights: Tensor) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Package the best network of a run.")
     parser.add_argument("run", type=Path)
-    checkpoint = load_checkpoint(Run(parser.parse_args().run).best)
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of its weights; the rest: the packaged ones"
+    )
+    given = parser.parse_args()
+    checkpoint = load_checkpoint(Run(given.run).best)
     kept = {name: checkpoint[name] for name in KEPT if name in checkpoint}
     is_detector = "width" in kept["hyper_parameters"]
+    if given.share < 1:
+        old = load_checkpoint(DETECTOR if is_detector else PACKAGED)
+        kept["state_dict"] = averaged(kept["state_dict"], old["state_dict"], given.share)
     if is_detector:  # half of the bits say as much, as training with bfloat16 shows
         kept["state_dict"] = {name: half(part) for name, part in kept["state_dict"].items()}
     with atomic_write(DETECTOR if is_detector else PACKAGED) as path:
