@@ -28,7 +28,7 @@ from mnist_lit.synthetic.surroundings import (
 )
 
 CHARACTERS = string.ascii_letters + string.digits + string.punctuation + "×÷±€£§°"
-MARKS = "-+=,.:;*<>~'\"$@{}()[]????!#%&"  # a 7 is nearly a "?"; no slashes: alone, they may be a 1
+MARKS = "-+=,.:;*<>~'\"$@{}()[]?!#%&"  # no slashes: alone, they may be a 1
 BETWEEN = "-,./:+=()*"  # marks that stand within numbers
 STRAIGHT = 0.25  # share of the 1s that are a single straight stroke, which MNIST has few of
 WRITTEN = 0.5  # share of the sheets whose small letters were written by people
@@ -296,7 +296,7 @@ def _word_beside(writer: SheetWriter, x: float, middle: float, style: PenStyle) 
     """Write a word or a mark in another size; return where what follows it may begin."""
     random = writer.random
     size = writer.size * random.uniform(0.4, 1.3)
-    text = writer.any_of(MARKS) if writer.chance(0.25) else texts.word(random)
+    text = writer.any_of(MARKS) if writer.chance(0.12) else texts.word(random)
     middle += size * random.normal(0, 0.15)
     spacing = random.uniform(-0.05, 0.3)
     x = writer.write(text, x, middle, size, style, spacing=spacing, printed=writer.chance(0.5))
