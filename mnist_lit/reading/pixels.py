@@ -11,9 +11,8 @@ from mnist_lit.reading.limits import SIXTEEN_BITS, PictureError
 
 MAX_UNREDUCED = 16_000_000  # pixels of a picture that is reduced before anything else is done to it
 WORK_PX = 1600  # longest side of what is searched for digits: a page keeps 20 px a line
-SAME_COLOUR_LEVELS = (
-    16  # levels of 255; if opaque colours differ by less, only the transparency draws something
-)
+# Levels of 255: if opaque colours differ by less, only the transparency draws something.
+SAME_COLOUR_LEVELS = 16
 
 Range = tuple[float, float]
 """The values that become 0 and 255."""
