@@ -109,10 +109,10 @@ class ResumableLoader(DataLoader[Batch]):
         super().__init__(dataset, sampler=sampler, **kwargs)
         self._shuffle = sampler
         self._batches_done = 0
-        self._batches_to_skip = 0
+        self._batches_to_skip: dict[int, int] = {}  # by the number of the epoch
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        self._batches_done, self._batches_to_skip = self._batches_to_skip, 0
+        self._batches_done = self._batches_to_skip.pop(self._shuffle.epoch, 0)
         self._shuffle.start = self._batches_done
         for batch in super().__iter__():
             self._batches_done += 1
@@ -136,4 +136,4 @@ class ResumableLoader(DataLoader[Batch]):
             )
         self._shuffle.seed = state["seed"]
         self._shuffle.epoch = state["epoch"]
-        self._batches_to_skip = state["batches_done"]
+        self._batches_to_skip = {state["epoch"]: state["batches_done"]}

@@ -111,6 +111,19 @@ def test_killed_run_of_ones_own_ends_as_if_it_had_not_been(tmp_path: Path) -> No
     assert differences(uninterrupted, run) == []
 
 
+def test_killed_run_of_max_steps_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    """Between two epochs, Lightning would take the first one up again; killed there and later."""
+    options = [*STRONG, "--trainer.max_steps=30"]
+    uninterrupted = fit_in(tmp_path / "whole", *options)
+    for at in (12, 20):
+        resume = ["--ckpt_path=last"] if at > 12 else []
+        killed = _killed_fit(tmp_path, *options, *resume, *kill("step", at))
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run = _resumed(tmp_path, *options, "--ckpt_path=last")
+
+    assert differences(uninterrupted, run) == []
+
+
 def test_differences_are_found(uninterrupted: Run, tmp_path: Path) -> None:
     other = fit_in(tmp_path, *STRONG, "--seed_everything=2")
     found = differences(uninterrupted, other)

@@ -10,11 +10,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from jsonargparse.typing import NonNegativeFloat
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
+
+from mnist_lit.training.processes import gathered
 
 WATCHED = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)]
 STEPS_A_VOTE = 10  # with several ranks: steps between two votes on whether to save
@@ -77,6 +78,12 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_at = time.monotonic()
         self._training = True
+        loop = trainer.fit_loop
+        if loop.restarted_on_epoch_end:
+            # With max_steps, Lightning 2.6 would enter the complete epoch of a checkpoint again.
+            loop.epoch_progress.increment_completed()
+            loop.reset_restart_stage()
+            loop.epoch_loop.restarting = False
         if trainer.world_size > 1:
             # In place of Lightning's handler, which waits for all ranks and may deadlock.
             for signum in WATCHED:
@@ -107,16 +114,9 @@ class LastCheckpoint(Checkpoint):
                 flush_logs(trainer.loggers, self.path.parents[1])
             trainer.save_checkpoint(self.path)
         self._saved_at, self._due = time.monotonic(), False
-        received = maximum([self._received], trainer)[0]
+        received = max(gathered(self._received))
         if received:
-            raise Interrupted(int(received))
-
-
-def maximum(values: list[float], trainer: Trainer) -> list[float]:
-    """Compute the maximum over all ranks of each value (collective)."""
-    mine = torch.tensor(values, dtype=torch.float32, device=trainer.strategy.root_device)
-    largest: torch.Tensor = trainer.strategy.reduce(mine, reduce_op="max")
-    return largest.tolist()
+            raise Interrupted(received)
 
 
 def flush_logs(loggers: Iterable[Logger], folder: Path) -> None:
