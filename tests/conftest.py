@@ -54,6 +54,14 @@ def _cache(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(data_dir.parent))
 
 
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """``serve`` sets torch to one thread: with another number, weights are no longer identical."""
+    num_threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(num_threads)
+
+
 def fit_in(root: Path, *options: str) -> Run:
     """Run ``fit`` below `root`; the newest run."""
     arguments = ["--trainer.default_root_dir", str(root), "--trainer.enable_progress_bar", "false"]
