@@ -102,7 +102,8 @@ class SheetDataModule(MNISTDataModule):
         styles: share of the 1s, 3s, 7s and 9s that get strokes which much of the world gives them,
             and which are rare in MNIST.
         fonts: folder of handwriting fonts for letters and signs, perhaps also of the package with
-            handwritten letters, see `letters`; null: matplotlib's printed ones and strokes.
+            handwritten letters that `mnist_lit.synthetic.letters` names; null: matplotlib's printed
+            ones and strokes.
     """
 
     def __init__(

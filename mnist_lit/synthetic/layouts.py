@@ -22,15 +22,18 @@ from mnist_lit.synthetic.surroundings import (
     Line,
     crop_anywhere,
     degrade,
+    illustrate,
     rule_sheet,
     scribble,
     stamp,
 )
 
 CHARACTERS = string.ascii_letters + string.digits + string.punctuation + "×÷±€£§°"
-MARKS = "-+=,.:;*<>~'\"$@{}()[]?!#%&"  # no slashes: alone, they may be a 1
+MARKS = "-+=,.:;*<>~'\"$@{}()[]????!#%&"  # a 7 is nearly a "?"; no slashes: alone, they may be a 1
 BETWEEN = "-,./:+=()*"  # marks that stand within numbers
-STRAIGHT = 0.25  # share of the 1s that are a single straight stroke, which MNIST has few of
+# Shares of the digits that are drawn by strokes, in ways that MNIST has few of: a 1 as a single
+# straight stroke, a 4 open at the top.
+DIGITS_BY_STROKES = {"1": 0.25, "4": 0.2}
 WRITTEN = 0.5  # share of the sheets whose small letters were written by people
 STROKES = 0.5  # share of the sheets whose other letters and signs are drawn by strokes, not a font
 FONT_BEND = 0.03  # more than of digits: each letter of a font is the same, and smooth
@@ -122,7 +125,8 @@ class SheetWriter:
 
     def _glyph(self, character: str, style: PenStyle, printed: bool) -> tuple[Glyphs, int]:
         drawer = self.drawer
-        if character == "1" and not printed and self.chance(STRAIGHT):
+        share = DIGITS_BY_STROKES.get(character, 0.0)
+        if not printed and self.chance(share):
             strokes, number = drawer.strokes, int(self.random.integers(1000))
             return strokes.kinds[style.skeleton], strokes.index(character, number)
         if character.isdigit() and not printed and not self.chance(0.06):
@@ -237,6 +241,8 @@ class SheetWriter:
                 scribble(self.sheet, x, y, self.size, other, random)
         if self.chance(0.06):
             stamp(self.sheet, self.size, random)
+        if self.chance(0.05):
+            illustrate(self.sheet, self.size, random)
 
     def fraction(self, x: float, middle: float, size: float, style: PenStyle) -> None:
         """Draw a number above another one, with a line between them."""
@@ -296,7 +302,7 @@ def _word_beside(writer: SheetWriter, x: float, middle: float, style: PenStyle) 
     """Write a word or a mark in another size; return where what follows it may begin."""
     random = writer.random
     size = writer.size * random.uniform(0.4, 1.3)
-    text = writer.any_of(MARKS) if writer.chance(0.12) else texts.word(random)
+    text = writer.any_of(MARKS) if writer.chance(0.25) else texts.word(random)
     middle += size * random.normal(0, 0.15)
     spacing = random.uniform(-0.05, 0.3)
     x = writer.write(text, x, middle, size, style, spacing=spacing, printed=writer.chance(0.5))

@@ -1,4 +1,4 @@
-"""Letters, signs and straight 1s drawn by strokes, each time a little different."""
+"""Letters, signs and some digits drawn by strokes, each time a little different."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -17,6 +17,12 @@ POINTS = 24  # of a smooth curve
 # repeated, which makes it a polyline.
 WAYS: dict[str, Sequence[str]] = {
     "1": ["3 0, 0 100"],
+    "4": [
+        "8 0, 8 0, 2 60, 48 58; 40 12, 37 100",
+        "6 0, 6 0, 0 60, 30 58; 50 2, 47 100",
+        "2 0, 2 0, 4 50, 44 50; 44 0, 44 100",
+        "30 0, 30 0, 0 65, 54 62; 36 40, 34 100",
+    ],
     "+": [
         "0 50, 60 50; 30 20, 30 80",
         "0 52, 50 48; 25 15, 25 85",

@@ -135,6 +135,22 @@ def stamp(sheet: Sheet, size: float, random: np.random.Generator) -> None:
     np.maximum(sheet.ink, drawn * np.float32(random.uniform(0.2, 0.8) / 255), out=sheet.ink)
 
 
+def illustrate(sheet: Sheet, size: float, random: np.random.Generator) -> None:
+    """Draw a printed picture where there is room: shaded shapes, perhaps in a frame."""
+    width, height = (size * random.uniform(0.8, 3.5, 2)).astype(int).tolist()
+    x, y = int(random.uniform(0, WIDTH - size)), int(random.uniform(0, HEIGHT - size))
+    if not sheet.is_free(x, y, width, height):
+        return
+    coarse = random.normal(0.4, 0.6, random.integers(2, 7, 2).tolist())
+    shades: Array = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    if random.random() < 0.6:  # shapes with edges
+        shades = np.where(shades > 0.5, shades, shades * random.uniform(0, 0.5))
+    part = sheet.ink[y : y + height, x : x + width]
+    part[:] = np.clip(shades, 0, 1)[: len(part), : part.shape[1]]
+    if random.random() < 0.5:
+        cv2.rectangle(part, (0, 0), (part.shape[1] - 1, len(part) - 1), 1.0)
+
+
 def degrade(sheet: Sheet, random: np.random.Generator) -> None:
     """Add what pens, paper and cameras do: gaps, blur, few pixels, shadows, noise, contrast."""
     shape = sheet.ink.shape

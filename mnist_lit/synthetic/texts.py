@@ -30,7 +30,7 @@ def formula(random: np.random.Generator) -> str:
 
 def _sum(random: np.random.Generator, letters: bool) -> str:
     terms = [_term(random, letters) for _ in range(random.integers(1, 4))]
-    signs = "++++---±" if letters else "++++----×××÷÷÷***////"
+    signs = "++++---±" if letters else "++++----×××÷÷÷***//"
     text = terms[0]
     for term in terms[1:]:
         text += str(random.choice(list(signs))) + term

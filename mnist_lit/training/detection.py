@@ -11,7 +11,7 @@ from torchmetrics import MeanMetric
 from mnist_lit.data.images import Batch
 from mnist_lit.models.characters import NUM_CLASSES, NUM_DIGITS
 from mnist_lit.models.detector import DetectorNetwork
-from mnist_lit.reading.detector import PACKAGED
+from mnist_lit.reading.detector import PACKAGED_DETECTOR
 from mnist_lit.synthetic.sheet import HEIGHT, WIDTH
 from mnist_lit.synthetic.targets import loss
 from mnist_lit.training.base_task import BaseTask, Schedule, Share
@@ -58,7 +58,7 @@ class LitDetector(BaseTask):
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.weights:
-            load_initial_weights(self.network, self.weights, NUM_CLASSES, PACKAGED)
+            load_initial_weights(self.network, self.weights, NUM_CLASSES, PACKAGED_DETECTOR)
 
     def forward(self, ink: Tensor) -> Tensor:
         """Compute the maps of sheets; see `DetectorNetwork.forward`."""
@@ -96,11 +96,10 @@ def counts(maps: Tensor, target: Tensor) -> Tensor:
     Returns:
         Both numbers, ``(2,)``.
     """
-    probs = maps[:, :NUM_CLASSES].float().sigmoid()
-    highest = probs.amax(dim=1, keepdim=True)
-    is_peak = (highest == F.max_pool2d(highest, 3, 1, 1)) & (highest > MIN_PROB)
+    highest = maps[:, :NUM_CLASSES].amax(dim=1, keepdim=True)
+    is_peak = (highest == F.max_pool2d(highest, 3, 1, 1)) & (highest.sigmoid() > MIN_PROB)
     is_peak &= target[:, -1:] > 0
-    detected = (is_peak & (probs[:, :NUM_DIGITS] == highest)).float()
+    detected = (is_peak & (maps[:, :NUM_DIGITS] == highest)).float()
     there = (target[:, :NUM_DIGITS] == 1).float()
     right = (F.max_pool2d(detected, 3, 1, 1) * there).sum()
     return torch.stack([right, there.sum() + detected.sum() - right])
