@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mnist_lit.data.module import MNISTDataModule
-from mnist_lit.models import CNN, SHORT_NAMES, Shape, Wide, probe_images, run_in_eval_mode
+from mnist_lit.models import CNN, NETWORKS, Shape, Wide, probe_images, run_in_eval_mode
 
 
 def test_cnn_is_the_original_one() -> None:
@@ -46,7 +46,7 @@ def test_asking_leaves_every_part_in_its_mode() -> None:
     assert [part.training for part in network.modules()] == before
 
 
-@pytest.mark.parametrize("network_class", SHORT_NAMES.values(), ids=SHORT_NAMES)
+@pytest.mark.parametrize("network_class", NETWORKS.values(), ids=NETWORKS)
 def test_network_can_learn_one_batch_by_heart(
     network_class: type[CNN] | type[Wide], data_dir: object
 ) -> None:
@@ -76,7 +76,7 @@ def test_cnn_computes_what_the_textbook_says() -> None:
     assert torch.allclose(network(images), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("network_class", SHORT_NAMES.values(), ids=SHORT_NAMES)
+@pytest.mark.parametrize("network_class", NETWORKS.values(), ids=NETWORKS)
 def test_mirrored_images_get_the_same_answer_once_trained(
     network_class: type[CNN] | type[Wide],
 ) -> None:

@@ -157,7 +157,7 @@ def test_unreadable_file_does_not_stop_the_others(
 def test_json_is_valid_in_any_encoding(pictures: Path, capsys: Printed, tmp_path: Path) -> None:
     path = tmp_path / "zwölf\x7f.png"
     shutil.copy(pictures / "42.png", path)
-    assert main(["predict", str(path), "--format=json", "--network=cnn"]) == 0
+    assert main(["predict", str(path), "--format=json", "--network=mnist_lit.models.CNN"]) == 0
     printed = capsys.readouterr().out
 
     assert printed.rstrip("\n").isprintable()

@@ -12,25 +12,13 @@ import yaml
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import UserError, one_line
 from mnist_lit.files import user_path
-from mnist_lit.models import full_class_path
 from mnist_lit.training import config_files, run_folders
 
 CONFIG, CHECKPOINT, ROOT = "--config", "--ckpt_path", "--trainer.default_root_dir"
 # Options that are looked at here, and how the parser takes them.
 FULL_NAMES = {
     **dict.fromkeys(("-c", CONFIG), CONFIG),
-    **{
-        name: name
-        for name in (
-            CHECKPOINT,
-            ROOT,
-            "--data",
-            "--early_stopping",
-            "--model",
-            "--model.network",
-            "--model.network.help",
-        )
-    },
+    **{name: name for name in (CHECKPOINT, ROOT, "--data", "--early_stopping", "--model")},
 }
 SECTIONS = "model", "data"
 
@@ -188,19 +176,17 @@ def config_of(checkpoint_path: Path, root: Path, named: Collection[str]) -> str:
 
 
 def _spelled_out(option: str) -> str:
-    """Replace short names in an option by class paths and config files."""
+    """Replace the name of a packaged config by its path, ``--early_stopping=null`` by an option."""
     name, equals, value = option.partition("=")
     if option == "--early_stopping=null":  # the parser takes no null for a section
         return "--early_stopping.patience=null"
     if name == CONFIG and equals:
         return f"{CONFIG}={config_files.packaged(value)}"
-    if name in ("--model.network", "--model.network.help") and equals:
-        return f"{name}={full_class_path(value)}"
     return option
 
 
 def _read_config(config: str) -> Any:
-    """Parse a config given as a path or as YAML text; short names stay short."""
+    """Parse a config given as a path or as YAML text."""
     text = Path(config).read_text(encoding="utf-8") if os.path.exists(config) else config
     try:
         return yaml.safe_load(text)

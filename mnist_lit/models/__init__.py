@@ -187,9 +187,6 @@ def _convolution(num_in: int, num_out: int, size: int, padding: int = 0) -> list
     ]
 
 
-SHORT_NAMES: Mapping[str, type[CNN] | type[Wide]] = {"cnn": CNN, "wide": Wide}
-
-
 @dataclass(frozen=True)
 class ModuleSpec:
     """Class and arguments of a network, as plain values for checkpoints.
@@ -225,8 +222,7 @@ class ModuleSpec:
         Raises:
             UserError: its class has to be named first, or does not take these arguments.
         """
-        packaged = {class_path_of(known): known for known in SHORT_NAMES.values()}
-        network_class = self.trusted or packaged.get(self.class_path)
+        network_class = self.trusted or NETWORKS.get(self.class_path)
         if network_class is None:
             raise UserError(
                 f"the network is a {self.class_path}: name it if you trust it,"
@@ -261,19 +257,16 @@ def class_path_of(named: type) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
+NETWORKS = {class_path_of(network): network for network in (CNN, Wide)}
+
+
 def named_class(class_path: str | None) -> type[nn.Module] | None:
     """Import the class named on the command line, if any.
 
     Raises:
         UserError: as for `find_class`.
     """
-    return find_class(full_class_path(class_path), nn.Module) if class_path else None
-
-
-def full_class_path(network: str) -> str:
-    """Return the class path of a short name of `SHORT_NAMES`; any other name as it is."""
-    known = SHORT_NAMES.get(network)
-    return class_path_of(known) if known else network
+    return find_class(class_path, nn.Module) if class_path else None
 
 
 def find_class(class_path: str, base: type[M]) -> type[M]:

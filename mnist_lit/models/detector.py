@@ -11,7 +11,7 @@ from mnist_lit.models.characters import NUM_CLASSES
 
 STRIDE = 2  # input pixels a cell of the output
 DIGIT_PX = 28.0  # longer side of a digit at the scale that the network is trained for
-DILATIONS = (1, 2, 4, 8, 4, 2, 1)  # of the residual blocks: a field of view of about 230 pixels
+DILATIONS = (1, 2, 4, 8, 4, 2, 1)  # of the residual blocks: a receptive field of 249 pixels
 PRIOR = 0.01  # probability of a character in any cell before training
 
 

@@ -21,7 +21,6 @@ from mnist_lit import __version__
 from mnist_lit.data.module import SELECTION
 from mnist_lit.errors import UserError
 from mnist_lit.files import atomic_write
-from mnist_lit.models import full_class_path
 from mnist_lit.training.run_folders import Run
 
 # Options that say where things are, not what is trained.
@@ -103,7 +102,7 @@ def load_yaml(text: str) -> Any:
     """
     try:
         _refuse_duplicate_keys(yaml.compose(text, Loader=yaml.SafeLoader))
-        return spelled_out(_LOAD_YAML(text))
+        return normalised(_LOAD_YAML(text))
     except RecursionError:
         raise yaml.YAMLError("nested too deeply, or refers to itself") from None
     except ValueError as error:  # a number of more digits than Python reads
@@ -154,10 +153,10 @@ def with_class(text: str, section: str, path: str) -> str:
     return yaml.safe_dump(config, sort_keys=False)
 
 
-def spelled_out(config: Any) -> Any:
-    """Spell out short forms: names of packaged networks, and ``early_stopping: null``.
+def normalised(config: Any) -> Any:
+    """Normalise ``early_stopping: null`` and sections that name a class.
 
-    Options of a model or data set that is named by its class are moved up to the section.
+    The options of such a model or data set are moved up to the section.
 
     Args:
         config: options, nested as in a config file, or anything else, which is left as it is.
@@ -167,16 +166,7 @@ def spelled_out(config: Any) -> Any:
     for section in ("model", "data"):
         if class_of(config, section):
             config = {**config, section: config[section].get("init_args") or {}}
-    model = config.get("model") if isinstance(config, dict) else None
-    if not isinstance(model, dict):
-        return config
-    network = model.get("network")
-    if isinstance(network, str):
-        network = {"class_path": network}
-    if not isinstance(network, dict) or not isinstance(network.get("class_path"), str):
-        return config
-    named = {**network, "class_path": full_class_path(network["class_path"])}
-    return {**config, "model": {**model, "network": named}}
+    return config
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -194,7 +184,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """
     before, after = (
         {
-            **dict(flat(spelled_out(config))),
+            **dict(flat(normalised(config))),
             **{f"{name}.class_path": class_of(config, name) for name in ("model", "data")},
         }
         for config in (old, new)
@@ -252,7 +242,7 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return options by their full names, without those that name paths."""
-    options = {name: value for name, value in flat(spelled_out(config)) if name not in PATH_OPTIONS}
+    options = {name: value for name, value in flat(normalised(config)) if name not in PATH_OPTIONS}
     if options.get("trainer.logger") is None:
         options["trainer.logger"] = True  # which is what it means
     return options

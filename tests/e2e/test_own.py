@@ -302,7 +302,7 @@ def test_model_schedule_drives_any_optimizer(fit: Fit) -> None:
 
 
 def test_coloured_images_of_another_size_are_learned(fit: Fit) -> None:
-    run = fit(*SMALL, "--data.dataset=own.stripes", "--model.network=wide", "--model.lr=0.003")
+    run = fit(*SMALL, "--data.dataset=own.stripes", "--model.network=Wide", "--model.lr=0.003")
     results = results_of(run)
 
     assert results["test/acc"] > 0.95
@@ -418,7 +418,7 @@ def test_weights_get_another_head_for_other_classes(tmp_path: Path, capsys: Prin
     [
         (["--model.weights=absent.pt"], "absent.pt cannot be read"),
         (["--model.weights=text.pt"], "is neither a checkpoint nor a state_dict"),
-        (["--model.weights=packaged", "--model.network=wide"], "are of another network"),
+        (["--model.weights=packaged", "--model.network=Wide"], "are of another network"),
         (["--model.freeze=[con1*]"], "con1* fits no parameter: there are conv1.weight"),
     ],
 )
