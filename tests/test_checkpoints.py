@@ -12,7 +12,7 @@ from conftest import one_error
 from mnist_lit.__main__ import main
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import UserError
-from mnist_lit.reading.classifier import PACKAGED, Classifier
+from mnist_lit.reading.classifier import PACKAGED_CLASSIFIER, Classifier
 from mnist_lit.training.run_folders import Run
 
 ODD: dict[str, Any] = {
@@ -65,7 +65,7 @@ def test_temperature_by_which_nothing_can_be_divided_is_refused(
 
 def test_one_changed_bit_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Torch does not compare the sums of a checkpoint's parts; the answer would be another one."""
-    content = bytearray(PACKAGED.read_bytes())
+    content = bytearray(PACKAGED_CLASSIFIER.read_bytes())
     content[92_231] ^= 0x40  # in a bias
     (tmp_path / "damaged.ckpt").write_bytes(content)
 

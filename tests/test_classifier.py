@@ -65,7 +65,7 @@ def test_other_checkpoints_are_refused(tmp_path: Path) -> None:
     made_by = {"version": "0.1.0", "config": {"data": {"dataset": "mnist"}}}
     network = {"hyper_parameters": {"network": "of tomorrow"}, "state_dict": {}}
     torch.save({"mnist_lit": made_by, **network}, tmp_path / "other.pt")
-    with pytest.raises(UserError, match="does not know"):
+    with pytest.raises(UserError, match="holds no classifier"):
         Classifier.load(tmp_path / "other.pt")
     with pytest.raises(UserError, match="cannot be read"):
         Classifier.load(tmp_path / "missing.pt")

@@ -30,7 +30,7 @@ from mnist_lit.models.characters import (
 from mnist_lit.models.detector import DIGIT_PX, DetectorNetwork
 from mnist_lit.reading import detector
 from mnist_lit.reading.arrays import Mask, extent
-from mnist_lit.reading.classifier import PACKAGED
+from mnist_lit.reading.classifier import PACKAGED_CLASSIFIER
 from mnist_lit.reading.detector import Detections, Detector, non_max_suppression
 from mnist_lit.synthetic import strokes, texts
 from mnist_lit.synthetic.data import NewSheets, SheetDataModule
@@ -453,9 +453,9 @@ def test_detector_learns_and_resumes_to_bit_identical_weights(
 
 def test_loading_weights_leaves_them_as_they_are() -> None:
     model = LitDetector().train()
-    load_weights(model, detector.PACKAGED)
+    load_weights(model, detector.PACKAGED_DETECTOR)
 
-    saved, loaded = load_checkpoint(detector.PACKAGED)["state_dict"], model.state_dict()
+    saved, loaded = load_checkpoint(detector.PACKAGED_DETECTOR)["state_dict"], model.state_dict()
     assert model.training
     assert all(torch.equal(saved[name].to(part), part) for name, part in loaded.items())
 
@@ -488,7 +488,7 @@ def test_help_shows_the_config_that_is_given(capsys: pytest.CaptureFixture[str])
 
 def test_a_classifier_is_no_detector() -> None:
     with pytest.raises(UserError, match="holds no detector"):
-        Detector.load(PACKAGED)
+        Detector.load(PACKAGED_CLASSIFIER)
 
 
 def test_validation_sheets_have_digits_that_no_training_sheet_has(data_dir: Path) -> None:
@@ -528,7 +528,7 @@ def test_training_may_start_from_the_packaged_detector(
 ) -> None:
     model = LitDetector(weights="packaged")
     model.setup("fit")
-    packaged = network_state(load_checkpoint(detector.PACKAGED))
+    packaged = network_state(load_checkpoint(detector.PACKAGED_DETECTOR))
 
     assert all(
         torch.equal(weight, packaged[name].to(weight.dtype))

@@ -16,7 +16,7 @@ from mnist_lit.__main__ import main
 from mnist_lit.commands.command_line import CommandLine
 from mnist_lit.commands.fit import CLI
 from mnist_lit.errors import UserError
-from mnist_lit.reading.classifier import PACKAGED
+from mnist_lit.reading.classifier import PACKAGED_CLASSIFIER
 from mnist_lit.serve.corrections import Corrections
 from mnist_lit.training import config_files
 from mnist_lit.training.run_folders import Run
@@ -204,7 +204,7 @@ def test_config_of_a_run_repeats_it(fit: Fit) -> None:
         (["--config=nowhere"], "nowhere: no such file, and none of the packaged: best, "),
         (["--ckpt_path=last"], "no run in"),
         (["--ckpt_path=nowhere.ckpt"], "nowhere.ckpt: --ckpt_path takes best, last, a file, or"),
-        ([f"--ckpt_path={PACKAGED}"], "holds a network, but not its training"),
+        ([f"--ckpt_path={PACKAGED_CLASSIFIER}"], "holds a network, but not its training"),
         (["--ckpt_path"], "ckpt_path"),
         (["--early_stopping.monitor=val/accuracy"], "early_stopping.monitor"),
         (["--model.schedule=one_cycle", "--trainer.max_epochs=-1"], "has to know the end"),
@@ -417,7 +417,7 @@ def test_help_is_the_config_and_the_rest_is_a_flag_further(
 
 def test_options_of_a_class_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["fit", "--model.network.help", "wide"])
+        main(["fit", "--model.network.help", "Wide"])
 
     assert "share of the last 256 features" in capsys.readouterr().out
 

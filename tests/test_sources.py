@@ -9,7 +9,7 @@ from torchvision.datasets import MNIST, FashionMNIST
 from torchvision.datasets.utils import check_integrity
 
 from mnist_lit.data import sources
-from mnist_lit.data.sources import DEBIAN_FASHION, PACKAGED, load
+from mnist_lit.data.sources import DEBIAN_FASHION, PACKAGED_MNIST, load
 from mnist_lit.errors import UserError
 
 
@@ -30,7 +30,7 @@ def test_packaged_mnist_is_the_original(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "md5"), MNIST.resources)
 def test_packaged_files_have_the_checksums_that_torchvision_knows(name: str, md5: str) -> None:
-    assert check_integrity(PACKAGED / name, md5)
+    assert check_integrity(PACKAGED_MNIST / name, md5)
 
 
 @pytest.mark.parametrize("place", ["data_dir", "Debian"])
@@ -38,7 +38,7 @@ def test_fashion_mnist_is_taken_from_files_that_are_there(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "DEBIAN_FASHION", tmp_path / "Debian")
-    shutil.copytree(PACKAGED, tmp_path / place)  # files of the same form
+    shutil.copytree(PACKAGED_MNIST, tmp_path / place)  # files of the same form
     loaded = load("fashion_mnist", tmp_path / "data_dir")
 
     assert len(loaded.train[1]) == 60_000

@@ -5,6 +5,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,10 @@ def load_csv(path: Path) -> RawDataset:
                 raise UserError(f"{path} has no column {LABEL}; it has {join_names(names)}")
             place = names.index(LABEL)
             pixels = [number for number in range(len(names)) if number != place]
-            text = np.loadtxt(file, delimiter=",", dtype=str, usecols=place, quotechar='"')
+            table = partial(np.loadtxt, file, delimiter=",", quotechar='"', comments=None)
+            text = table(dtype=str, usecols=place)
             file.seek(0)
-            values = np.loadtxt(
-                file, delimiter=",", skiprows=1, dtype=np.float32, usecols=pixels, ndmin=2
-            )
+            values = table(skiprows=1, dtype=np.float32, usecols=pixels, ndmin=2)
         side = math.isqrt(len(pixels))
         if side**2 != len(pixels):
             raise ValueError(f"{len(pixels)} pixels make no square image")

@@ -42,7 +42,7 @@ class Augment:
         """Change each image of a batch by random amounts, on the batch's device.
 
         Args:
-            images: ``(B, 1, H, W)`` float, paper 0.
+            images: ``(B, C, H, W)`` float, paper 0.
 
         Returns:
             The same shape; what leaves the frame is lost, paper fills in.

@@ -12,8 +12,8 @@ from torch.utils.data import Dataset
 from mnist_lit.reading.preprocessing import Preprocessing
 
 Batch = tuple[Tensor, Tensor]
-"""Images ``(B, C, H, W)`` and labels ``(B,)``; with `negatives`, training batches have the shares
-of all classes instead of labels, ``(B, K)``."""
+"""Images ``(B, C, H, W)`` and labels ``(B,)``; with `negatives`, training batches have soft labels,
+``(B, K)``."""
 
 
 TEST_SHARE = 1 / 7  # of data without a test set: as many as of MNIST

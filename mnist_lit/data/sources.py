@@ -19,7 +19,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.files import user_path
 from mnist_lit.reading.preprocessing import Fit
 
-PACKAGED = Path(__file__).parent / "mnist"
+PACKAGED_MNIST = Path(__file__).parent / "mnist"
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
 ARRAY_FILES: Mapping[str, Callable[[Path], RawDataset]] = {".csv": load_csv, ".npz": load_npz}
 
@@ -67,6 +67,9 @@ def load(
         return load_folder(path, image_size, fit)
     if path.suffix.lower() in ARRAY_FILES:
         return _resized(ARRAY_FILES[path.suffix.lower()](path), image_size)
+    if path.is_file():
+        known = ", ".join(sorted(ARRAY_FILES))
+        raise UserError(f"data.dataset {dataset}: of files, these are read: {known}")
     if "." in dataset and "/" not in dataset:
         return _resized(load_function(dataset, args or {}), image_size)
     raise UserError(
@@ -78,7 +81,7 @@ def load(
 @cache
 def _packaged() -> RawDataset:
     """Read MNIST, once in a process: its tensors are shared, so nobody may change them."""
-    return load_idx(PACKAGED)
+    return load_idx(PACKAGED_MNIST)
 
 
 def _resized(loaded: RawDataset, side: int | None) -> RawDataset:

@@ -25,7 +25,7 @@ from mnist_lit.reading.ink import Ink, find_ink
 from mnist_lit.reading.preprocessing import Preprocessing
 from mnist_lit.reading.result import Classification, Digit, Reading
 
-PACKAGED = Path(__file__).parents[1] / "weights" / "mnist.pt"
+PACKAGED_CLASSIFIER = Path(__file__).parents[1] / "weights" / "mnist.pt"
 BATCH_SIZE = 500  # images at a time; more are no faster
 SURE_PROB = 0.95  # below it, a digit is classified in turned and slanted views, too
 VIEW_DEG = 8.0  # angle by which a digit is turned or slanted
@@ -40,7 +40,8 @@ class Classifier:
     """A trained network for inference.
 
     Args:
-        network: maps images in [0, 1] to logits.
+        network: maps images in [0, 1] to logits. It is set to evaluation mode and frozen: of one
+            that is to be trained further, give a copy.
         temperature: divides the logits; above 1, the network is less confident.
         classes: names of the K classes.
         shape: of the images that the network takes.
@@ -78,7 +79,7 @@ class Classifier:
         Raises:
             UserError: the file cannot be read, is of another version, or of an unknown class.
         """
-        path = PACKAGED if path is None else user_path(path)
+        path = PACKAGED_CLASSIFIER if path is None else user_path(path)
         checkpoint = load_checkpoint(path)
         try:
             hyper_parameters = dict(checkpoint["hyper_parameters"])
@@ -94,7 +95,9 @@ class Classifier:
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{path} holds a network that this version does not know") from error
+            raise UserError(
+                f"{path} holds no classifier that this version knows: {one_line(error)}"
+            ) from error
         temperature = checkpoint.get("temperature", 1.0)
         classifier = cls(loaded, temperature, classes, shape, preprocessing)
         classifier._check(path)

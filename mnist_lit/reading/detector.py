@@ -22,10 +22,10 @@ from mnist_lit.models.characters import FIRST_SIGN, NUM_DIGITS
 from mnist_lit.models.detector import DIGIT_PX, STRIDE, DetectorNetwork
 from mnist_lit.reading.arrays import extent, scaled
 
-PACKAGED = Path(__file__).parents[1] / "weights" / "detector.pt"
+PACKAGED_DETECTOR = Path(__file__).parents[1] / "weights" / "detector.pt"
 MAX_NETWORK_PIXELS = 1_500_000.0  # of a picture, over all scales: some 3 s of a core
 MAX_BAND_PIXELS = 200_000  # at once, because of the memory they take
-BAND_OVERLAP_PX = 112  # rows beyond a band that are seen with it: half the field of view
+BAND_OVERLAP_PX = 112  # rows beyond a band: nearly half the receptive field
 OTHER_SIZES = (1.8, 1 / 1.8)  # sizes tried besides the given ones, as multiples of the first
 SAME_SIZE_LOG = 0.16  # |log ratio| of two sizes that count as one
 SIZE_FIT_LOG = 0.5  # |log ratio| of a digit's size and the scale's at which its vote falls to 1/e
@@ -98,7 +98,7 @@ class Detector:
     @cache
     def packaged(cls) -> Self:
         """Return the detector that comes with the package."""
-        return cls.load(PACKAGED)
+        return cls.load(PACKAGED_DETECTOR)
 
     def detect(self, ink: NDArray[np.uint8], sizes: Sequence[float]) -> tuple[Detections, bool]:
         """Detect digits at the best scale, searched from ``sizes``.

@@ -140,7 +140,7 @@ def find_ink(picture: Picture | Page) -> Ink:
 
 
 def _ink_components(contrast: Array, noise: Array) -> NDArray[np.int32]:
-    """Find connected ink: pixels that cannot be noise, and fainter ones connected to them.
+    """Find components of weak ink that contain strong ink (hysteresis thresholding).
 
     Args:
         contrast: ``(H, W)``, see `contrast_to`.

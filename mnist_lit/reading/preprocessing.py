@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -23,7 +24,8 @@ class Preprocessing:
         mode: Pillow's: L, grey, or RGB.
         fit: how a picture gets square: crop cuts off what is longer, on both sides; pad adds black.
         ranges: by `kind_of`, the values of grey pictures of more than 8 bits that become 0 and 255.
-            They are those of all training pictures: brightness may be what tells classes apart.
+            They are the lowest and highest of the whole data set: brightness may be what tells
+            classes apart.
     """
 
     size: int
@@ -52,8 +54,8 @@ class Preprocessing:
         whole = Image.fromarray(pixels).convert(self.mode)
         bring = ImageOps.pad if self.fit == "pad" else ImageOps.fit
         fitted = bring(whole, (self.size, self.size))
-        values = torch.frombuffer(bytearray(fitted.tobytes()), dtype=torch.uint8)
-        return values.view(self.size, self.size, -1).permute(2, 0, 1).contiguous()
+        values = torch.from_numpy(np.array(fitted)).view(self.size, self.size, -1)
+        return values.permute(2, 0, 1).contiguous()
 
 
 def kind_of(image: Image.Image) -> str:

@@ -88,11 +88,17 @@ class Problem(BaseModel):
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "No picture, or a damaged one"},
+    400: {
+        "model": Problem,
+        "description": "No picture that can be read, or a PDF",
+    },
     403: {"model": Problem, "description": "Cross-origin request"},
     408: {"model": Problem, "description": "The picture takes too long to arrive"},
     413: {"model": Problem, "description": f"More than {MAX_BYTES / 1e6:.0f} MB"},
-    503: {"model": Problem, "description": "Too many requests at a time, or no answer in 10 s"},
+    503: {
+        "model": Problem,
+        "description": "Too many at a time, or no answer in 10 s",
+    },
 }
 BYTES = {"type": "string", "format": "binary"}
 PICTURE = {"content": {"image/*": {"schema": BYTES}}}
@@ -201,7 +207,10 @@ def _add_corrections(app: FastAPI, corrections: Corrections) -> None:
     @app.delete("/corrections/{name}")
     async def take_back(name: str) -> None:
         """Remove a correction."""
-        corrections.take_back(name)
+        try:
+            corrections.take_back(name)
+        except OSError as error:
+            raise HTTPException(507, f"the correction stays: {error.strerror}") from error
 
 
 class CrossOriginGuard:
@@ -303,7 +312,9 @@ async def _while_connected(request: Request, work: Awaitable[dict[str, Any]]) ->
                 return done.result()
             raise HTTPException(400, "the client has disconnected")
     except TimeoutError:
-        raise _busy() from None
+        raise HTTPException(
+            503, f"no answer within {ANSWER_TIMEOUT_S:g} s: send the picture again, or smaller"
+        ) from None
     finally:
         done.cancel()
         gone.cancel()

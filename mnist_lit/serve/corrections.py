@@ -49,15 +49,21 @@ class Corrections:
         if len(pixels) != IMAGE_PX**2 or not 0 <= digit <= 9:
             raise ValueError("a correction is 28x28 bytes and a digit")
         name = hashlib.sha256(pixels).hexdigest()[:16]
-        self.take_back(name)
-        if sum(1 for _ in self.folder.glob("[0-9]/*.png")) >= MAX_CORRECTIONS:
+        kept = [path for path in self.folder.glob("[0-9]/*.png") if path.stem != name]
+        if len(kept) >= MAX_CORRECTIONS:
             raise ValueError(f"{MAX_CORRECTIONS:,} corrections are kept already")
-        with atomic_write(self.folder / str(digit) / f"{name}.png") as path:
+        file = self.folder / str(digit) / f"{name}.png"
+        with atomic_write(file) as path:
             Image.frombytes("L", (IMAGE_PX, IMAGE_PX), pixels).save(path, format="PNG")
+        for other in self._files(name) - {file}:
+            other.unlink(missing_ok=True)
         return name
 
     def take_back(self, name: str) -> None:
         """Remove a correction, if it is there."""
         if NAME.fullmatch(name):
-            for path in self.folder.glob(f"[0-9]/{name}.png"):
+            for path in self._files(name):
                 path.unlink(missing_ok=True)
+
+    def _files(self, name: str) -> set[Path]:
+        return set(self.folder.glob(f"[0-9]/{name}.png"))

@@ -35,10 +35,14 @@ class ReportToStudy(Callback):
     def __init__(self, trial: Trial, monitor: str) -> None:
         self.trial, self.monitor = trial, monitor
         self.pruned = False
+        self._validated_epoch = -1
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validated_epoch = trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics = trainer.callback_metrics
-        if self.monitor not in metrics:  # this epoch is not validated
+        if self._validated_epoch != trainer.current_epoch or self.monitor not in metrics:
             return
         epoch = trainer.current_epoch + 1
         validated = {name: metrics[name].item() for name in metrics if name.startswith("val/")}

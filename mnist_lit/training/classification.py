@@ -22,7 +22,7 @@ from mnist_lit.models import (
     probe_images,
     run_in_eval_mode,
 )
-from mnist_lit.reading.classifier import PACKAGED
+from mnist_lit.reading.classifier import PACKAGED_CLASSIFIER
 from mnist_lit.training import initial_weights
 from mnist_lit.training.base_task import BaseTask, Schedule, Share
 
@@ -37,7 +37,7 @@ class LitClassifier(BaseTask):
 
     Args:
         network: any torch.nn.Module from images (B, C, H, W) in [0, 1] to logits (B, K), by its
-            import path; cnn: the original one, 21,840 parameters; wide: a larger one, 613,098.
+            import path; CNN: the original one, 21,840 parameters; Wide: a larger one, 613,098.
             Its arguments num_classes, in_channels and image_size are set from the data.
         lr: Adam's learning rate; with a schedule, its highest.
         schedule: constant, or one_cycle: a rise to `lr` in the first fraction `warmup` of all
@@ -108,7 +108,7 @@ class LitClassifier(BaseTask):
             network.std.fill_(data.std)
         if stage == "fit" and self.weights:
             anew = initial_weights.load_initial_weights(
-                network, self.weights, self.num_classes, PACKAGED
+                network, self.weights, self.num_classes, PACKAGED_CLASSIFIER
             )
             if anew and self.trainer.is_global_zero:
                 print(f"{', '.join(anew)}: initialised at random, as the number of classes differs")

@@ -24,7 +24,7 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 from torchvision.datasets.utils import extract_archive
 
-from mnist_lit.data.sources import PACKAGED, default_data_dir, load
+from mnist_lit.data.sources import PACKAGED_MNIST, default_data_dir, load
 from mnist_lit.memory import keep_freed_memory
 from mnist_lit.models import CNN, Shape
 
@@ -82,7 +82,7 @@ def _extracted() -> Path:
     raw = default_data_dir() / "MNIST" / "raw"
     if not raw.is_dir():
         raw.mkdir(parents=True)
-        for packed in PACKAGED.glob("*.gz"):
+        for packed in PACKAGED_MNIST.glob("*.gz"):
             extract_archive(packed, raw)
     return default_data_dir()
 

@@ -11,19 +11,14 @@ alone meanwhile.
 """
 
 import argparse
-import json
 import os
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
 import machine
 import torch
+from machine import Measured, measure
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -55,39 +50,19 @@ def four_times(train: bool) -> tuple[Tensor, Tensor]:
     return copies(COPIES[2], train)
 
 
-class Measured(NamedTuple):
-    """One command."""
-
-    images_per_s: float  # in its fastest epoch
-    train_s: float  # training, with validation
-    wall_s: float  # from start to exit
-    mib: float  # the most that any of its processes took
-
-
-def measure(options: Sequence[str], num_threads: int) -> Measured:
-    with tempfile.TemporaryDirectory() as name:
-        command = [sys.executable, "-m", "mnist_lit", "fit", "--trainer.accelerator=cpu"]
-        command += [f"--trainer.default_root_dir={name}", "--trainer.max_epochs=2", *options]
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": str(num_threads),
-            "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
-        }
-        start = time.perf_counter()
-        with (Path(name) / "said").open("w+") as said:
-            process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
-            _, status, usage = os.wait4(process.pid, 0)
-            wall_s = time.perf_counter() - start
-            if status:
-                raise RuntimeError((Path(name) / "said").read_text())
-        result = json.loads(next(Path(name).rglob("results.json")).read_text())
-    mib = usage.ru_maxrss / 1024
-    return Measured(result["images_per_s"], result["fit_seconds"], wall_s, mib)
+def fit(options: Sequence[str], num_threads: int) -> Measured:
+    """Train for two epochs, with so many threads in each process."""
+    fixed = ("--trainer.accelerator=cpu", "--trainer.max_epochs=2")
+    environment = {
+        "OMP_NUM_THREADS": str(num_threads),
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
+    }
+    return measure(["-m", "mnist_lit", "fit", *fixed, *options], environment)
 
 
 def processes(rounds: int, say: Callable[[str], None]) -> Table:
     ways = {"1 process": (1, 1), "2 processes": (2, 1), "1 process, 2 threads": (1, 2)}
-    wide = ["--model.network=wide", "--data.val_size=56000", "--trainer.max_epochs=1"]
+    wide = ["--model.network=Wide", "--data.val_size=56000", "--trainer.max_epochs=1"]
     tasks = {
         "cnn, batch 100": [],
         "cnn, batch 1000": ["--data.batch_size=1000"],
@@ -101,7 +76,7 @@ def processes(rounds: int, say: Callable[[str], None]) -> Table:
         found: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(rounds):
             for way, (num_ranks, num_threads) in ways.items():
-                measured = measure([*options, f"--trainer.devices={num_ranks}"], num_threads)
+                measured = fit([*options, f"--trainer.devices={num_ranks}"], num_threads)
                 found[way].append(measured.images_per_s)
                 say(f"{task}, {way}: {measured.images_per_s:,.0f} images/s")
         ratio = median(
@@ -120,14 +95,14 @@ def growth(rounds: int, say: Callable[[str], None]) -> Table:
         for times, load in zip(COPIES, (once, twice, four_times), strict=True):
             dataset = f"--data.dataset=scaling.{load.__name__}"
             options = [dataset, "--trainer.max_epochs=1"]
-            found[times].append(measure(options, torch.get_num_threads()))
+            found[times].append(fit(options, torch.get_num_threads()))
             say(f"{times} times: {found[times][-1]}")
     for times, measured in found.items():
         middle = Measured(*map(median, zip(*measured, strict=True)))
         table.add_row(
             f"{60_000 * times - 5000:,}",
             f"{middle.images_per_s:,.0f}",
-            *(f"{middle.train_s:.1f}", f"{middle.wall_s:.1f}", f"{middle.mib:,.0f}"),
+            *(f"{middle.train_s:.1f}", f"{middle.wall_s:.1f}", f"{middle.peak_mib:,.0f}"),
         )
     return table
 

@@ -9,13 +9,7 @@ machine alone meanwhile. Each measurement is also said on standard error as soon
 """
 
 import argparse
-import json
-import os
 import platform
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -23,6 +17,7 @@ from typing import NamedTuple
 
 import machine
 import torch
+from machine import Measured, measure
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -30,16 +25,6 @@ from rich.table import Table
 from mnist_lit import __version__
 
 ROOT = Path(__file__).parents[2]
-
-
-class Measured(NamedTuple):
-    """One process."""
-
-    images_per_s: float  # in its fastest epoch
-    test_acc: float
-    train_s: float  # training, with validation if there is any
-    wall_s: float  # from start to exit
-    peak_mib: float
 
 
 class Row(NamedTuple):
@@ -82,30 +67,6 @@ def rows() -> list[Row]:
     return table
 
 
-def measure(arguments: Sequence[str]) -> Measured:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if "fit" in arguments:
-            arguments = [*arguments, f"--trainer.default_root_dir={folder}"]
-        start = time.perf_counter()
-        with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
-            process = subprocess.Popen([sys.executable, *arguments], stdout=out, stderr=err)
-            _, status, usage = os.wait4(process.pid, 0)
-        wall_s = time.perf_counter() - start
-        if status:
-            raise RuntimeError((folder / "err").read_text())
-        results = list(folder.rglob("results.json"))
-        text = (results[0] if results else folder / "out").read_text()
-    result = json.loads(text)
-    return Measured(
-        images_per_s=result["images_per_s"],
-        test_acc=result["test/acc"],
-        train_s=result["fit_seconds"],
-        wall_s=wall_s,
-        peak_mib=usage.ru_maxrss / 1024,
-    )
-
-
 def print_table(table: Sequence[Row], rounds: Sequence[dict[str, Measured]]) -> None:
     def ratio(row: Row, field: str) -> str:
         pairs = [(getattr(r[row.name], field), getattr(r[row.against], field)) for r in rounds]
@@ -146,10 +107,12 @@ def main() -> None:
         "--only",
         nargs="+",
         metavar="ROW",
-        help="rows that begin so, with what they are compared with",
+        help="names of rows; those that they are compared with are added",
     )
     args = parser.parse_args()
-    table = [row for row in rows() if not args.only or row.name in args.only]
+    chosen = [row for row in rows() if not args.only or row.name in args.only]
+    names = {name for row in chosen for name in ("bare loop", row.name, row.against)}
+    table = [row for row in rows() if row.name in names]
     console = Console(stderr=True)
     progress = track(
         [(number, row) for number in range(args.rounds) for row in table],

@@ -16,22 +16,12 @@ from drawing import chromium
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.export import reader
 from mnist_lit.export.graph import as_onnx, detector_as_onnx
 from mnist_lit.reading.classifier import Classifier
 from mnist_lit.reading.detector import Detector
 
 SIDE = 280  # of the canvas, in pixels
-
-
-def held_out_digits() -> NDArray[np.float32]:
-    """MNIST's validation images, ``(N, 28, 28)`` in [0, 1]."""
-    data = MNISTDataModule()
-    data.setup()
-    held_out = data.images("val")
-    pixels = held_out.pixels[held_out.indices][:, 0]
-    return np.asarray(pixels.float().numpy() / 255, np.float32)
 
 
 def numbers(num: int, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
@@ -44,7 +34,7 @@ def numbers(num: int, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
     Yields:
         Canvases, ``(280, 280)``, ink 0, paper 255.
     """
-    images = held_out_digits()
+    images, _ = stress.digits("val")
     random = np.random.default_rng(seed)
     while num:
         chosen = random.integers(len(images), size=random.integers(1, 6))

@@ -6,6 +6,7 @@ Each is read in a process of its own. Its seconds are the processor's, of all th
 memory is what the process needed at its highest, less what it had before it read.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -128,6 +129,7 @@ print(json.dumps([time.process_time() - start, highest_mb() - before, num_digits
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     table = Table("picture", "kB", "s", "MB", "digits", "said", title="what a picture costs")
     for name, make in PICTURES.items():
         picture = make()

@@ -18,12 +18,12 @@ from torch import Tensor
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.data.module import MNISTDataModule
 from mnist_lit.files import atomic_write
-from mnist_lit.reading.classifier import PACKAGED, Classifier
-from mnist_lit.reading.detector import PACKAGED as DETECTOR
+from mnist_lit.reading.classifier import PACKAGED_CLASSIFIER, Classifier
+from mnist_lit.reading.detector import PACKAGED_DETECTOR
 from mnist_lit.training.calibration import calibration_error
 from mnist_lit.training.run_folders import Run
 
-CARD = PACKAGED.with_name("README.md")
+CARD = PACKAGED_CLASSIFIER.with_name("README.md")
 KEPT = ("mnist_lit", "hyper_parameters", "state_dict", "temperature", "classes")
 TABLE = r"^(\|---\|---\|\n)(\|.*\n)*"  # of two columns
 NUM_PICTURES = 500  # of each kind
@@ -81,11 +81,11 @@ def main() -> None:
     kept = {name: checkpoint[name] for name in KEPT if name in checkpoint}
     is_detector = "width" in kept["hyper_parameters"]
     if given.share < 1:
-        old = load_checkpoint(DETECTOR if is_detector else PACKAGED)
+        old = load_checkpoint(PACKAGED_DETECTOR if is_detector else PACKAGED_CLASSIFIER)
         kept["state_dict"] = averaged(kept["state_dict"], old["state_dict"], given.share)
     if is_detector:  # half of the bits say as much, as training with bfloat16 shows
         kept["state_dict"] = {name: half(part) for name, part in kept["state_dict"].items()}
-    with atomic_write(DETECTOR if is_detector else PACKAGED) as path:
+    with atomic_write(PACKAGED_DETECTOR if is_detector else PACKAGED_CLASSIFIER) as path:
         torch.save(kept, path)
     classifier = Classifier.load()
     figures = measure(classifier)

@@ -400,14 +400,14 @@ PENS_AND_SCANNERS: dict[str, Callable[[Array], Array]] = {
 
 def accuracy(classifier: Classifier, name: str, split: str) -> float:
     """The share of all images that is told right after one of `PENS_AND_SCANNERS`."""
-    images, labels = _digits(split)
+    images, labels = digits(split)
     changed = np.stack([PENS_AND_SCANNERS[name](image) for image in images])
     answers = classifier.probabilities(torch.from_numpy(changed)[:, None]).argmax(1)
     return (answers == labels).double().mean().item()
 
 
 @cache
-def _digits(split: str) -> tuple[Array, Tensor]:
+def digits(split: str) -> tuple[Array, Tensor]:
     """All images of a set, ``(N, 28, 28)`` in [0, 1], and their labels."""
     data = MNISTDataModule()
     data.setup()
@@ -424,7 +424,7 @@ def make(kind: str, split: str, num: int, seed: int = 0) -> Iterator[Stress]:
         num: how many; single digits are taken in the order of the set, each once.
         seed: of everything random.
     """
-    images, labels = _digits(split)
+    images, labels = digits(split)
     maker, several = KINDS[kind]
     for number in range(num):
         random = np.random.default_rng([seed, number])

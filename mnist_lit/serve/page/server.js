@@ -15,7 +15,7 @@ async function read(drawn, signal) {
     const limited = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]);
     const response = await fetch("predict?details=true", { method: "POST", body, signal: limited });
     setGone(false);
-    if (response.status === 503) {
+    if (response.headers.has("Retry-After")) {
       const retryMs = 1000 * response.headers.get("Retry-After");
       throw Object.assign(new Error("busy"), { retryMs });
     }

@@ -40,9 +40,5 @@ class StopEarly(EarlyStopping):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict({**state_dict, "patience": self.patience})
 
-    @property
-    def stopped(self) -> bool:
-        return bool(self.wait_count >= self.patience)
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        trainer.should_stop = self.stopped
+        trainer.should_stop = self.wait_count >= self.patience

@@ -14,6 +14,7 @@ class Progress(RichProgressBar):
     def __init__(self) -> None:
         super().__init__(refresh_rate=4)  # times a second
         self._redraw_at = 0.0
+        self._validated_epoch = -1
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -23,13 +24,20 @@ class Progress(RichProgressBar):
             self._redraw_at = now + 1 / self.refresh_rate
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        self._validated_epoch = trainer.current_epoch
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         if self.is_disabled:  # on all ranks but the first
             return
         values = trainer.callback_metrics
         text = self._get_train_description(trainer.current_epoch)
-        for name, label in (("train", "train"), ("val", "validation")):
+        labels = {"train": "train"}
+        if self._validated_epoch == trainer.current_epoch:  # else the values are an older epoch's
+            labels["val"] = "validation"
+        for name, label in labels.items():
             if f"{name}/loss" in values and f"{name}/acc" in values:
                 text += f"  {label} {values[f'{name}/loss']:.4f} {values[f'{name}/acc']:7.2%}"
         assert self.progress is not None
