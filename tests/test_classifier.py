@@ -219,10 +219,7 @@ def _half(stroke: list[tuple[int, int]], right: int, down: int) -> list[tuple[in
 @pytest.mark.parametrize(
     ("strokes", "number"),
     [
-        pytest.param(
-            *(FOUR, "4"),
-            marks=pytest.mark.xfail(reason="41: its right stroke is a 1 with 0.36", strict=True),
-        ),
+        (FOUR, "4"),
         ([*FOUR, ONE], "41"),
         (BROKEN_FIVE, "5"),
         ([SEVEN, [(60, 285), (260, 285)]], "7"),

@@ -1,5 +1,6 @@
 """Corrected digits: kept, taken back, and trained on among MNIST's."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,10 @@ from mnist_lit.serve.corrections import Corrections
 
 def _crop(value: int) -> bytes:
     return bytes([value, *[0] * 783])
+
+
+def _no_space(*args: object, **kwargs: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_correction_is_a_picture_of_its_class(tmp_path: Path) -> None:
@@ -40,6 +45,18 @@ def test_crop_has_one_truth_and_can_be_taken_back(tmp_path: Path) -> None:
     kept.take_back("../7/" + other)
     kept.take_back("*")
     assert [path.stem for path in tmp_path.rglob("*.png")] == [other]
+
+
+def test_full_disk_leaves_the_older_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Corrections(tmp_path)
+    name = kept.keep(_crop(1), 7)
+    monkeypatch.setattr(Image.Image, "save", _no_space)
+    with pytest.raises(OSError, match="No space left"):
+        kept.keep(_crop(1), 1)
+
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*.png")] == [
+        Path("7") / f"{name}.png"
+    ]
 
 
 @pytest.mark.parametrize(("pixels", "digit"), [(b"", 1), (bytes(785), 1), (bytes(784), 10)])

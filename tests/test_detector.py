@@ -417,21 +417,21 @@ def test_detector_learns_and_resumes_to_bit_identical_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     places = [f"--trainer.default_root_dir={tmp_path / name}" for name in ("whole", "parts")]
-    three = ["fit", *SMALL, *CPU, "--trainer.max_epochs=3", "--model.schedule=constant"]
-    assert main([*three, places[0]]) == 0
+    four = ["fit", *SMALL, *CPU, "--trainer.max_epochs=4", "--model.schedule=constant"]
+    assert main([*four, places[0]]) == 0
     printed = capsys.readouterr().out
     last = tmp_path / "parts" / "lightning_logs" / "detector_0" / "checkpoints" / "last.ckpt"
     with pytest.MonkeyPatch.context() as patch:
         skip_results(patch)
-        assert main([*three, places[1], "--trainer.max_epochs=1"]) == 0
-        assert main([*three, places[1], f"--ckpt_path={last}"]) == 0
+        assert main([*four, places[1], "--trainer.max_epochs=1"]) == 0
+        assert main([*four, places[1], f"--ckpt_path={last}"]) == 0
 
     whole, parts = (tmp_path / name / "lightning_logs/detector_0" for name in ("whole", "parts"))
     results = json.loads((whole / "results.json").read_text())
-    assert results["epochs"] == 3
+    assert results["epochs"] == 4
     with (whole / "metrics.csv").open(newline="") as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
-    assert losses[-1] < losses[0] - 0.3, "nine steps"
+    assert losses[-1] < losses[0] - 0.3, "twelve steps"
     assert results["test/loss"] > 0
     assert (whole / "figures" / "sheets.png").stat().st_size > 10_000
     assert "test" in printed, "the table of results"
@@ -445,7 +445,7 @@ def test_detector_learns_and_resumes_to_bit_identical_weights(
     assert is_complete
     assert detected.boxes.isfinite().all()
     capsys.readouterr()
-    assert main([*three, places[1], "--ckpt_path=last", "--data.num_sheets=24"]) == 2
+    assert main([*four, places[1], "--ckpt_path=last", "--data.num_sheets=24"]) == 2
     assert "data.num_sheets" in capsys.readouterr().err
     assert main(["report", str(whole)]) == 2
     assert "is not a run of fit" in capsys.readouterr().err

@@ -563,6 +563,17 @@ def test_training_without_validation_is_said(
     assert "no epoch was validated" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("unmeasured")
+def test_line_of_an_epoch_has_no_older_validation(
+    fit: Fit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    every_second = "--trainer.check_val_every_n_epoch=2"
+    fit(*QUICKLY, every_second, "--trainer.max_epochs=3", "--trainer.enable_progress_bar=true")
+    lines = [line for line in capsys.readouterr().out.splitlines() if " train " in line]
+
+    assert ["validation" in line for line in lines] == [False, True, False]
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_run_goes_on_under_another_name(fit: Fit) -> None:
     run = fit(*QUICKLY, "--trainer.limit_train_batches=10", "--trainer.max_epochs=1")

@@ -37,7 +37,7 @@ D = TypeVar("D", Ink, torch.Tensor)
 
 
 def main(args: Sequence[str]) -> int:
-    """Read files and print what they say; `args` begins with the command's name.
+    """Read files and print the results; `args` begins with the command's name.
 
     Returns:
         The exit code: 1 where a file could not be read.
@@ -59,7 +59,7 @@ def main(args: Sequence[str]) -> int:
         "--save_seen",
         metavar="DIR",
         type=user_path,
-        help="write there what the network saw, as PNG",
+        help="write the network's inputs there, as PNG",
     )
     parser.add_argument(
         "--truth",

@@ -25,7 +25,7 @@ class Download:
 
     Attributes:
         make: (folder, train=..., download=...) -> torchvision data set.
-        classes: what the labels mean.
+        classes: names of the labels.
         first_label: of the first class.
         transposed: True: its images are transposed.
         offline_hint: what to do without network.

@@ -40,7 +40,7 @@ class RawDataset:
     Attributes:
         train: images to learn from, N of them, and their labels, ``(N,)`` int64.
         test: the same of those that are held out.
-        classes: what the labels mean, K names.
+        classes: names of the labels, K.
         val: the same as `train` of a validation set; None: a part of `train` is split off.
         preprocessing: from picture files to these images; None: they were no files.
     """

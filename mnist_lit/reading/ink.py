@@ -197,7 +197,7 @@ def _normalised(contrast: Array, noise: Array) -> NDArray[np.uint8]:
 
 
 def _without_edge_lines(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Remove what is left of a frame around the picture, which the detector takes for 1s.
+    """Remove leftovers of a frame around the picture, which the detector takes for 1s.
 
     It is a component that touches the picture's edge, is at least half as long as a side, and lies
     within `EDGE_SHARE` of the edges: the detector does not see where these are.

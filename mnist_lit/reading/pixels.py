@@ -10,7 +10,7 @@ from mnist_lit.reading.arrays import Array
 from mnist_lit.reading.limits import SIXTEEN_BITS, PictureError
 
 MAX_UNREDUCED = 16_000_000  # pixels of a picture that is reduced before anything else is done to it
-WORK_PX = 1600  # longest side of what is searched for digits: a page keeps 20 px a line
+WORK_PX = 1600  # longest side of the searched picture: a page keeps 20 px a line
 # Levels of 255: if opaque colours differ by less, only the transparency draws something.
 SAME_COLOUR_LEVELS = 16
 
@@ -77,7 +77,7 @@ def to_uint8(image: Image.Image, value_range: Range | None = None) -> NDArray[np
     """Convert any mode to ``(H, W, 3)``, or to ``(H, W)`` if all is grey, which costs a third.
 
     Args:
-        image: what is transparent in it becomes paper.
+        image: its transparent pixels become paper.
         value_range: of a mode with more than 8 bits; None: the usual one of 16 bits, and for what
             has no usual one, from the darkest to the lightest value.
     """
@@ -102,7 +102,7 @@ def to_uint8(image: Image.Image, value_range: Range | None = None) -> NDArray[np
 
 
 def _exif(image: Image.Image) -> Image.Exif:
-    """Read what a camera has written; nothing, if that is damaged."""
+    """Read the EXIF data; empty if it is damaged."""
     try:
         return image.getexif()
     except Exception:  # damaged EXIF raises many kinds of exceptions

@@ -22,7 +22,7 @@ class Preprocessing:
     Attributes:
         size: height and width of the input, in pixels.
         mode: Pillow's: L, grey, or RGB.
-        fit: how a picture gets square: crop cuts off what is longer, on both sides; pad adds black.
+        fit: how a picture gets square: crop cuts the longer side at both ends; pad adds black.
         ranges: by `kind_of`, the values of grey pictures of more than 8 bits that become 0 and 255.
             They are the lowest and highest of the whole data set: brightness may be what tells
             classes apart.

@@ -39,7 +39,7 @@ class Sweep:
     Args:
         folder: its name is the study's; it is created if it does not exist.
         url: of the database; None: a file in the folder.
-        space: what is searched.
+        space: the search space.
         config: the other options of all trials, by their full names.
 
     Raises:
@@ -126,7 +126,7 @@ class Sweep:
         return run
 
     def frozen(self, trial: Trial) -> FrozenTrial:
-        """Return the present state of a trial, with what the first attempt reported."""
+        """Return the present state of a trial, with the reports of its first attempt."""
         return self.study.get_trials(deepcopy=False)[trial.number]
 
     def pause(self, trial: Trial) -> None:

@@ -24,7 +24,7 @@ def draw_target(sheet: Sheet, maps: Array) -> None:
     """Draw the target: heatmaps of the centres, maps of the sizes, and a mask of the loss.
 
     Args:
-        sheet: what is written where.
+        sheet: gives the characters and their boxes.
         maps: ``(NUM_CLASSES + 3, HEIGHT / 2, WIDTH / 2)`` float32, all 0. Filled with, for each
             class, a peak of 1 in the middle of each character; in that cell, the logarithms of its
             width and height in units of `DIGIT_PX`; last, 0 where the loss is not computed.

@@ -38,7 +38,7 @@ class BaseTask(LightningModule):
 
     Attributes:
         network: the network.
-        weights: what a new training starts from, if not from random weights.
+        weights: initial weights of a new training; None: random ones.
         step_lr: learning rate of the current step; the scheduler changes the optimizer's after it.
     """
 

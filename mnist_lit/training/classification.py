@@ -47,7 +47,7 @@ class LitClassifier(BaseTask):
             0 <= label_smoothing < 1.
         loss: import path of a torch.nn.Module, (logits, labels) -> scalar mean over the images;
             null: cross-entropy with label_smoothing.
-        weights: what a new training starts from: packaged, the path of a checkpoint, or of a
+        weights: initial weights of a new training: packaged, the path of a checkpoint, or of a
             state_dict; null: random weights. The last layer may have another number of classes.
         freeze: patterns of names of the network's parameters that are not trained: conv*.
         compile: compile the network by torch.compile while it is trained.

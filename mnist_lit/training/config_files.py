@@ -23,7 +23,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.files import atomic_write
 from mnist_lit.training.run_folders import Run
 
-# Options that say where things are, not what is trained.
+# Options that name places and have no effect on the training.
 PATH_OPTIONS = {"ckpt_path", "data.data_dir", "trainer.default_root_dir"}
 
 # Options that cannot change on resuming: they decide which images each step has used, and which

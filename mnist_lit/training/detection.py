@@ -32,7 +32,7 @@ class LitDetector(BaseTask):
         schedule: constant, or one_cycle: a rise to `lr` in the first fraction `warmup` of all
             steps, then a decay to 0 along a cosine.
         warmup: that fraction, 0 <= warmup < 1.
-        weights: what a new training starts from: packaged, the path of a checkpoint, or of a
+        weights: initial weights of a new training: packaged, the path of a checkpoint, or of a
             state_dict; null: random weights.
     """
 

@@ -57,7 +57,7 @@ def finish(
         run: where they go; its best checkpoint gets the temperature.
         trainer: the one that has trained.
         model: with the weights to evaluate.
-        data: what it was trained on.
+        data: the data module of the training.
         facts: goes into ``results.json`` as it is, in front of the measured values.
         config: all options, nested as in a config file, for loggers to compare runs by.
     """
@@ -87,7 +87,7 @@ def finish(
 
 
 def _test(trainer: Trainer, model: LightningModule, data: MNISTDataModule) -> dict[str, float]:
-    """Return what the model's own test logs; nothing if it has none."""
+    """Return the metrics that the model's own test logs; empty if it has no test."""
     if not is_overridden("test_step", model):
         return {}
     (tested,) = single_process_trainer(trainer).test(model, datamodule=data, verbose=False)
@@ -236,7 +236,7 @@ def figure_makers(
     Args:
         run: its folder.
         model: with the weights of the best checkpoint.
-        data: what it was trained on.
+        data: the data module of the training.
         probs: of the test images, ``(N, K)``; None: the model is not a `LitClassifier`.
     """
     found: dict[str, Callable[[], Figure]] = {"curves": lambda: figures.curves(history(run))}

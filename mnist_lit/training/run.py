@@ -80,7 +80,7 @@ def evaluate_run(
         run: its folder.
         trainer: the one that has trained.
         model: gets the weights of the best checkpoint.
-        data: what it was trained on.
+        data: the data module of the training.
         config: all options, nested as in a config file.
 
     Raises:

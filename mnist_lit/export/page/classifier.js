@@ -1,4 +1,4 @@
-// From a picture to what it says: what reading/classifier.py does.
+// From a picture to its reading, as reading/classifier.py.
 
 import { grey, largest, mean } from "./arrays.js";
 import { decode } from "./decode.js";

@@ -105,7 +105,7 @@ function normalised({ contrast, noise: { data: noise } }) {
   return map(clean, (value) => Math.floor(Math.min(255, value * (255 / full))));
 }
 
-/** Remove what is left of a frame around the picture: see reading/ink.py. */
+/** Remove leftovers of a frame around the picture: see reading/ink.py. */
 function withoutEdgeLines(ink) {
   const { width, height } = ink;
   const depth = Math.floor(EDGE_SHARE * Math.min(width, height));

@@ -1,4 +1,4 @@
-// The order of reading: what `text_lines` in reading/result.py does.
+// The order of reading, as `text_lines` in reading/result.py.
 
 import { mean } from "./arrays.js";
 

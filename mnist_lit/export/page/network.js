@@ -60,7 +60,7 @@ function fromHalf(bits) {
   return sign * (exponent ? (1024 + fraction) * 2 ** (exponent - 25) : fraction * 2 ** -24);
 }
 
-// What each does, and what the attributes and inputs mean, says the ONNX operator specification.
+// Source of the operators, their attributes and inputs: the ONNX operator specification.
 // `export` refuses other operations, and attributes that are not looked at here.
 const OPERATIONS = {
   Identity: ([x]) => x,

@@ -1,4 +1,4 @@
-// Resize and blur as OpenCV does: what is read here is to be what is read in Python.
+// Resize and blur as OpenCV does, so that the page reads as Python does.
 
 import { grey, round } from "./arrays.js";
 
