@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mnist_lit.reading.arrays import Box
 
-MIN_LINE_OVERLAP = 0.2  # of two digits in a line, vertically, as a share of the smaller height
+MIN_LINE_OVERLAP = 0.1  # of two digits in a line, vertically, as a share of the smaller height
 
 
 @dataclass(frozen=True)

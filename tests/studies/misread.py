@@ -1,6 +1,6 @@
 """Draw pictures that the packaged networks misread.
 
-    python tests/studies/misread.py .github/misread.png [--num 500]
+    python tests/studies/misread.py .github/misread.png [--num 200]
 
 draws the first pictures of each kind of `stress.py` that are misread, made from test images.
 """
@@ -37,7 +37,7 @@ def misread(kind: str, num: int, known: set[str]) -> list[tuple[stress.Stress, s
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw what is misread.")
     parser.add_argument("output", type=Path)
-    parser.add_argument("--num", type=int, default=500, help="pictures of each kind to look at")
+    parser.add_argument("--num", type=int, default=200, help="pictures of each kind to look at")
     given = parser.parse_args()
     known: set[str] = set()
     kinds = track(stress.KINDS, "reading")

@@ -1,6 +1,6 @@
 """Make a run's best network the packaged one, and write down how well the packaged ones read.
 
-    python tests/studies/package.py lightning_logs/version_N [--share 0.75]
+    python tests/studies/package.py lightning_logs/version_N [--share 0.3]
 
 writes ``mnist_lit/weights/mnist.pt``, or of a detector's run ``detector.pt``, and the table in the
 model card beside it: test images, nothing chosen by them.
