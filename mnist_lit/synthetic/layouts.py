@@ -125,8 +125,8 @@ class SheetWriter:
 
     def _glyph(self, character: str, style: PenStyle, printed: bool) -> tuple[Glyphs, int]:
         drawer = self.drawer
-        share = DIGITS_BY_STROKES.get(character, 0.0)
-        if not printed and self.chance(share):
+        share = DIGITS_BY_STROKES.get(character)
+        if share and not printed and self.chance(share):
             strokes, number = drawer.strokes, int(self.random.integers(1000))
             return strokes.kinds[style.skeleton], strokes.index(character, number)
         if character.isdigit() and not printed and not self.chance(0.06):

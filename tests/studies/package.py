@@ -80,12 +80,13 @@ def main() -> None:
     checkpoint = load_checkpoint(Run(given.run).best)
     kept = {name: checkpoint[name] for name in KEPT if name in checkpoint}
     is_detector = "width" in kept["hyper_parameters"]
+    packaged = PACKAGED_DETECTOR if is_detector else PACKAGED_CLASSIFIER
     if given.share < 1:
-        old = load_checkpoint(PACKAGED_DETECTOR if is_detector else PACKAGED_CLASSIFIER)
+        old = load_checkpoint(packaged)
         kept["state_dict"] = averaged(kept["state_dict"], old["state_dict"], given.share)
     if is_detector:  # half of the bits say as much, as training with bfloat16 shows
         kept["state_dict"] = {name: half(part) for name, part in kept["state_dict"].items()}
-    with atomic_write(PACKAGED_DETECTOR if is_detector else PACKAGED_CLASSIFIER) as path:
+    with atomic_write(packaged) as path:
         torch.save(kept, path)
     classifier = Classifier.load()
     figures = measure(classifier)
