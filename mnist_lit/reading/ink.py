@@ -1,5 +1,6 @@
 """`Ink`: the writing of a picture, separated from its paper."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,10 +13,9 @@ from mnist_lit.reading.decode import Page, Picture, decode, pages_of
 from mnist_lit.reading.digit_image import fit_into_frame
 from mnist_lit.reading.paper import MIN_CONTRAST, contrast_to, denoise, paper_candidates
 
-# An estimate of the paper that leaves more than this is rejected.
+# Paper of one colour that leaves more than this is rejected.
 MAX_NOISE = 0.06  # of the range from black to white
-MAX_INK_SHARE = 0.25  # of a picture, ...
-MAX_INK_SHARE_OF_CANVAS = 0.75  # ... where the paper has one colour
+MAX_INK_SHARE = 0.75  # of a picture
 FULL_INK = 0.85  # quantile of the ink's contrast that becomes 255
 REACH = 0.2  # of a digit's size, by which its box may be too small
 FAINT_INK = 64  # of 255, from which on ink is connected
@@ -107,8 +107,7 @@ def _digit_mask(window: Array, box: Box) -> Mask:
 def find_ink(picture: Picture | Page) -> Ink:
     """Separate the ink of a picture from its paper.
 
-    The paper's colour is estimated in several ways, the most common case first. The first estimate
-    is taken that leaves little noise and little ink; if none does, the one that leaves least ink.
+    The paper has one colour, if that leaves little noise and little ink; if not, one that varies.
 
     Args:
         picture: a path, the bytes of a file, a PIL image or an array, of any size, mode and
@@ -121,20 +120,12 @@ def find_ink(picture: Picture | Page) -> Ink:
     page = picture if isinstance(picture, Page) else pages_of(picture, most=1)[0]
     pixels, downscale = decode(page)
     pixels = denoise(pixels)
-    best: tuple[tuple[bool, float], Array, Array, Array] | None = None
     for paper in paper_candidates(pixels):
         contrast, noise = contrast_to(pixels, paper)
         components = _ink_components(contrast, noise)
         ink_share = int(components[:, cv2.CC_STAT_AREA].sum()) / contrast.size
-        is_clean = float(noise.mean()) < MAX_NOISE
-        rank = is_clean, -ink_share
-        if best is None or rank > best[0]:
-            best = rank, contrast, noise, components
-        is_canvas = np.ptp(paper.reshape(-1, *paper.shape[2:]), axis=0).max() == 0
-        if is_clean and ink_share < (MAX_INK_SHARE_OF_CANVAS if is_canvas else MAX_INK_SHARE):
+        if float(noise.mean()) < MAX_NOISE and ink_share < MAX_INK_SHARE:
             break
-    assert best
-    _, contrast, noise, components = best
     ink = _without_edge_lines(_normalised(contrast, noise))
     return Ink(ink, _likely_sizes(components), downscale, page.note)
 
@@ -168,7 +159,8 @@ def _likely_sizes(components: NDArray[np.int32]) -> tuple[float, ...]:
     They are medians of the longer sides and of the heights, both weighted, so that digits in
     several strokes count as much as whole ones, and the plain median. Digits that touch are wider
     than high, broken ones smaller than they should be. Level lines do not count, unless there is
-    nothing else.
+    nothing else. Where the boxes of a form and small print have such sizes, digits are between
+    them: the last one is the geometric mean of the extremes.
     """
     sides = components[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].astype(float)
     width, height = sides.T
@@ -178,7 +170,8 @@ def _likely_sizes(components: NDArray[np.int32]) -> tuple[float, ...]:
         longer, height = longer[is_character], height[is_character]
     if not len(longer):
         return ()
-    return _weighted_median(longer), _weighted_median(height), float(np.median(longer))
+    sizes = _weighted_median(longer), _weighted_median(height), float(np.median(longer))
+    return *sizes, math.sqrt(min(sizes) * max(sizes))
 
 
 def _weighted_median(values: Array) -> float:

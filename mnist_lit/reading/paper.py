@@ -11,9 +11,10 @@ COARSE_PX = 40  # longest side of the map of the paper's colour
 OTSU_PX = 160  # longest side of the picture that is split into two colours
 TWO_COLOURS = 0.8  # share of the variance between two colours, from which on there are no others
 SAME_COLOUR = 0.015  # of the range from black to white; smaller differences are one paper
-# Sides of the windows whose median is taken for paper, as shares of the picture's longer side. A
-# sheet on a table needs the small one.
-WINDOWS = (0.75, 0.3)
+CLOSED_PX = 60  # longest side of the picture whose strokes are closed
+STROKE = 0.15  # of the longer side; wider strokes stay in the paper
+MEDIAN = 0.1  # of the longer side: window of the median by which light ink is told from dark ink
+LIGHT_INK = -0.35  # that is lighter than its paper: asymmetry of the differences to that median
 DARKEST_SHADOW = 0.3  # of full light; in less, ink and noise are too much alike
 # A quantile of the contrast, by which its noise is estimated, and the same one of a half-normal
 # distribution. The second one is for pictures of one colour of paper that are mostly ink.
@@ -86,8 +87,7 @@ def paper_candidates(pixels: Array) -> Iterator[Array]:
         yield np.full_like(coarse, colour)
     elif (of_two := _paper_of_two_colours(pixels)) is not None:  # a digit that is cropped closely
         yield np.full_like(coarse, of_two)
-    for window in WINDOWS:
-        yield _local_medians(coarse, window)
+    yield _without_ink(pixels)
 
 
 def _paper_of_two_colours(pixels: Array) -> Array | None:
@@ -119,38 +119,20 @@ def _without_strokes(pixels: Array) -> Array:
     return cv2.medianBlur((small * 255 + 0.5).astype(np.uint8), 7) / np.float32(255)
 
 
-def _local_medians(coarse: Array, window: float) -> Array:
-    """Take medians over windows that are wider than any stroke.
+def _without_ink(pixels: Array) -> Array:
+    """Close the strokes by the paper around them: unlike a mean, it keeps edges of shadows sharp.
 
-    A median follows slow changes of light and keeps the straight edge of a shadow. Beyond the
-    picture, the paper continues as it is at its rim, so that ink in a corner is not taken for it.
+    Strokes of dark ink are darker than a median around them, and those of light ink lighter; grain
+    and the edges of paper are both.
     """
-    height, width = coarse.shape[:2]
-    width_of_window = int(window * max(height, width)) | 1
-    pad = width_of_window // 2
-    rim = _with_clean_rim(coarse)
-    padded = cv2.copyMakeBorder(rim, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-    inside = slice(pad, pad + height), slice(pad, pad + width)
-    padded[inside] = coarse
-    median = cv2.medianBlur((padded * 255 + 0.5).astype(np.uint8), width_of_window)[inside]
-    return median.astype(np.float32) / 255
-
-
-def _with_clean_rim(coarse: Array) -> Array:
-    """Replace each pixel of the rim by the median of a quarter of the rim around it."""
-    height, width = coarse.shape[:2]
-    rows = np.r_[np.zeros(width), np.arange(height), np.full(width, height - 1), np.arange(height)]
-    columns = np.r_[np.arange(width), np.full(height, width - 1), np.arange(width)[::-1]]
-    columns = np.r_[columns, np.zeros(height)]
-    rows[-height:] = rows[-height:][::-1]
-    where = rows.astype(int), columns.astype(int)
-    rim = coarse[where]  # once around, (2H + 2W) or (2H + 2W, 3)
-    half = len(rim) // 8
-    around = np.concatenate([rim[-half:], rim, rim[:half]]) if half else rim
-    windows = np.lib.stride_tricks.sliding_window_view(around, 2 * half + 1, axis=0)
-    cleaned = coarse.copy()
-    cleaned[where] = np.median(windows, axis=-1)
-    return cleaned
+    small = reduced(pixels, CLOSED_PX, cv2.INTER_AREA)
+    width, window = (int(share * max(small.shape[:2])) | 1 for share in (STROKE, MEDIAN))
+    levels = (small * 255 + 0.5).astype(np.uint8)
+    differs = cv2.medianBlur(levels, window) - levels.astype(np.float32)
+    is_light = differs.sum() < LIGHT_INK * np.abs(differs).sum()
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
+    operation = cv2.MORPH_OPEN if is_light else cv2.MORPH_CLOSE
+    return np.asarray(cv2.morphologyEx(small, operation, disc))
 
 
 def _distance(pixels: Array, paper: Array) -> Array:

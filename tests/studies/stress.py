@@ -311,6 +311,44 @@ def photographed(digits: Sequence[Array], number: str, random: Generator) -> Str
     return Stress(encode(picture, "JPEG", int(random.integers(40, 92))), number)
 
 
+def in_hard_light(digits: Sequence[Array], number: str, random: Generator) -> Stress:
+    """With a telephone: across the edge of a shadow, a sheet on a table, or chalk on a board."""
+    size = random.uniform(60, 150)
+    ink = write(digits, size, random.uniform(-0.06, 0.03), random)
+    height, width = (round(side + size * random.uniform(1, 3)) for side in ink.shape)
+    sheet = place(ink, height, width, random)
+    paper = random.uniform(0.75, 0.95) + random.normal(0, 0.03, 3).astype(np.float32)
+    kind = random.integers(3)
+    if kind == 2:
+        paper, pen = random.uniform(0.1, 0.3) * paper, random.uniform(0.7, 0.95) * WHITE
+    else:
+        pen = paper * random.uniform(0.1, 0.4)
+    picture = mix(sheet, pen, paper)
+    if kind == 0:
+        y, x = np.mgrid[0:height, 0:width]
+        turn = random.uniform(0, 2 * np.pi)
+        middle_y, middle_x = height * random.uniform(0.3, 0.7), width * random.uniform(0.3, 0.7)
+        distance = np.cos(turn) * (x - middle_x) + np.sin(turn) * (y - middle_y)
+        covered = np.clip(distance / random.uniform(2, 0.1 * size) + 0.5, 0, 1)
+        picture = picture * (1 - random.uniform(0.3, 0.6) * covered[..., None])
+    elif kind == 1:
+        edges = random.integers(round(0.5 * size), round(1.5 * size), 4)
+        beyond = list(zip(*[iter(edges)] * 2, strict=True))
+        table = random.uniform(0.1, 0.4) * random.uniform(0.5, 1, 3)
+        sides = height + sum(beyond[0]), width + sum(beyond[1])
+        wood = cv2.resize(random.normal(1, 0.25, (7, 5)), sides[::-1], interpolation=cv2.INTER_CUBIC)
+        grain = cv2.GaussianBlur(random.normal(0, 0.2, sides), (0, 0), 6, sigmaY=1)
+        around = table * wood[..., None] + grain[..., None]
+        around[beyond[0][0] :, beyond[1][0] :][:height, :width] = picture
+        centre = around.shape[1] / 2, around.shape[0] / 2
+        turn = cv2.getRotationMatrix2D(centre, random.normal(0, 5), 1)
+        picture = cv2.warpAffine(around, turn, around.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
+    picture = picture * _light(*picture.shape[:2], random, shadow=False)[..., None]
+    picture = cv2.GaussianBlur(picture, (0, 0), random.uniform(0.5, 1.5))
+    picture = picture + random.normal(0, random.uniform(0.005, 0.02), picture.shape)
+    return Stress(encode(picture, "JPEG", int(random.integers(60, 92))), number)
+
+
 def _turn(ink: Array, degrees: float) -> Array:
     height, width = ink.shape
     pad = round(abs(np.sin(np.radians(degrees))) * max(height, width)) + 1
@@ -321,12 +359,12 @@ def _turn(ink: Array, degrees: float) -> Array:
     return turned[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
 
 
-def _light(height: int, width: int, random: Generator) -> Array:
-    """Light that falls off towards one side, and a shadow with a soft edge."""
+def _light(height: int, width: int, random: Generator, shadow: bool = True) -> Array:
+    """Light that falls off towards one side, and maybe a shadow with a soft edge."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     along = np.cos(angle := random.uniform(0, 2 * np.pi)) * x / width + np.sin(angle) * y / height
     light = 1 - random.uniform(0, 0.45) * (along - along.min()) / np.ptp(along)
-    if random.random() < 0.5:
+    if shadow and random.random() < 0.5:
         turn = random.uniform(0, 2 * np.pi)
         across = np.cos(turn) * (x / width - 0.5) + np.sin(turn) * (y / height - 0.5)
         edge = random.uniform(0.02, 0.15)
@@ -362,6 +400,7 @@ KINDS: dict[str, tuple[Maker, bool]] = {
     "photographed": (photographed, False),
     "numbers drawn": (drawn, True),
     "numbers photographed": (photographed, True),
+    "in hard light": (in_hard_light, True),
     "touching": (touching, True),
     "two lines": (two_lines, True),
     "coarse": (coarse, True),

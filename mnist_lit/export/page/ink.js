@@ -5,25 +5,21 @@ import { fitIntoFrame } from "./digitImage.js";
 import { contrastTo, denoised, paperCandidates, rimOf } from "./paper.js";
 
 /**
- * Separate ink from paper, whose colour is estimated in several ways.
+ * Separate ink from paper, of one colour if that leaves little noise and little ink.
  *
  * @returns `pixels` from 0, paper, to 255; `sizes`, likely longer sides of digits in them, the likeliest
  *   first, none if there is no ink; and `downscale`, as given.
  */
 export function findInk({ planes, downscale }) {
   const pixels = denoised(planes);
-  let best = null;
+  let ink, components;
   for (const paper of paperCandidates(pixels)) {
-    const { contrast, noise } = contrastTo(pixels, paper);
-    const components = inkComponents(contrast, noise);
-    const share = components.reduce((sum, { area }) => sum + area, 0) / contrast.data.length;
-    const isClean = mean(noise.data) < MAX_NOISE;
-    const isBetter = best && (isClean === best.isClean ? share < best.share : isClean);
-    if (!best || isBetter) best = { contrast, noise, components, share, isClean };
-    const isCanvas = paper.every(({ data }) => data.every((value) => value === data[0]));
-    if (isClean && share < (isCanvas ? MAX_INK_SHARE_OF_CANVAS : MAX_INK_SHARE)) break;
+    ink = contrastTo(pixels, paper);
+    components = inkComponents(ink.contrast, ink.noise);
+    const share = components.reduce((sum, { area }) => sum + area, 0) / ink.contrast.data.length;
+    if (mean(ink.noise.data) < MAX_NOISE && share < MAX_INK_SHARE) break;
   }
-  return { pixels: withoutEdgeLines(normalised(best)), sizes: likelySizes(best.components), downscale };
+  return { pixels: withoutEdgeLines(normalised(ink)), sizes: likelySizes(components), downscale };
 }
 
 /** Find connected ink: pixels that cannot be noise, and fainter ones connected to them. */
@@ -85,8 +81,10 @@ function likelySizes(components) {
     (component) => sizeOf(component) >= MIN_SIZE_PX && component.width < LINE_FROM * component.height,
   );
   const counted = characters.length ? characters : components;
-  const [sizes, heights] = [counted.map(sizeOf), counted.map(({ height }) => height)];
-  return sizes.length ? [weightedMedian(sizes), weightedMedian(heights), median(sizes)] : [];
+  if (!counted.length) return [];
+  const [longer, heights] = [counted.map(sizeOf), counted.map(({ height }) => height)];
+  const sizes = [weightedMedian(longer), weightedMedian(heights), median(longer)];
+  return [...sizes, Math.sqrt(Math.min(...sizes) * Math.max(...sizes))];
 }
 
 /** Return the median of values, each weighted by itself. */

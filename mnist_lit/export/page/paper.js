@@ -1,7 +1,7 @@
 // The colour of the paper, and the contrast of each pixel to it: what reading/paper.py does, with
 // the same numbers. A picture is a list of planes, one or three.
 
-import { grey, largest, map, mean, median, quantile } from "./arrays.js";
+import { grey, largest, map, mean, median, quantile, round } from "./arrays.js";
 import { blurred, byAreas, linear, mirrored, nearest, reduced, resized } from "./resize.js";
 
 /** Blur a grainy picture in proportion to its grain. */
@@ -79,7 +79,7 @@ export function* paperCandidates(planes) {
     const ofTwo = paperOfTwoColours(planes);
     if (ofTwo) yield coarse.map((plane, i) => map(plane, () => ofTwo[i]));
   }
-  for (const window of WINDOWS) yield coarse.map((plane) => localMedians(plane, window));
+  yield withoutInk(planes);
 }
 
 /** Return the paper of a digit that is cropped closely, else null: see reading/paper.py. */
@@ -127,22 +127,45 @@ function variance(values) {
   return mean(values.map((value) => (value - centre) ** 2));
 }
 
-/** Take medians over windows wider than any stroke; beyond its rim the paper continues. */
-function localMedians(plane, window) {
-  const size = Math.floor(window * Math.max(plane.width, plane.height)) | 1;
-  return medianFiltered(plane, size, withCleanRim(plane));
+/** Close the strokes by the paper around them: see reading/paper.py. */
+function withoutInk(planes) {
+  const small = planes.map((plane) => reduced(plane, CLOSED_PX, byAreas));
+  const longer = Math.max(small[0].width, small[0].height);
+  const [width, window] = [STROKE, MEDIAN].map((share) => Math.floor(share * longer) | 1);
+  const differences = small.flatMap((plane) => {
+    const medians = medianFiltered(plane, window).data;
+    return Array.from(plane.data, (value, i) => medians[i] * 255 - Math.floor(value * 255 + 0.5));
+  });
+  const [sum, most] = [mean(differences), mean(differences.map(Math.abs))];
+  const steps = [Math.max, Math.min];
+  if (sum < LIGHT_INK * most) steps.reverse();
+  const offsets = discOf(width >> 1);
+  return small.map((plane) => steps.reduce((part, pick) => extremes(part, offsets, pick), plane));
 }
 
-/** Replace each pixel of the rim by the median of a quarter of the rim around it. */
-function withCleanRim(plane) {
-  const rim = rimOf(plane.width, plane.height);
-  const half = rim.length >> 3;
-  const cleaned = map(plane, (value) => value);
-  rim.forEach((place, i) => {
-    const near = Array.from({ length: 2 * half + 1 }, (_, j) => rim.at((i + j - half) % rim.length));
-    cleaned.data[place] = median(near.map((index) => plane.data[index]));
+/** Return x and y of the pixels of a disc around 0, as OpenCV draws it. */
+function discOf(radius) {
+  const offsets = [];
+  for (let y = -radius; y <= radius; y++) {
+    const reach = round(Math.sqrt(radius ** 2 - y ** 2));
+    for (let x = -reach; x <= reach; x++) offsets.push([x, y]);
+  }
+  return offsets;
+}
+
+/** Take the largest or smallest value around each pixel. */
+function extremes(plane, offsets, pick) {
+  const { width, height, data } = plane;
+  return map(plane, (value, i) => {
+    const column = i % width;
+    const row = (i - column) / width;
+    let extreme = value;
+    for (const [x, y] of offsets) {
+      const isInside = column + x >= 0 && column + x < width && row + y >= 0 && row + y < height;
+      if (isInside) extreme = pick(extreme, data[i + y * width + x]);
+    }
+    return extreme;
   });
-  return cleaned;
 }
 
 /** Return the indices of the pixels once around, those of the corners twice. */
@@ -154,14 +177,9 @@ export function rimOf(width, height) {
   return [...across, ...right, ...bottom.reverse(), ...down.reverse()];
 }
 
-/**
- * Take the median of the square around each pixel, in 255ths.
- *
- * @param beyond the same picture, whose rim is repeated where the square is outside.
- */
-function medianFiltered(pixels, size, beyond = pixels) {
-  const reach = size >> 1;
-  const { width, height, levels } = framed(pixels, beyond, reach);
+/** Take the median of the square around each pixel, in 255ths; beyond its rim the picture continues. */
+function medianFiltered(pixels, size) {
+  const { width, height, levels } = framed(pixels, size >> 1);
   const out = grey(pixels.width, pixels.height);
   const counts = new Int32Array(256);
   let [level, numUpTo] = [0, 0]; // the median, and how many values are no larger
@@ -187,16 +205,15 @@ function medianFiltered(pixels, size, beyond = pixels) {
   return out;
 }
 
-/** Repeat the rim of `beyond` around a picture, in 255ths. */
-function framed(pixels, beyond, margin) {
+/** Repeat the rim of a picture around it, in 255ths. */
+function framed(pixels, margin) {
   const [width, height] = [pixels.width + 2 * margin, pixels.height + 2 * margin];
   const levels = new Uint8Array(width * height);
   const inside = (place, count) => Math.min(Math.max(place, 0), count - 1);
   for (let i = 0; i < levels.length; i++) {
-    const [x, y] = [(i % width) - margin, Math.floor(i / width) - margin];
-    const [column, row] = [inside(x, pixels.width), inside(y, pixels.height)];
-    const { data } = column === x && row === y ? pixels : beyond;
-    levels[i] = data[row * pixels.width + column] * 255 + 0.5;
+    const column = inside((i % width) - margin, pixels.width);
+    const row = inside(Math.floor(i / width) - margin, pixels.height);
+    levels[i] = pixels.data[row * pixels.width + column] * 255 + 0.5;
   }
   return { width, height, levels };
 }
