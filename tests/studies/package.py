@@ -70,24 +70,32 @@ def half(weights: Tensor) -> Tensor:
     return weights.half() if weights.is_floating_point() else weights
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Package the best network of a run.")
-    parser.add_argument("run", type=Path)
-    parser.add_argument(
-        "--share", type=float, default=1.0, help="of its weights; the rest: the packaged ones"
-    )
-    given = parser.parse_args()
-    checkpoint = load_checkpoint(Run(given.run).best)
+def package(run: Path, share: float) -> None:
+    """Make the best network of a run the packaged one, or average it with that."""
+    checkpoint = load_checkpoint(Run(run).best)
     kept = {name: checkpoint[name] for name in KEPT if name in checkpoint}
     is_detector = "width" in kept["hyper_parameters"]
     packaged = PACKAGED_DETECTOR if is_detector else PACKAGED_CLASSIFIER
-    if given.share < 1:
+    if share < 1:
         old = load_checkpoint(packaged)
-        kept["state_dict"] = averaged(kept["state_dict"], old["state_dict"], given.share)
+        kept["state_dict"] = averaged(kept["state_dict"], old["state_dict"], share)
     if is_detector:  # half of the bits say as much, as training with bfloat16 shows
         kept["state_dict"] = {name: half(part) for name, part in kept["state_dict"].items()}
     with atomic_write(packaged) as path:
         torch.save(kept, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Package the best network of a run, and measure the packaged ones."
+    )
+    parser.add_argument("run", type=Path, nargs="?", help="default: only measure")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of its weights; the rest: the packaged ones"
+    )
+    given = parser.parse_args()
+    if given.run:
+        package(given.run, given.share)
     classifier = Classifier.load()
     figures = measure(classifier)
     for kind in track(stress.KINDS, "reading"):
