@@ -308,6 +308,45 @@ def test_corner_in_shadow_is_no_digit(five: Array, edge: int, softness: int) -> 
     assert read(picture).number == "5"
 
 
+@pytest.mark.parametrize("angle", [0, 30, 70])
+def test_sharp_edge_of_a_shadow_through_a_digit_is_no_ink(five: Array, angle: int) -> None:
+    y, x = np.mgrid[-320:320, -320:320]
+    across = np.cos(np.radians(angle)) * x + np.sin(np.radians(angle)) * y
+    light = 1 - 0.45 * np.clip(across / 12 + 0.5, 0, 1)
+    ink = np.pad(five, [(320 - side // 2, 320 - (side + 1) // 2) for side in five.shape])
+    picture = Image.fromarray((255 * light * (0.9 - 0.6 * ink)).astype(np.uint8))
+
+    around = np.pad(five, 20)
+    top, left = (320 - side // 2 for side in around.shape)
+    found = find_ink(picture).pixels
+    found[top : top + around.shape[0], left : left + around.shape[1]] = 0
+
+    assert read(picture).number == "5"
+    assert (found > 64).mean() < 0.01
+
+
+@pytest.mark.parametrize("table", [(60, 35, 20), (20, 45, 35), (50, 50, 50)])
+def test_sheet_on_a_dark_table_is_read(five: Array, table: tuple[int, int, int]) -> None:
+    random = np.random.default_rng(0)
+    grain = cv2.GaussianBlur(random.normal(0, 60, (700, 900)), (0, 0), 8, sigmaY=1)
+    picture = np.linspace(0.6, 1.4, 900)[None, :, None] * np.array(table) + grain[..., None]
+    paper = 225 - 160 * np.pad(five, ((80, 60), (200, 140)))
+    picture[150 : 150 + paper.shape[0], 180 : 180 + paper.shape[1]] = paper[..., None]
+
+    assert read(Image.fromarray(picture.clip(0, 255).astype(np.uint8))).number == "5"
+
+
+@pytest.mark.parametrize("darkest", [0.5, 0.9])
+def test_chalk_on_a_board_in_uneven_light_is_read(five: Array, darkest: float) -> None:
+    board = 60 + 150 * np.pad(five, 120)
+    light = np.linspace(darkest, 1, board.shape[1])
+    grain = np.random.default_rng(0).normal(0, 4, board.shape)
+
+    assert (
+        read(Image.fromarray((board * light + grain).clip(0, 255).astype(np.uint8))).number == "5"
+    )
+
+
 @pytest.mark.parametrize("squared", [False, True])
 def test_lines_of_the_paper_are_no_digits(five: Array, squared: bool) -> None:
     picture = np.full((300, 300), 255, np.uint8)

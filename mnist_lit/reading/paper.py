@@ -40,15 +40,14 @@ def contrast_to(pixels: Array, paper: Array) -> tuple[Array, Array]:
     noise = _noise(contrast, *free_of_ink)
     if noise == 0 and has_one_colour:  # a canvas: there is nothing to mend
         return contrast, np.zeros_like(contrast)
-    # Again, with a local estimate of the paper: the mean of everything that cannot be ink.
+    # Again, with a local estimate of the paper: the mean of everything that cannot be ink. A median
+    # smooths it and keeps its edges.
     blank = (contrast < max(MIN_CONTRAST, 6 * noise)).astype(np.float32)
     size = paper.shape[1], paper.shape[0]
-    weight = cv2.resize(blank, size, interpolation=cv2.INTER_AREA)
+    weight = _for_each_colour(cv2.resize(blank, size, interpolation=cv2.INTER_AREA), pixels)
     blank_only = pixels * _for_each_colour(blank, pixels)
     colour = cv2.resize(blank_only, size, interpolation=cv2.INTER_AREA)
-    weight = _for_each_colour(cv2.GaussianBlur(weight, (0, 0), 1.5), pixels)
-    colour = cv2.GaussianBlur(colour, (0, 0), 1.5)
-    paper = (colour + 0.05 * paper) / (weight + 0.05)
+    paper = cv2.medianBlur((colour + 0.05 * paper) / (weight + 0.05), 5)
     contrast = _distance(pixels, paper)
     noise = _noise(contrast, *free_of_ink)
     light = _mean_of_colours(paper)

@@ -319,34 +319,44 @@ def in_hard_light(digits: Sequence[Array], number: str, random: Generator) -> St
     sheet = place(ink, height, width, random)
     paper = random.uniform(0.75, 0.95) + random.normal(0, 0.03, 3).astype(np.float32)
     kind = random.integers(3)
-    if kind == 2:
-        paper, pen = random.uniform(0.1, 0.3) * paper, random.uniform(0.7, 0.95) * WHITE
-    else:
-        pen = paper * random.uniform(0.1, 0.4)
-    picture = mix(sheet, pen, paper)
     if kind == 0:
-        y, x = np.mgrid[0:height, 0:width]
-        turn = random.uniform(0, 2 * np.pi)
-        middle_y, middle_x = height * random.uniform(0.3, 0.7), width * random.uniform(0.3, 0.7)
-        distance = np.cos(turn) * (x - middle_x) + np.sin(turn) * (y - middle_y)
-        covered = np.clip(distance / random.uniform(2, 0.1 * size) + 0.5, 0, 1)
-        picture = picture * (1 - random.uniform(0.3, 0.6) * covered[..., None])
+        picture = _in_shadow(mix(sheet, paper * random.uniform(0.1, 0.4), paper), size, random)
     elif kind == 1:
-        edges = random.integers(round(0.5 * size), round(1.5 * size), 4)
-        beyond = list(zip(*[iter(edges)] * 2, strict=True))
-        table = random.uniform(0.1, 0.4) * random.uniform(0.5, 1, 3)
-        sides = height + sum(beyond[0]), width + sum(beyond[1])
-        wood = cv2.resize(random.normal(1, 0.25, (7, 5)), sides[::-1], interpolation=cv2.INTER_CUBIC)
-        grain = cv2.GaussianBlur(random.normal(0, 0.2, sides), (0, 0), 6, sigmaY=1)
-        around = table * wood[..., None] + grain[..., None]
-        around[beyond[0][0] :, beyond[1][0] :][:height, :width] = picture
-        centre = around.shape[1] / 2, around.shape[0] / 2
-        turn = cv2.getRotationMatrix2D(centre, random.normal(0, 5), 1)
-        picture = cv2.warpAffine(around, turn, around.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
-    picture = picture * _light(*picture.shape[:2], random, shadow=False)[..., None]
+        picture = _on_table(mix(sheet, paper * random.uniform(0.1, 0.4), paper), size, random)
+    else:
+        board = random.uniform(0.1, 0.3) * paper
+        picture = mix(sheet, random.uniform(0.7, 0.95) * WHITE, board)
+    height, width = picture.shape[:2]
+    picture = picture * _light(height, width, random, shadow=False)[..., None]
     picture = cv2.GaussianBlur(picture, (0, 0), random.uniform(0.5, 1.5))
     picture = picture + random.normal(0, random.uniform(0.005, 0.02), picture.shape)
     return Stress(encode(picture, "JPEG", int(random.integers(60, 92))), number)
+
+
+def _in_shadow(picture: Array, size: float, random: Generator) -> Array:
+    """Cover one side by a shadow with an edge of 2 pixels to a tenth of a digit."""
+    height, width = picture.shape[:2]
+    y, x = np.mgrid[0:height, 0:width]
+    turn = random.uniform(0, 2 * np.pi)
+    middle_y, middle_x = height * random.uniform(0.3, 0.7), width * random.uniform(0.3, 0.7)
+    distance = np.cos(turn) * (x - middle_x) + np.sin(turn) * (y - middle_y)
+    covered = np.clip(distance / random.uniform(2, 0.1 * size) + 0.5, 0, 1)
+    return np.asarray(picture * (1 - random.uniform(0.3, 0.6) * covered[..., None]))
+
+
+def _on_table(picture: Array, size: float, random: Generator) -> Array:
+    """Lay a sheet on a dark table of grainy wood, a little aslant."""
+    height, width = picture.shape[:2]
+    above, below, left, right = random.integers(round(0.5 * size), round(1.5 * size), 4).tolist()
+    colour = random.uniform(0.1, 0.4) * random.uniform(0.5, 1, 3)
+    shape = height + above + below, width + left + right
+    coarse = random.normal(1, 0.25, (7, 5))
+    boards: Array = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC)
+    grain: Array = cv2.GaussianBlur(random.normal(0, 0.2, shape), (0, 0), 6, sigmaY=1)
+    table = colour * boards[..., None] + grain[..., None]
+    table[above : above + height, left : left + width] = picture
+    turn = cv2.getRotationMatrix2D((shape[1] / 2, shape[0] / 2), random.normal(0, 5), 1)
+    return np.asarray(cv2.warpAffine(table, turn, shape[::-1], borderMode=cv2.BORDER_REFLECT))
 
 
 def _turn(ink: Array, degrees: float) -> Array:

@@ -37,11 +37,14 @@ function meanOfBlank(planes, paper, contrast, noise) {
   const { width, height } = paper[0];
   const limit = Math.max(MIN_CONTRAST, 6 * noise);
   const blank = map(contrast, (value) => (value < limit ? 1 : 0));
-  const weight = blurred(resized(blank, width, height, byAreas), 1.5).data;
+  const weight = resized(blank, width, height, byAreas).data;
+  const square = [-2, -1, 0, 1, 2].flatMap((y) => [-2, -1, 0, 1, 2].map((x) => [x, y]));
   return planes.map((plane, colour) => {
     const blankOnly = map(plane, (value, i) => value * blank.data[i]);
-    const sum = blurred(resized(blankOnly, width, height, byAreas), 1.5);
-    return map(sum, (value, i) => (value + 0.05 * paper[colour].data[i]) / (weight[i] + 0.05));
+    const sum = resized(blankOnly, width, height, byAreas);
+    const { data } = paper[colour];
+    const local = map(sum, (value, i) => (value + 0.05 * data[i]) / (weight[i] + 0.05));
+    return filtered(local, square, median);
   });
 }
 
@@ -137,10 +140,10 @@ function withoutInk(planes) {
     return Array.from(plane.data, (value, i) => medians[i] * 255 - Math.floor(value * 255 + 0.5));
   });
   const [sum, most] = [mean(differences), mean(differences.map(Math.abs))];
-  const steps = [Math.max, Math.min];
+  const steps = [(values) => Math.max(...values), (values) => Math.min(...values)];
   if (sum < LIGHT_INK * most) steps.reverse();
-  const offsets = discOf(width >> 1);
-  return small.map((plane) => steps.reduce((part, pick) => extremes(part, offsets, pick), plane));
+  const disc = discOf(width >> 1);
+  return small.map((plane) => steps.reduce((part, step) => filtered(part, disc, step), plane));
 }
 
 /** Return x and y of the pixels of a disc around 0, as OpenCV draws it. */
@@ -153,18 +156,15 @@ function discOf(radius) {
   return offsets;
 }
 
-/** Take the largest or smallest value around each pixel. */
-function extremes(plane, offsets, pick) {
+/** Apply `choose` to the values around each pixel; beyond its rim the picture continues. */
+function filtered(plane, offsets, choose) {
   const { width, height, data } = plane;
-  return map(plane, (value, i) => {
+  const inside = (place, count) => Math.min(Math.max(place, 0), count - 1);
+  return map(plane, (_, i) => {
     const column = i % width;
     const row = (i - column) / width;
-    let extreme = value;
-    for (const [x, y] of offsets) {
-      const isInside = column + x >= 0 && column + x < width && row + y >= 0 && row + y < height;
-      if (isInside) extreme = pick(extreme, data[i + y * width + x]);
-    }
-    return extreme;
+    const at = ([x, y]) => data[inside(row + y, height) * width + inside(column + x, width)];
+    return choose(offsets.map(at));
   });
 }
 
