@@ -7,14 +7,17 @@ import numpy as np
 
 from mnist_lit.reading.arrays import Array, quantile, reduced, rim_of
 
-COARSE_PX = 40  # longest side of the map of the paper's colour
+COARSE_PX = 40  # longest side of the map of paper of one colour
 OTSU_PX = 160  # longest side of the picture that is split into two colours
 TWO_COLOURS = 0.8  # share of the variance between two colours, from which on there are no others
 SAME_COLOUR = 0.015  # of the range from black to white; smaller differences are one paper
 CLOSED_PX = 60  # longest side of the picture whose strokes are closed
-STROKE = 0.15  # of the longer side; wider strokes stay in the paper
-MEDIAN = 0.1  # of the longer side: window of the median by which light ink is told from dark ink
-LIGHT_INK = -0.35  # that is lighter than its paper: asymmetry of the differences to that median
+STROKE = 0.18  # of the longer side; wider strokes stay in the paper
+# Windows of the medians by which light ink is told from dark ink, as shares of the longer side. The
+# wide one counts if the narrow one's differences are less than a share of its own: strokes are wide.
+NARROW, WIDE = 0.18, 0.4
+WIDE_STROKES = 0.28
+LIGHT_INK = -0.35  # asymmetry of the differences of light ink: their sum over that of their amounts
 DARKEST_SHADOW = 0.3  # of full light; in less, ink and noise are too much alike
 # A quantile of the contrast, by which its noise is estimated, and the same one of a half-normal
 # distribution. The second one is for pictures of one colour of paper that are mostly ink.
@@ -86,7 +89,7 @@ def paper_candidates(pixels: Array) -> Iterator[Array]:
         yield np.full_like(coarse, colour)
     elif (of_two := _paper_of_two_colours(pixels)) is not None:  # a digit that is cropped closely
         yield np.full_like(coarse, of_two)
-    yield _without_ink(pixels)
+    yield _closed_paper(pixels)
 
 
 def _paper_of_two_colours(pixels: Array) -> Array | None:
@@ -118,20 +121,35 @@ def _without_strokes(pixels: Array) -> Array:
     return cv2.medianBlur((small * 255 + 0.5).astype(np.uint8), 7) / np.float32(255)
 
 
-def _without_ink(pixels: Array) -> Array:
-    """Close the strokes by the paper around them: unlike a mean, it keeps edges of shadows sharp.
+def _closed_paper(pixels: Array) -> Array:
+    """Close the strokes by the paper around them, in each colour by itself.
 
-    Strokes of dark ink are darker than a median around them, and those of light ink lighter; grain
-    and the edges of paper are both.
+    A closing keeps the edges of shadows and of sheets sharp, as a mean would not.
     """
     small = reduced(pixels, CLOSED_PX, cv2.INTER_AREA)
-    width, window = (int(share * max(small.shape[:2])) | 1 for share in (STROKE, MEDIAN))
-    levels = (small * 255 + 0.5).astype(np.uint8)
-    differs = cv2.medianBlur(levels, window) - levels.astype(np.float32)
-    is_light = differs.sum() < LIGHT_INK * np.abs(differs).sum()
+    width = int(STROKE * max(small.shape[:2])) | 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
-    operation = cv2.MORPH_OPEN if is_light else cv2.MORPH_CLOSE
-    return np.asarray(cv2.morphologyEx(small, operation, disc))
+    closed = [
+        cv2.morphologyEx(plane, cv2.MORPH_OPEN if _is_light(plane) else cv2.MORPH_CLOSE, disc)
+        for plane in cv2.split(small)
+    ]
+    return np.asarray(cv2.merge(closed)).reshape(small.shape)
+
+
+def _is_light(plane: Array) -> bool:
+    """Tell light ink on dark paper, in one colour, ``(h, w)``.
+
+    Dark strokes are darker than a median over a window of more than twice their width, and light
+    ones lighter. The corners of a light sheet on a dark table are lighter, too, but by less.
+    """
+    levels = (plane * 255 + 0.5).astype(np.uint8)
+    narrow, wide = (
+        cv2.medianBlur(levels, int(share * max(plane.shape)) | 1) - levels.astype(np.float32)
+        for share in (NARROW, WIDE)
+    )
+    is_wide = np.abs(narrow).sum() < WIDE_STROKES * np.abs(wide).sum()
+    differs = wide if is_wide else narrow
+    return bool(differs.sum() < LIGHT_INK * np.abs(differs).sum())
 
 
 def _distance(pixels: Array, paper: Array) -> Array:
