@@ -325,7 +325,7 @@ def test_sharp_edge_of_a_shadow_through_a_digit_is_no_ink(five: Array, angle: in
     assert (found > 64).mean() < 0.01
 
 
-@pytest.mark.parametrize("table", [(60, 35, 20), (20, 45, 35), (50, 50, 50)])
+@pytest.mark.parametrize("table", [(60, 35, 20), (20, 45, 35)])
 def test_sheet_on_a_dark_table_is_read(five: Array, table: tuple[int, int, int]) -> None:
     random = np.random.default_rng(0)
     grain = cv2.GaussianBlur(random.normal(0, 60, (700, 900)), (0, 0), 8, sigmaY=1)
@@ -336,15 +336,14 @@ def test_sheet_on_a_dark_table_is_read(five: Array, table: tuple[int, int, int])
     assert read(Image.fromarray(picture.clip(0, 255).astype(np.uint8))).number == "5"
 
 
-@pytest.mark.parametrize("darkest", [0.5, 0.9])
-def test_chalk_on_a_board_in_uneven_light_is_read(five: Array, darkest: float) -> None:
-    board = 60 + 150 * np.pad(five, 120)
-    light = np.linspace(darkest, 1, board.shape[1])
+@pytest.mark.parametrize("margin", [40, 120])
+def test_chalk_on_a_board_in_uneven_light_is_read(five: Array, margin: int) -> None:
+    board = 60 + 150 * np.pad(five, margin)
+    light = np.linspace(0.5, 1, board.shape[1])
     grain = np.random.default_rng(0).normal(0, 4, board.shape)
+    picture = (board * light + grain).clip(0, 255).astype(np.uint8)
 
-    assert (
-        read(Image.fromarray((board * light + grain).clip(0, 255).astype(np.uint8))).number == "5"
-    )
+    assert read(Image.fromarray(picture)).number == "5"
 
 
 @pytest.mark.parametrize("squared", [False, True])

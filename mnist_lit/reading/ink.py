@@ -107,7 +107,8 @@ def _digit_mask(window: Array, box: Box) -> Mask:
 def find_ink(picture: Picture | Page) -> Ink:
     """Separate the ink of a picture from its paper.
 
-    The paper has one colour, if that leaves little noise and little ink; if not, one that varies.
+    The paper has one colour, if that leaves little noise and little ink; if not, one that varies,
+    which is not checked.
 
     Args:
         picture: a path, the bytes of a file, a PIL image or an array, of any size, mode and
@@ -156,11 +157,11 @@ def _ink_components(contrast: Array, noise: Array) -> NDArray[np.int32]:
 def _likely_sizes(components: NDArray[np.int32]) -> tuple[float, ...]:
     """Return likely longer sides of digits, in pixels, from the components of ink.
 
-    They are medians of the longer sides and of the heights, both weighted, so that digits in
-    several strokes count as much as whole ones, and the plain median. Digits that touch are wider
-    than high, broken ones smaller than they should be. Level lines do not count, unless there is
-    nothing else. Where the boxes of a form and small print have such sizes, digits are between
-    them: the last one is the geometric mean of the extremes.
+    The first three are medians: of the longer sides and of the heights, both weighted, so that
+    digits in several strokes count as much as whole ones, and the plain median. Digits that touch
+    are wider than high, broken ones smaller than they should be. Level lines do not count, unless
+    there is nothing else. Where the boxes of a form and small print have such sizes, digits are
+    between them: the last one is the geometric mean of the extremes.
     """
     sides = components[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].astype(float)
     width, height = sides.T

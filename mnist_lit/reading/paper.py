@@ -14,7 +14,7 @@ SAME_COLOUR = 0.015  # of the range from black to white; smaller differences are
 CLOSED_PX = 60  # longest side of the picture whose strokes are closed
 STROKE = 0.18  # of the longer side; wider strokes stay in the paper
 # Windows of the medians by which light ink is told from dark ink, as shares of the longer side. The
-# wide one counts if the narrow one's differences are less than a share of its own: strokes are wide.
+# wide one counts if strokes are wide: the narrow one then differs by less than a share of as much.
 NARROW, WIDE = 0.18, 0.4
 WIDE_STROKES = 0.28
 LIGHT_INK = -0.35  # asymmetry of the differences of light ink: their sum over that of their amounts

@@ -177,10 +177,8 @@ def test_photograph_is_read_as_python_reads_it(page: Page, tmp_path: Path) -> No
     expect(page.locator("#number")).to_have_text(photo.number, timeout=20_000)
 
 
-@pytest.mark.parametrize("kind", ["cropped closely", "frame leftovers"])
-def test_what_reaches_the_edge_is_read_as_python_reads_it(
-    kind: str, page: Page, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("kind", ["cropped closely", "frame leftovers", "in hard light"])
+def test_pictures_are_read_as_python_reads_them(kind: str, page: Page, tmp_path: Path) -> None:
     classifier = Classifier.load()
     for number, picture in enumerate(stress.make(kind, "val", 8)):
         path = tmp_path / f"{number}.png"

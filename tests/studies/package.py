@@ -1,6 +1,6 @@
 """Make a run's best network the packaged one, and write down how well the packaged ones read.
 
-    python tests/studies/package.py lightning_logs/version_N [--share 0.3]
+    python tests/studies/package.py [lightning_logs/version_N [--share 0.3]]
 
 writes ``mnist_lit/weights/mnist.pt``, or of a detector's run ``detector.pt``, and the table in the
 model card beside it: test images, nothing chosen by them.
@@ -71,7 +71,7 @@ def half(weights: Tensor) -> Tensor:
 
 
 def package(run: Path, share: float) -> None:
-    """Make the best network of a run the packaged one, or average it with that."""
+    """Package the best network of a run, or its average with the packaged one."""
     checkpoint = load_checkpoint(Run(run).best)
     kept = {name: checkpoint[name] for name in KEPT if name in checkpoint}
     is_detector = "width" in kept["hyper_parameters"]
@@ -89,11 +89,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Package the best network of a run, and measure the packaged ones."
     )
-    parser.add_argument("run", type=Path, nargs="?", help="default: only measure")
+    parser.add_argument("run", type=Path, nargs="?", help="default: measure the packaged ones")
     parser.add_argument(
         "--share", type=float, default=1.0, help="of its weights; the rest: the packaged ones"
     )
     given = parser.parse_args()
+    if given.share < 1 and not given.run:
+        parser.error("--share is of a run's weights: name the run")
     if given.run:
         package(given.run, given.share)
     classifier = Classifier.load()

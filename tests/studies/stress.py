@@ -312,7 +312,7 @@ def photographed(digits: Sequence[Array], number: str, random: Generator) -> Str
 
 
 def in_hard_light(digits: Sequence[Array], number: str, random: Generator) -> Stress:
-    """With a telephone: across the edge of a shadow, a sheet on a table, or chalk on a board."""
+    """Photographed across the edge of a shadow, on a sheet on a table, or in chalk on a board."""
     size = random.uniform(60, 150)
     ink = write(digits, size, random.uniform(-0.06, 0.03), random)
     height, width = (round(side + size * random.uniform(1, 3)) for side in ink.shape)
@@ -350,8 +350,8 @@ def _on_table(picture: Array, size: float, random: Generator) -> Array:
     above, below, left, right = random.integers(round(0.5 * size), round(1.5 * size), 4).tolist()
     colour = random.uniform(0.1, 0.4) * random.uniform(0.5, 1, 3)
     shape = height + above + below, width + left + right
-    coarse = random.normal(1, 0.25, (7, 5))
-    boards: Array = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC)
+    shades = random.normal(1, 0.25, (7, 5))
+    boards: Array = cv2.resize(shades, shape[::-1], interpolation=cv2.INTER_CUBIC)
     grain: Array = cv2.GaussianBlur(random.normal(0, 0.2, shape), (0, 0), 6, sigmaY=1)
     table = colour * boards[..., None] + grain[..., None]
     table[above : above + height, left : left + width] = picture

@@ -74,7 +74,7 @@ function takeComponent(mask, width, height, start) {
   return places;
 }
 
-/** Return medians of the components' sizes, without level lines: see reading/ink.py. */
+/** Return likely sizes of digits, the likeliest first: see reading/ink.py. */
 function likelySizes(components) {
   const sizeOf = ({ width, height }) => Math.max(width, height);
   const characters = components.filter(

@@ -32,7 +32,7 @@ export function contrastTo(planes, paper) {
   return withLight(planes, meanOfBlank(planes, paper, contrast, noise), freeOfInk);
 }
 
-/** Estimate the paper locally: as the mean of everything that cannot be ink. */
+/** Estimate the paper locally: as the mean of everything that cannot be ink, smoothed by a median. */
 function meanOfBlank(planes, paper, contrast, noise) {
   const { width, height } = paper[0];
   const limit = Math.max(MIN_CONTRAST, 6 * noise);
@@ -82,7 +82,7 @@ export function* paperCandidates(planes) {
     const ofTwo = paperOfTwoColours(planes);
     if (ofTwo) yield coarse.map((plane, i) => map(plane, () => ofTwo[i]));
   }
-  yield withoutInk(planes);
+  yield closedPaper(planes);
 }
 
 /** Return the paper of a digit that is cropped closely, else null: see reading/paper.py. */
@@ -130,20 +130,28 @@ function variance(values) {
   return mean(values.map((value) => (value - centre) ** 2));
 }
 
-/** Close the strokes by the paper around them: see reading/paper.py. */
-function withoutInk(planes) {
-  const small = planes.map((plane) => reduced(plane, CLOSED_PX, byAreas));
-  const longer = Math.max(small[0].width, small[0].height);
-  const [width, window] = [STROKE, MEDIAN].map((share) => Math.floor(share * longer) | 1);
-  const differences = small.flatMap((plane) => {
-    const medians = medianFiltered(plane, window).data;
-    return Array.from(plane.data, (value, i) => medians[i] * 255 - Math.floor(value * 255 + 0.5));
+/** Close the strokes by the paper around them, in each colour by itself: see reading/paper.py. */
+function closedPaper(planes) {
+  return planes.map((plane) => {
+    const small = reduced(plane, CLOSED_PX, byAreas);
+    const width = Math.floor(STROKE * Math.max(small.width, small.height)) | 1;
+    const steps = [(values) => Math.max(...values), (values) => Math.min(...values)];
+    if (isLight(small)) steps.reverse();
+    const disc = discOf(width >> 1);
+    return steps.reduce((part, step) => filtered(part, disc, step), small);
   });
-  const [sum, most] = [mean(differences), mean(differences.map(Math.abs))];
-  const steps = [(values) => Math.max(...values), (values) => Math.min(...values)];
-  if (sum < LIGHT_INK * most) steps.reverse();
-  const disc = discOf(width >> 1);
-  return small.map((plane) => steps.reduce((part, step) => filtered(part, disc, step), plane));
+}
+
+/** Tell light ink on dark paper: see reading/paper.py. */
+function isLight(plane) {
+  const [narrow, wide] = [NARROW, WIDE].map((share) => {
+    const window = Math.floor(share * Math.max(plane.width, plane.height)) | 1;
+    const { data } = medianFiltered(plane, window);
+    return Array.from(plane.data, (value, i) => round(data[i] * 255) - Math.floor(value * 255 + 0.5));
+  });
+  const amount = (values) => mean(values.map(Math.abs));
+  const differs = amount(narrow) < WIDE_STROKES * amount(wide) ? wide : narrow;
+  return mean(differs) < LIGHT_INK * amount(differs);
 }
 
 /** Return x and y of the pixels of a disc around 0, as OpenCV draws it. */
