@@ -124,7 +124,10 @@ def _without_strokes(pixels: Array) -> Array:
 def _closed_paper(pixels: Array) -> Array:
     """Close the strokes by the paper around them, in each colour by itself.
 
-    A closing keeps the edges of shadows and of sheets sharp, as a mean would not.
+    A closing keeps the edges of shadows and of sheets sharp, as a mean would not. Light ink is
+    removed by an opening.
+
+    Source: Serra, "Image Analysis and Mathematical Morphology" (1982).
     """
     small = reduced(pixels, CLOSED_PX, cv2.INTER_AREA)
     width = int(STROKE * max(small.shape[:2])) | 1
