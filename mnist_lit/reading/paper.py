@@ -13,8 +13,8 @@ TWO_COLOURS = 0.8  # share of the variance between two colours, from which on th
 SAME_COLOUR = 0.015  # of the range from black to white; smaller differences are one paper
 CLOSED_PX = 60  # longest side of the picture whose strokes are closed
 STROKE = 0.18  # of the longer side; wider strokes stay in the paper
-# Windows of the medians by which light ink is told from dark ink, as shares of the longer side. The
-# wide one counts if strokes are wide: the narrow one then differs by less than a share of as much.
+# Windows of the medians by which light ink is told from dark ink, as shares of the longer side. Of
+# wide strokes the narrow one erases little: less than `WIDE_STROKES` of what the wide one erases.
 NARROW, WIDE = 0.18, 0.4
 WIDE_STROKES = 0.28
 LIGHT_INK = -0.35  # asymmetry of the differences of light ink: their sum over that of their amounts
@@ -130,7 +130,7 @@ def _closed_paper(pixels: Array) -> Array:
     Source: Serra, "Image Analysis and Mathematical Morphology" (1982).
     """
     small = reduced(pixels, CLOSED_PX, cv2.INTER_AREA)
-    width = int(STROKE * max(small.shape[:2])) | 1
+    width = _window_px(small, STROKE)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
     closed = [
         cv2.morphologyEx(plane, cv2.MORPH_OPEN if _is_light(plane) else cv2.MORPH_CLOSE, disc)
@@ -147,12 +147,17 @@ def _is_light(plane: Array) -> bool:
     """
     levels = (plane * 255 + 0.5).astype(np.uint8)
     narrow, wide = (
-        cv2.medianBlur(levels, int(share * max(plane.shape)) | 1) - levels.astype(np.float32)
+        cv2.medianBlur(levels, _window_px(plane, share)) - levels.astype(np.float32)
         for share in (NARROW, WIDE)
     )
     is_wide = np.abs(narrow).sum() < WIDE_STROKES * np.abs(wide).sum()
     differs = wide if is_wide else narrow
     return bool(differs.sum() < LIGHT_INK * np.abs(differs).sum())
+
+
+def _window_px(pixels: Array, share: float) -> int:
+    """Return a share of the longer side, as an odd number of pixels."""
+    return int(share * max(pixels.shape[:2])) | 1
 
 
 def _distance(pixels: Array, paper: Array) -> Array:

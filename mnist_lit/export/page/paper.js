@@ -2,7 +2,7 @@
 // the same numbers. A picture is a list of planes, one or three.
 
 import { grey, largest, map, mean, median, quantile, round } from "./arrays.js";
-import { blurred, byAreas, linear, mirrored, nearest, reduced, resized } from "./resize.js";
+import { blurred, byAreas, linear, mirrored, nearest, placeInside, reduced, resized } from "./resize.js";
 
 /** Blur a grainy picture in proportion to its grain. */
 export function denoised(planes) {
@@ -134,10 +134,9 @@ function variance(values) {
 function closedPaper(planes) {
   return planes.map((plane) => {
     const small = reduced(plane, CLOSED_PX, byAreas);
-    const width = Math.floor(STROKE * Math.max(small.width, small.height)) | 1;
     const steps = [(values) => Math.max(...values), (values) => Math.min(...values)];
     if (isLight(small)) steps.reverse();
-    const disc = discOf(width >> 1);
+    const disc = discOf(windowOf(small, STROKE) >> 1);
     return steps.reduce((part, step) => filtered(part, disc, step), small);
   });
 }
@@ -145,14 +144,15 @@ function closedPaper(planes) {
 /** Tell light ink on dark paper: see reading/paper.py. */
 function isLight(plane) {
   const [narrow, wide] = [NARROW, WIDE].map((share) => {
-    const window = Math.floor(share * Math.max(plane.width, plane.height)) | 1;
-    const { data } = medianFiltered(plane, window);
+    const { data } = medianFiltered(plane, windowOf(plane, share));
     return Array.from(plane.data, (value, i) => round(data[i] * 255) - Math.floor(value * 255 + 0.5));
   });
   const amount = (values) => mean(values.map(Math.abs));
   const differs = amount(narrow) < WIDE_STROKES * amount(wide) ? wide : narrow;
   return mean(differs) < LIGHT_INK * amount(differs);
 }
+
+const windowOf = ({ width, height }, share) => Math.floor(share * Math.max(width, height)) | 1;
 
 /** Return x and y of the pixels of a disc around 0, as OpenCV draws it. */
 function discOf(radius) {
@@ -167,11 +167,10 @@ function discOf(radius) {
 /** Apply `choose` to the values around each pixel; beyond its rim the picture continues. */
 function filtered(plane, offsets, choose) {
   const { width, height, data } = plane;
-  const inside = (place, count) => Math.min(Math.max(place, 0), count - 1);
   return map(plane, (_, i) => {
     const column = i % width;
     const row = (i - column) / width;
-    const at = ([x, y]) => data[inside(row + y, height) * width + inside(column + x, width)];
+    const at = ([x, y]) => data[placeInside(row + y, height) * width + placeInside(column + x, width)];
     return choose(offsets.map(at));
   });
 }
@@ -217,10 +216,9 @@ function medianFiltered(pixels, size) {
 function framed(pixels, margin) {
   const [width, height] = [pixels.width + 2 * margin, pixels.height + 2 * margin];
   const levels = new Uint8Array(width * height);
-  const inside = (place, count) => Math.min(Math.max(place, 0), count - 1);
   for (let i = 0; i < levels.length; i++) {
-    const column = inside((i % width) - margin, pixels.width);
-    const row = inside(Math.floor(i / width) - margin, pixels.height);
+    const column = placeInside((i % width) - margin, pixels.width);
+    const row = placeInside(Math.floor(i / width) - margin, pixels.height);
     levels[i] = pixels.data[row * pixels.width + column] * 255 + 0.5;
   }
   return { width, height, levels };

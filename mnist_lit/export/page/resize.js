@@ -36,6 +36,9 @@ export function mirrored(i, count) {
   return Math.min(place, period - place);
 }
 
+/** Return the place inside that is nearest to a pixel, also to one beyond the rim. */
+export const placeInside = (place, count) => Math.min(Math.max(place, 0), count - 1);
+
 // Methods: from the index of a new pixel, how many old ones it takes, and how many old ones there
 // are along the axis, to pairs of an old pixel's index and its weight.
 
@@ -62,7 +65,7 @@ function around(i, size, count, reach, weightAt) {
   const place = (i + 0.5) * size - 0.5;
   const first = Math.floor(place) - reach + 1;
   return Array.from({ length: 2 * reach }, (_, j) => [
-    Math.min(Math.max(first + j, 0), count - 1),
+    placeInside(first + j, count),
     weightAt(Math.abs(place - first - j)),
   ]);
 }
